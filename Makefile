@@ -1,0 +1,42 @@
+# `make` alone explains itself. Everything runs in .venv, which the first target makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench audit
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.developing: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/.developing ## make .venv with everything for developing
+
+demo: $(VENV)/.installed ## distil the built-in teachers for both tasks, offline
+	$(BIN)/distill --task summarization
+	$(BIN)/distill --task translation
+
+test: $(VENV)/.developing ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.developing ## style, types and the import rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/unit/test_imports.py
+
+bench: $(VENV)/.installed ## measure; one JSON line each
+	$(BIN)/python -m benchmarks.decoding
+
+audit: $(VENV)/.developing ## look for known vulnerabilities in the pinned versions
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip

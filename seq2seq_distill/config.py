@@ -1,0 +1,407 @@
+"""The configuration: frozen dataclasses that are the command line. One field is one flag: type, default and help stand here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from seq2seq_distill.errors import ConfigError
+
+DEFAULT_MONITOR = {"summarization": "rouge2", "translation": "bleu"}
+MONITORS = {
+    "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss"),
+    "translation": ("bleu", "chrf", "loss"),
+}
+# Lightning options that would break the run's own plan of batches, with what to use instead.
+REFUSED_TRAINER_OPTIONS = {
+    "check_val_every_n_epoch": "use --trainer.val_check_interval",
+    "min_epochs": "use --trainer.max_epochs",
+    "min_steps": "use --trainer.max_steps",
+    "overfit_batches": "use --encode.n_train",
+    "reload_dataloaders_every_n_epochs": "the plan already shuffles every data epoch",
+    "use_distributed_sampler": "the plan already deals rows out to processes",
+    "callbacks": "use the Python interface, seq2seq_distill.run_config",
+    "default_root_dir": "use --output_dir",
+    "logger": "use --logger",
+}
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The student: cut from the teacher, an existing model, or a fresh one."""
+
+    encoder_layers: int | None = None
+    """Encoder depth of the student; by default the teacher's."""
+    decoder_layers: int | None = None
+    """Decoder depth of the student; by default a quarter of the teacher's, rounded up."""
+    encoder_layer_ids: list[int] | None = None
+    """Teacher encoder layers to copy, counted from 0, instead of the table's or evenly spaced ones."""
+    decoder_layer_ids: list[int] | None = None
+    """Teacher decoder layers to copy, counted from 0, instead of the table's or evenly spaced ones."""
+    choice: Literal["spread", "first"] = "spread"
+    """How layers are chosen where no ids are given: by table or evenly spaced, or the first n."""
+    path: str | None = None
+    """An existing model with the teacher's tokenizer as student: a folder or a hub id."""
+    config: str | None = None
+    """A model config (YAML or JSON file, or folder) from which a student with fresh weights is made."""
+    vocab_size: int | None = None
+    """With --student.config: train a tokenizer of this size on the training data."""
+    freeze_encoder: bool | None = None
+    """Do not train the encoder; by default when it is an unchanged copy of the teacher's."""
+    freeze_embeds: bool | None = None
+    """Do not train token and position embeddings (T5: token only); by default as freeze_encoder."""
+    dropout: float | None = None
+    """Dropout of the student; by default the teacher's."""
+    attention_dropout: float | None = None
+    """Dropout on attention weights; by default the teacher's."""
+    encoder_layerdrop: float | None = None
+    """LayerDrop in the encoder; by default the teacher's."""
+    decoder_layerdrop: float | None = None
+    """LayerDrop in the decoder; by default the teacher's."""
+    overrides: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the model config to change, for example {"activation_dropout": 0.1}."""
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """From text to token ids."""
+
+    max_source_length: int = 1024
+    """Longest source in tokens; longer ones are cut. Never more than the model's positions."""
+    max_target_length: int = 56
+    """Longest training target in tokens; longer ones are cut."""
+    prefix: str | None = None
+    """Text put before every source; by default what the teacher's config says for the task (T5)."""
+    source_column: str | None = None
+    """Column of the source text in JSONL, CSV, Parquet or hub data; by default found by name."""
+    target_column: str | None = None
+    """Column of the target text; by default found by name."""
+    n_train: int | None = None
+    """Use only the first n training examples."""
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """How rows become batches. Sizes count one optimiser step over all processes and accumulated batches."""
+
+    size: int = 32
+    """Rows of one optimiser step."""
+    max_tokens: int | None = None
+    """Instead of size: most source plus target tokens, padding counted, of one optimiser step."""
+    group_by_length: bool = True
+    """Sort by length inside pools of 50 batches, so that little is padding; False only shuffles."""
+    workers: int = 0
+    """Data loader processes."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What the student learns from; docs/losses.md has the formulas."""
+
+    alpha_ce: float = 0.8
+    """Weight of ce_loss, the KL divergence from the teacher's distribution."""
+    alpha_mlm: float = 0.2
+    """Weight of mlm_loss, the cross-entropy with the labels."""
+    alpha_hid: float = 0.0
+    """Weight of hid_loss_enc + hid_loss_dec, the mean squared distance of supervised layers."""
+    temperature: float = 2.0
+    """Both distributions are softened by this in ce_loss."""
+    label_smoothing: float = 0.0
+    """Label smoothing of mlm_loss."""
+    normalize_hidden: bool = False
+    """Norm each position over its width before hidden states are compared."""
+    supervise_forward: bool = False
+    """Match each student layer with the end of the teacher block it stands for, not with its origin."""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimiser and learning-rate schedule."""
+
+    name: Literal["adamw", "adafactor"] = "adamw"
+    """The optimiser."""
+    lr: float = 3e-4
+    """Peak learning rate."""
+    schedule: Literal[
+        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "inverse_sqrt"
+    ] = "linear"
+    """What the learning rate does after the warm-up."""
+    warmup_steps: int | None = None
+    """Optimiser steps of linear warm-up; by default 500, at most a tenth of the run."""
+    weight_decay: float = 0.0
+    """Weight decay; never on norms and biases."""
+    eps: float = 1e-8
+    """Epsilon of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Betas of AdamW."""
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Validation and test: generation, scores, and which student is the best."""
+
+    beams: int | None = None
+    """Beams; by default the model's own generation config."""
+    max_target_length: int = 142
+    """Most tokens to generate. References are never cut."""
+    length_penalty: float | None = None
+    """Length penalty of beam search; by default the model's own."""
+    generate: dict[str, Any] = field(default_factory=dict)
+    """Further options of transformers' generate, for example {"no_repeat_ngram_size": 3}."""
+    batch_size: int = 32
+    """Rows decoded together on one process."""
+    n_val: int | None = 500
+    """Validate on the first n examples; null takes all."""
+    n_test: int | None = None
+    """Test on the first n examples; by default all."""
+    n_speed: int = 50
+    """Test inputs, one at a time, on which student and teacher are timed side by side; 0 skips it."""
+    monitor: str | None = None
+    """Which value chooses the best student: rouge1, rouge2 (default), rougeL, rougeLsum; bleu (default), chrf; or loss."""
+    patience: int | None = None
+    """Stop after this many validations without a better student; by default never."""
+    save_top_k: int = 1
+    """How many of the best checkpoints to keep besides last.ckpt."""
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """Options of Lightning's Trainer, by its names."""
+
+    accelerator: str = "auto"
+    """cpu, gpu, mps, ... or auto."""
+    devices: int | str = "auto"
+    """How many devices, which, or auto."""
+    num_nodes: int = 1
+    """Machines."""
+    strategy: str = "auto"
+    """ddp, ... or auto."""
+    precision: str | None = None
+    """32-true, bf16-mixed, 16-mixed, ...; by default bf16-mixed on a GPU that has it, else 32-true."""
+    max_epochs: float = 3
+    """Data epochs; fractions are allowed."""
+    max_steps: int = -1
+    """Optimiser steps; wins over max_epochs when positive."""
+    max_time: str | None = None
+    """Stop after this much training, DD:HH:MM:SS; the schedule does not know of it."""
+    val_check_interval: float = 1.0
+    """Validate every so many data epochs (a float up to 1.0) or optimiser steps (2 and more)."""
+    limit_train_batches: float = 1.0
+    """Share of a data epoch's optimiser steps to use (up to 1.0), or their number (2 and more)."""
+    accumulate_grad_batches: int = 1
+    """Micro-batches of one optimiser step on each process; the step stays as large as --batch says."""
+    gradient_clip_val: float | None = 1.0
+    """Largest gradient norm; null does not clip."""
+    log_every_n_steps: int = 50
+    """Steps between two lines of the training log."""
+    deterministic: bool = False
+    """Ask torch for deterministic algorithms."""
+    enable_progress_bar: bool = True
+    """Show a live progress bar."""
+    extra: dict[str, Any] = field(default_factory=dict)
+    """Further Trainer options, for example {"profiler": "simple"}."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run needs; written to run.yaml of the output folder, from which it can be repeated."""
+
+    task: Literal["summarization", "translation"] | None = None
+    """What is learned."""
+    teacher: str | None = None
+    """The teacher: a Hugging Face folder or hub id."""
+    data: list[str] | None = None
+    """Data sources: folders of {train,val,test}.{source,target}, JSONL, CSV, Parquet, or hub ids."""
+    data_weights: list[float] | None = None
+    """How often a row of each source comes in a data epoch; by default once."""
+    src_lang: str | None = None
+    """Source language, as the tokenizer or the data names it."""
+    tgt_lang: str | None = None
+    """Target language, as the tokenizer or the data names it."""
+    output_dir: str | None = None
+    """Where everything is written; by default runs/TASK."""
+    method: Literal["kd", "sft"] = "kd"
+    """kd: learn from the teacher's distributions and the labels; sft: shrink, then learn from the labels alone."""
+    resume: str = "auto"
+    """auto: go on from the output folder's last checkpoint, or start; never: refuse a folder with a run; or a checkpoint."""
+    seed: int = 42
+    """Seed of weights, data order and dropout."""
+    logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(
+        default_factory=lambda: ["tensorboard"]  # type: ignore[arg-type]
+    )
+    """Training logs to write; [] for none."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    @property
+    def monitor(self) -> str:
+        """Name of the validation value that chooses the best student, without its `val_`."""
+        return self.eval.monitor or DEFAULT_MONITOR[self.task or "summarization"]
+
+    @property
+    def folder(self) -> str:
+        """The output folder."""
+        return self.output_dir or f"runs/{self.task}"
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing says what to train on or from, which means the built-in demo."""
+        return self.teacher is None and not self.data
+
+    def check(self) -> "RunConfig":
+        """Return the config itself, or raise `ConfigError` with every mistake that needs no torch to see."""
+        problems = [*_source_problems(self), *_range_problems(self), *_conflict_problems(self)]
+        if problems:
+            raise ConfigError("\n".join(problems))
+        return self
+
+
+def _source_problems(config: RunConfig) -> Iterator[str]:
+    student = config.student
+    if config.task is None:
+        yield "--task is missing: choose summarization or translation"
+    if config.teacher is not None and not config.data:
+        yield f"--teacher {config.teacher} comes without --data: name what to train on"
+    if config.teacher is None and config.data and not (student.path or student.config):
+        yield (
+            f"--data {' '.join(config.data)} comes without --teacher: name one, "
+            "or train without a teacher by --student.path or --student.config"
+        )
+    if config.data_weights is not None and len(config.data_weights) != len(config.data or ()):
+        yield (
+            f"--data_weights {_words(config.data_weights)} does not fit --data "
+            f"{_words(config.data or ())}: give one weight for each source"
+        )
+    if student.path and student.config:
+        yield f"--student.path {student.path} and --student.config {student.config}: choose one"
+    if student.vocab_size is not None and not student.config:
+        yield f"--student.vocab_size {student.vocab_size} needs --student.config, a model with fresh weights"
+    if student.vocab_size is not None and config.teacher is not None:
+        yield f"--student.vocab_size {student.vocab_size}: a student shares its teacher's tokenizer; leave it out"
+
+
+def _range_problems(config: RunConfig) -> Iterator[str]:
+    at_least: dict[str, float] = {
+        "student.encoder_layers": 1,
+        "student.decoder_layers": 1,
+        "student.vocab_size": 32,
+        "encode.max_source_length": 2,
+        "encode.max_target_length": 2,
+        "encode.n_train": 1,
+        "batch.size": 1,
+        "batch.max_tokens": 1,
+        "batch.workers": 0,
+        "loss.alpha_ce": 0,
+        "loss.alpha_mlm": 0,
+        "loss.alpha_hid": 0,
+        "optim.warmup_steps": 0,
+        "optim.weight_decay": 0,
+        "eval.beams": 1,
+        "eval.max_target_length": 1,
+        "eval.batch_size": 1,
+        "eval.n_val": 1,
+        "eval.n_test": 1,
+        "eval.n_speed": 0,
+        "eval.patience": 1,
+        "eval.save_top_k": -1,
+        "trainer.accumulate_grad_batches": 1,
+        "trainer.num_nodes": 1,
+    }
+    above_zero = (
+        "loss.temperature",
+        "optim.lr",
+        "optim.eps",
+        "trainer.val_check_interval",
+        "trainer.limit_train_batches",
+        "trainer.gradient_clip_val",
+    )
+    shares = (
+        "student.dropout",
+        "student.attention_dropout",
+        "student.encoder_layerdrop",
+        "student.decoder_layerdrop",
+        "loss.label_smoothing",
+    )
+    for name, low in at_least.items():
+        value = _get(config, name)
+        if value is not None and value < low:
+            yield f"--{name} {value} is too small: choose {low} or more"
+    for name in above_zero:
+        value = _get(config, name)
+        if value is not None and value <= 0:
+            yield f"--{name} {value} is too small: choose more than 0"
+    for name in shares:
+        value = _get(config, name)
+        if value is not None and not 0 <= value < 1:
+            yield f"--{name} {value} is out of range: choose 0 or more, less than 1"
+    if config.trainer.max_steps <= 0 and config.trainer.max_epochs <= 0:
+        yield f"--trainer.max_epochs {config.trainer.max_epochs} is too small: choose more than 0, or --trainer.max_steps"
+    for name in ("trainer.val_check_interval", "trainer.limit_train_batches"):
+        value = _get(config, name)
+        if value > 1 and value != int(value):
+            yield f"--{name} {value} is neither a share nor a whole number of steps: choose up to 1.0, or 2, 3, ..."
+    if any(weight <= 0 for weight in config.data_weights or ()):
+        yield f"--data_weights {_words(config.data_weights or ())}: every weight must be more than 0"
+
+
+def _conflict_problems(config: RunConfig) -> Iterator[str]:
+    loss, student = config.loss, config.student
+    if config.method == "kd" and not (loss.alpha_ce or loss.alpha_mlm or loss.alpha_hid):
+        yield "--loss.alpha_ce 0, --loss.alpha_mlm 0 and --loss.alpha_hid 0 leave nothing to learn: raise one"
+    if config.task and config.monitor not in MONITORS[config.task]:
+        choices = ", ".join(MONITORS[config.task])
+        yield f"--eval.monitor {config.monitor} is not a value of {config.task}: choose {choices}"
+    for side in ("encoder", "decoder"):
+        ids, depth = getattr(student, f"{side}_layer_ids"), getattr(student, f"{side}_layers")
+        if ids is not None and depth is not None and len(ids) != depth:
+            yield f"--student.{side}_layers {depth} and --student.{side}_layer_ids {_words(ids)} differ: give one"
+        given = next((f"{side}_{end}" for end in ("layers", "layer_ids") if getattr(student, f"{side}_{end}")), None)
+        if given and (student.path or student.config):
+            yield f"--student.{given} cuts layers from a teacher: leave it out with --student.path or --student.config"
+    for name in config.trainer.extra:
+        if name in REFUSED_TRAINER_OPTIONS:
+            yield f"--trainer.extra {name} is not available: {REFUSED_TRAINER_OPTIONS[name]}"
+
+
+def _get(config: RunConfig, name: str) -> Any:
+    group, key = name.split(".")
+    return getattr(getattr(config, group), key)
+
+
+def _words(values: Any) -> str:
+    return " ".join(str(value) for value in values)
+
+
+@dataclass(frozen=True)
+class StudentOnlyConfig:
+    """Make a student from a teacher, without training, and save it in Hugging Face format."""
+
+    teacher: str | None = None
+    """The teacher: a Hugging Face folder or hub id."""
+    output_dir: str | None = None
+    """Where the student is saved."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Average the weights of several checkpoints or Hugging Face folders of one architecture."""
+
+    checkpoints: list[str] = field(default_factory=list)
+    """What to average: Lightning checkpoints of one run, or Hugging Face folders."""
+    output_dir: str | None = None
+    """Where the averaged model is saved, in Hugging Face format."""
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Turn a Lightning checkpoint of a run into a Hugging Face folder."""
+
+    checkpoint: str | None = None
+    """The checkpoint, in the checkpoints folder of a run."""
+    output_dir: str | None = None
+    """Where the model is saved."""

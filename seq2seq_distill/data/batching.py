@@ -1,0 +1,175 @@
+"""The plan of a run's batches: which rows every optimiser step sees, known before the first step.
+
+Global batches are a pure function of (seed, data epoch, options). The number of processes and accumulated batches only
+deals out their rows, so every process has equally many batches, and any step can be found again when a run resumes.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+POOL = 50
+"""Batches in a pool inside which rows are sorted by length."""
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """What one process computes at once; without rows it is padding that counts nowhere."""
+
+    rows: tuple[int, ...]
+    source_tokens: int
+    """Of the whole optimiser step, over all processes and accumulated batches."""
+    target_tokens: int
+    """Likewise."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchPlan:
+    """Global batches of every data epoch.
+
+    Args:
+        source_lengths, target_lengths: [rows], in tokens.
+        size: rows of an optimiser step, unless `max_tokens` is given.
+        max_tokens: most source plus target tokens of an optimiser step, padding counted. A longer row stands alone.
+        group_by_length: sort by length inside pools of `POOL` batches, the longest batch first.
+        seed: of the order.
+        sizes, weights: rows of each joined source in order, and how often a row of it comes in an epoch: 2 is twice,
+            0.5 is half of the rows, drawn anew in each epoch. By default every row comes once.
+    """
+
+    source_lengths: Rows
+    target_lengths: Rows
+    size: int
+    max_tokens: int | None = None
+    group_by_length: bool = True
+    seed: int = 0
+    sizes: Sequence[int] | None = None
+    weights: Sequence[float] | None = None
+
+    def steps(self, epoch: int) -> list[Rows]:
+        """Rows of every optimiser step of a data epoch, in order."""
+        rng = np.random.default_rng([self.seed, epoch])
+        rows = rng.permutation(self._rows_of_epoch(rng))
+        if not self.group_by_length:
+            return self._cut(rows)
+        pool = POOL * self._rows_per_step(rows)
+        batches: list[Rows] = []
+        for start in range(0, len(rows), pool):
+            batches += self._cut(self._by_length(rows[start : start + pool]))
+        # The longest batch comes first, so that memory errors come at the first step.
+        longest = max(range(len(batches)), key=lambda i: self._width(batches[i]))
+        order = rng.permutation(len(batches))
+        return [batches[longest], *(batches[i] for i in order if i != longest)]
+
+    def tokens(self, rows: Rows) -> tuple[int, int]:
+        """Source and target tokens of these rows."""
+        return int(self.source_lengths[rows].sum()), int(self.target_lengths[rows].sum())
+
+    def _rows_of_epoch(self, rng: np.random.Generator) -> Rows:
+        if self.weights is None or self.sizes is None:
+            return np.arange(len(self.source_lengths))
+        drawn, start = [], 0
+        for size, weight in zip(self.sizes, self.weights, strict=True):
+            own = np.arange(start, start + size)
+            whole, share = divmod(weight, 1)
+            drawn += [own] * int(whole) + [rng.permutation(own)[: round(share * size)]]
+            start += size
+        return np.concatenate(drawn)
+
+    def _rows_per_step(self, rows: Rows) -> int:
+        if self.max_tokens is None:
+            return self.size
+        mean = (self.source_lengths[rows].mean() + self.target_lengths[rows].mean()) if len(rows) else 1
+        return max(1, int(self.max_tokens / mean))
+
+    def _by_length(self, rows: Rows) -> Rows:
+        return rows[np.lexsort((self.target_lengths[rows], self.source_lengths[rows]))[::-1]]
+
+    def _width(self, rows: Rows) -> int:
+        return int(self.source_lengths[rows].max() + self.target_lengths[rows].max())
+
+    def _cut(self, rows: Rows) -> list[Rows]:
+        if self.max_tokens is None:
+            return [rows[start : start + self.size] for start in range(0, len(rows), self.size)]
+        batches, start, source, target = [], 0, 0, 0
+        for i, row in enumerate(rows):
+            source, target = max(source, self.source_lengths[row]), max(target, self.target_lengths[row])
+            if i > start and (i + 1 - start) * (source + target) > self.max_tokens:
+                batches.append(rows[start:i])
+                start, source, target = i, self.source_lengths[row], self.target_lengths[row]
+        return [*batches, rows[start:]]
+
+
+class RunPlan:
+    """All optimiser steps of a run, data epoch after data epoch."""
+
+    def __init__(
+        self,
+        batches: BatchPlan,
+        *,
+        max_steps: int = -1,
+        max_epochs: float = 1.0,
+        limit: float = 1.0,
+        val_interval: float = 1.0,
+    ) -> None:
+        """
+        Args:
+            batches: the plan of a data epoch.
+            max_steps: optimiser steps of the run; -1 asks `max_epochs`.
+            max_epochs: data epochs of the run; the last may be a fraction.
+            limit: share of a data epoch's steps to use (a float up to 1.0), or their number.
+            val_interval: validate every so many data epochs (up to 1.0), or steps.
+        """
+        self.batches = batches
+        self._limit = limit
+        self._epoch = lru_cache(maxsize=2)(self._steps_of_epoch)
+        self._starts = [0]  # first step of each data epoch, as far as known
+        self.total_steps = max_steps if max_steps > 0 else self._steps_until(max_epochs)
+        """Optimiser steps of the whole run."""
+        interval = val_interval if val_interval > 1 else val_interval * len(self._epoch(0))
+        self.steps_between_validations = min(self.total_steps, max(1, round(interval)))
+        """Optimiser steps from one validation to the next; the run's end validates in any case."""
+
+    def data_epoch(self, step: int) -> float:
+        """How many data epochs are over after `step` optimiser steps."""
+        epoch, within = self._locate(step)
+        return epoch + within / len(self._epoch(epoch))
+
+    def micro_batches(
+        self, start: int = 0, *, rank: int = 0, world: int = 1, accumulate: int = 1
+    ) -> Iterator[MicroBatch]:
+        """Micro-batches of one process from the `start`-th on, to the end of the run.
+
+        Row i of a step goes to micro-batch i modulo (world * accumulate): sorted rows are spread evenly.
+        """
+        parts = world * accumulate
+        for number in range(start, self.total_steps * accumulate):
+            step, turn = divmod(number, accumulate)
+            epoch, within = self._locate(step)
+            rows = self._epoch(epoch)[within]
+            own = rows[turn * world + rank :: parts]
+            yield MicroBatch(tuple(own.tolist()), *self.batches.tokens(rows))
+
+    def _steps_of_epoch(self, epoch: int) -> list[Rows]:
+        steps = self.batches.steps(epoch)
+        return steps[: int(self._limit) if self._limit > 1 else max(1, round(self._limit * len(steps)))]
+
+    def _steps_until(self, epochs: float) -> int:
+        whole, fraction = int(epochs), epochs % 1
+        while len(self._starts) <= whole:
+            self._extend()
+        return max(1, self._starts[whole] + (round(fraction * len(self._epoch(whole))) if fraction else 0))
+
+    def _extend(self) -> None:
+        self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1)))
+
+    def _locate(self, step: int) -> tuple[int, int]:
+        while self._starts[-1] <= step:
+            self._extend()
+        epoch = bisect_right(self._starts, step) - 1
+        return epoch, step - self._starts[epoch]

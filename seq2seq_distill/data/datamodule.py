@@ -1,0 +1,229 @@
+"""Encoded splits and their loaders, dealt out to processes by the plan."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import PreTrainedTokenizerBase
+
+from seq2seq_distill.config import RunConfig
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
+from seq2seq_distill.data.encode import Collator, encode_split
+from seq2seq_distill.data.sources import fingerprint, load_split
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Source and target texts of the splits, in the order they were read."""
+
+    splits: dict[str, datasets.Dataset]
+    """train, val and test, each with the columns source and target."""
+    sizes: tuple[int, ...]
+    """Training rows of each joined source, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all texts, wherever they are stored."""
+        return "-".join(fingerprint(self.splits[split])[:16] for split in ("train", "val", "test"))
+
+
+def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
+    """Read and check all splits of all sources; `DataError` names the first place that is wrong."""
+    parts = {
+        split: [
+            load_split(
+                source,
+                split,
+                source_column=config.encode.source_column,
+                target_column=config.encode.target_column,
+                src_lang=config.src_lang,
+                tgt_lang=config.tgt_lang,
+            )
+            for source in sources
+        ]
+        for split in ("train", "val", "test")
+    }
+    limits = {"train": config.encode.n_train, "val": config.eval.n_val, "test": config.eval.n_test}
+    splits = {split: _first(datasets.concatenate_datasets(parts[split]), limits[split]) for split in parts}
+    ends = np.minimum(np.cumsum([0, *(len(part) for part in parts["train"])]), len(splits["train"]))
+    return Texts(splits, tuple(np.diff(ends).tolist()))
+
+
+class Seq2SeqData(LightningDataModule):
+    """The encoded splits of a run, and their loaders.
+
+    Args:
+        config: the run's config.
+        texts: what to encode.
+        tokenizer: the teacher's, languages set.
+        collate: pads encoded rows into a batch.
+        prefix: put before every source.
+        max_positions: longest source and target that the models take, `None` for any.
+        cache_dir: where encoded splits are kept; by default the user's cache.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        texts: Texts,
+        tokenizer: PreTrainedTokenizerBase,
+        collate: Collator,
+        *,
+        prefix: str = "",
+        max_positions: tuple[int | None, int | None] = (None, None),
+        cache_dir: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._texts = texts
+        self._collate = collate
+        self.encoded = {
+            split: encode_split(
+                dataset,
+                tokenizer,
+                prefix=prefix,
+                max_source_length=_smallest(config.encode.max_source_length, max_positions[0]),
+                max_target_length=_smallest(
+                    config.encode.max_target_length if split == "train" else config.eval.max_target_length,
+                    max_positions[1],
+                ),
+                cache_dir=cache_dir,
+                languages=(config.src_lang, config.tgt_lang),
+            )
+            for split, dataset in texts.splits.items()
+        }
+        """Token ids of each split, in file order."""
+        self.plan = self._plan()
+        """All optimiser steps of the run."""
+
+    def references(self, split: str) -> list[str]:
+        """The target texts of a split, as they were read: never cut (truncated references would inflate scores)."""
+        return list(self._texts.splits[split]["target"])
+
+    def truncation(self) -> dict[str, float]:
+        """Share of training sources and targets that were cut."""
+        train = self.encoded["train"]
+        return {side: float(np.mean(train[f"{side}_truncated"])) for side in ("source", "target")}
+
+    def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
+        """These rows of a split as one batch."""
+        return EncodedBatches(self.encoded[split], self._collate)[MicroBatch(tuple(rows), 0, 0)]
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        assert self.trainer is not None
+        return PlannedLoader(
+            EncodedBatches(self.encoded["train"], self._collate),
+            PlannedSampler(
+                self.plan,
+                rank=self.trainer.global_rank,
+                world=self.trainer.world_size,
+                accumulate=self._config.trainer.accumulate_grad_batches,
+            ),
+            workers=self._config.batch.workers,
+        )
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Tensor]]:
+        """Batches in length order, the longest first, as many on every process."""
+        assert self.trainer is not None
+        encoded, size, world = self.encoded[split], self._config.eval.batch_size, self.trainer.world_size
+        order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable").tolist()
+        rows = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+        rows += [()] * (-len(rows) % world)
+        batches = [MicroBatch(own, 0, 0) for own in rows[self.trainer.global_rank :: world]]
+        return DataLoader(EncodedBatches(encoded, self._collate), batch_size=None, sampler=batches)  # type: ignore[arg-type]
+
+    def _plan(self) -> RunPlan:
+        config, train = self._config, self.encoded["train"]
+        batches = BatchPlan(
+            _lengths(train["input_ids"]),
+            _lengths(train["labels"]),
+            size=config.batch.size,
+            max_tokens=config.batch.max_tokens,
+            group_by_length=config.batch.group_by_length,
+            seed=config.seed,
+            sizes=self._texts.sizes,
+            weights=config.data_weights,
+        )
+        return RunPlan(
+            batches,
+            max_steps=config.trainer.max_steps,
+            max_epochs=config.trainer.max_epochs,
+            limit=config.trainer.limit_train_batches,
+            val_interval=config.trainer.val_check_interval,
+        )
+
+
+class EncodedBatches(Dataset[dict[str, Tensor]]):
+    """Encoded rows, indexed by `MicroBatch`: the item is the collated batch with the step's token counts."""
+
+    def __init__(self, encoded: datasets.Dataset, collate: Collator) -> None:
+        self._encoded = encoded
+        self._collate = collate
+
+    def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
+        columns = self._encoded[list(micro_batch.rows)] if micro_batch.rows else {"input_ids": [], "labels": []}
+        rows = zip(columns["input_ids"], columns["labels"], micro_batch.rows, strict=True)
+        batch: dict[str, Any] = self._collate([{"input_ids": i, "labels": t, "row": row} for i, t, row in rows])
+        return {**batch, "source_tokens": micro_batch.source_tokens, "target_tokens": micro_batch.target_tokens}
+
+
+class PlannedSampler(Sampler[MicroBatch]):
+    """One process's micro-batches of the whole run, from `start` on."""
+
+    def __init__(self, plan: RunPlan, *, rank: int, world: int, accumulate: int) -> None:
+        self._plan = plan
+        self._deal = {"rank": rank, "world": world, "accumulate": accumulate}
+        self.start = 0
+
+    def __iter__(self) -> Iterator[MicroBatch]:
+        return self._plan.micro_batches(self.start, **self._deal)
+
+    def __len__(self) -> int:
+        return self._plan.total_steps * self._deal["accumulate"]
+
+
+class PlannedLoader(DataLoader[dict[str, Tensor]]):
+    """A loader that knows how many batches it has handed over, so that a resumed run goes on at the next.
+
+    Batches that worker processes have prefetched but nobody has taken do not count.
+    """
+
+    def __init__(self, dataset: EncodedBatches, sampler: PlannedSampler, workers: int) -> None:
+        super().__init__(dataset, batch_size=None, sampler=sampler, num_workers=workers)
+        self._handed_over = 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        self.sampler.start = self._handed_over  # type: ignore[attr-defined]
+        for batch in super().__iter__():
+            self._handed_over += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"handed_over": self._handed_over}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._handed_over = state["handed_over"]
+
+
+def _first(dataset: datasets.Dataset, n: int | None) -> datasets.Dataset:
+    return dataset if n is None else dataset.select(range(min(n, len(dataset))))
+
+
+def _lengths(column: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    return np.array([len(ids) for ids in column], dtype=np.int64)
+
+
+def _smallest(length: int, limit: int | None) -> int:
+    return length if limit is None else min(length, limit)

@@ -1,0 +1,190 @@
+"""Load a tokenizer with its languages, or train one."""
+
+import hashlib
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from seq2seq_distill.data.sources import base_language
+from seq2seq_distill.errors import ConfigError, ModelError
+
+logger = logging.getLogger(__name__)
+
+PAD, EOS, UNK, BOS = "<pad>", "</s>", "<unk>", "<s>"
+SPECIAL_TOKENS = (PAD, EOS, UNK, BOS)
+_PASSING_STATE = {  # of the last call, of the place and of the library; tokens do not depend on it
+    *("truncation", "padding", "max_length", "stride", "truncation_strategy"),
+    *("name_or_path", "is_local", "local_files_only", "transformers_version"),
+}
+_LANGUAGE_TOKEN = re.compile(r"_*[a-z]{2,3}(_[A-Za-z]{2,4})?_*")
+
+
+def load_tokenizer(
+    path: str | Path, src_lang: str | None, tgt_lang: str | None, flag: str = "--teacher"
+) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a folder or hub id, languages set where it has some (mBART, M2M100, NLLB, ...).
+
+    Languages that the tokenizer was saved with stand in for those that are None. Tokenizers of one language
+    pair (Marian) or of none (BART, T5, Pegasus) ignore them.
+
+    Raises:
+        ModelError: there is no tokenizer at `path`.
+        ConfigError: the tokenizer needs languages and has none, or does not know the one given.
+    """
+    tokenizer = _from_pretrained(path, flag)
+    known = language_codes(tokenizer)
+    if not known:
+        return tokenizer
+    options: dict[str, Any] = {}
+    for name, given in (("src_lang", src_lang), ("tgt_lang", tgt_lang)):
+        language = given or tokenizer.init_kwargs.get(name)
+        if language is None:
+            raise ConfigError(f"--{name} is missing: {flag} {path} has many languages: give {_some(known)}")
+        if language.strip("_") not in known:
+            choice = _some(known, language)
+            raise ConfigError(f"--{name} {language}: {flag} {path} does not know it: give {choice}")
+        options[name] = language
+    language_tokens = getattr(tokenizer, "lang_token_to_id", {})
+    if not language_tokens.keys() <= set(tokenizer.all_special_tokens):
+        # M2M100 may have forgotten that these are special: decoding would leave "__de__" in the text.
+        options["additional_special_tokens"] = sorted(language_tokens, key=language_tokens.__getitem__)
+    return _from_pretrained(path, flag, **options)
+
+
+def language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Codes that `src_lang` and `tgt_lang` of a multilingual tokenizer can take; empty for any other."""
+    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
+        return []
+    codes = getattr(tokenizer, "lang_code_to_id", None)
+    codes = codes or [token for token in tokenizer.all_special_tokens if _LANGUAGE_TOKEN.fullmatch(token)]
+    return sorted(code.strip("_") for code in codes)
+
+
+def forced_bos_token_id(
+    tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None, model_generation_config: Any = None
+) -> int | None:
+    """Id of the token that decoding must begin with, behind the decoder's start token; None: any.
+
+    It is the target language's where labels begin with that (M2M100, NLLB, mBART-50), and else what the
+    model's generation config asks for. The first mBART and PLBart end the labels with the language and start
+    the decoder with it: see `decoder_start_token_id`. `tgt_lang` None means the tokenizer's own.
+    """
+    language = _language_id(tokenizer, tgt_lang)
+    if language is not None and _labels_begin_with_language(tokenizer):
+        return language
+    return getattr(model_generation_config, "forced_bos_token_id", None)
+
+
+def decoder_start_token_id(tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None) -> int | None:
+    """Id of the target language where the decoder starts with it (the first mBART, PLBart), else None."""
+    language = _language_id(tokenizer, tgt_lang)
+    return None if language is None or _labels_begin_with_language(tokenizer) else language
+
+
+def _language_id(tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None) -> int | None:
+    known = language_codes(tokenizer)
+    language = tgt_lang or getattr(tokenizer, "tgt_lang", None)
+    if not known or language is None:
+        return None
+    if language.strip("_") not in known:
+        choice = _some(known, language)
+        raise ConfigError(f"--tgt_lang {language}: the tokenizer does not know it: give {choice}")
+    if hasattr(tokenizer, "get_lang_id"):
+        return tokenizer.get_lang_id(language)
+    vocab = tokenizer.get_vocab()
+    return vocab.get(language, vocab.get(f"__{language}__"))
+
+
+def _labels_begin_with_language(tokenizer: PreTrainedTokenizerBase) -> bool:
+    if tokenizer.tgt_lang is None:
+        return True
+    return tokenizer(text_target="")["input_ids"][0] != tokenizer.eos_token_id
+
+
+def train_tokenizer(
+    lines: Iterable[str], vocab_size: int, *, model_max_length: int = 512, flag: str = "--student.vocab_size"
+) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer that appends `</s>` and gives back any text byte for byte.
+
+    A space is put before the text, and taken off again by the decoder, so that a word has the same tokens at
+    the start of a line as in its middle. Digits stand alone. Ids 0 to 3 are `<pad>`, `</s>`, `<unk>`, `<s>`.
+
+    Raises:
+        ConfigError: `vocab_size` is too small for the 256 bytes and the special tokens.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    smallest = len(alphabet) + len(SPECIAL_TOKENS)
+    if vocab_size < smallest:
+        raise ConfigError(f"{flag} {vocab_size}: {smallest} at least, for all bytes and the special tokens")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Prepend(" ")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    eos_id = tokenizer.token_to_id(EOS)
+    specials = [(EOS, eos_id)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=specials)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        unk_token=UNK,
+        bos_token=BOS,
+        model_max_length=model_max_length,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 (hex) of the tokenizer's files, but for what does not change tokens (paths, truncation)."""
+    digest = hashlib.sha256(type(tokenizer).__name__.encode())
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        for file in sorted(Path(folder).rglob("*")):
+            if not file.is_file():
+                continue
+            content = file.read_bytes()
+            if file.suffix == ".json":
+                content = json.dumps(_without_state(json.loads(content)), sort_keys=True).encode()
+            digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def _without_state(content: Any) -> Any:
+    return {key: value for key, value in content.items() if key not in _PASSING_STATE}
+
+
+def _from_pretrained(path: str | Path, flag: str, **options: Any) -> PreTrainedTokenizerBase:
+    path = Path(path).expanduser() if str(path).startswith("~") else path
+    if not Path(path).exists() and not re.fullmatch(r"[\w][\w.-]*(/[\w.-]+)?", str(path)):
+        raise ModelError(f"{flag} {path}: no such folder: check the path")
+    try:
+        return AutoTokenizer.from_pretrained(str(path), **options)
+    except (
+        Exception
+    ) as error:  # no files, no network, a class that cannot be built: the library raises any type
+        reason = " ".join(str(error).split())
+        reason = reason if len(reason) <= 200 else reason[:197] + "..."
+        raise ModelError(f"{flag} {path}: no tokenizer can be loaded from there: {reason}") from None
+
+
+def _some(codes: list[str], wanted: str = "") -> str:
+    """A few codes to choose from, those of the language `wanted` first."""
+    ranked = sorted(codes, key=lambda code: base_language(code) != base_language(wanted))
+    return "one of " + ", ".join(ranked[:6]) + (", ..." if len(ranked) > 6 else "")

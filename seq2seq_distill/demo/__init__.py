@@ -1,0 +1,145 @@
+"""The built-in demo: data made from what is installed, teachers shipped with the package. Needs no network.
+
+Names: `demo:summarization` (docstrings to their summary line), `demo:translation` (English to German), `demo:copying` (random
+words, to teach a model from scratch to read its source first).
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from seq2seq_distill.demo import copying, docstrings, phrases
+from seq2seq_distill.errors import ConfigError, ModelError
+
+log = logging.getLogger(__name__)
+
+PREFIX = "demo:"
+DATA = ("summarization", "translation", "copying")
+TEACHERS = ("summarization", "translation")
+SPLITS = ("train", "val", "test")
+CACHE_VARIABLE = "SEQ2SEQ_DISTILL_CACHE"
+COPYING_ROWS = {"train": 40_000, "val": 200, "test": 200}
+_MIN_WORD_COUNT = 3  # of a word that copying lines are made of
+
+Rows = dict[str, list[tuple[str, str]]]
+
+
+def is_demo(name: str) -> bool:
+    """Whether `name` is meant for this module: starts with `demo:`."""
+    return name.startswith(PREFIX)
+
+
+def resolve_data(name: str, cache_dir: Path | None = None) -> Path:
+    """Folder `{train,val,test}.{source,target}` and `card.json` of a demo data set, built on first use and cached.
+
+    The folder's name holds a hash of the generator's version and of the versions of the packages that the data is made of.
+    `cache_dir` defaults to `$SEQ2SEQ_DISTILL_CACHE/demo`, else `~/.cache/seq2seq_distill/demo`.
+    Raises ConfigError for an unknown name."""
+    short = _short_name(name, DATA, "data")
+    root = cache_dir or Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "seq2seq_distill") / "demo"
+    recipe = _recipe(short)
+    key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
+    folder = root / f"{short}-{key}"
+    if not (folder / "card.json").is_file():
+        log.info("building %s in %s", name, folder)
+        rows, counts = _build(short, root)
+        _write(folder, rows, {"name": name, **recipe, "counts": counts})
+    return folder
+
+
+def resolve_teacher(name: str) -> Path:
+    """Folder of a teacher that is shipped with the package. Raises ConfigError for an unknown name, ModelError if it is missing."""
+    short = _short_name(name, TEACHERS, "teacher")
+    folder = Path(__file__).parent / "teachers" / short
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"--teacher {name}: this installation has no {folder}; install the package anew or give another --teacher")
+    return folder
+
+
+def baselines(folder: Path) -> dict[str, list[str]]:
+    """What one gets on the test split without any model, by name: texts in file order.
+
+    `copy` is the source; `name` (the function's name) and `body` (the first sentence of its docstring's body) are
+    those of the summarization data only."""
+    sources = (folder / "test.source").read_text(encoding="utf-8").splitlines()
+    found = {"copy": sources}
+    if json.loads((folder / "card.json").read_text(encoding="utf-8"))["name"] == "demo:summarization":
+        parts = [docstrings.parse_source(source) for source in sources]
+        found["name"] = [name for name, _ in parts]
+        found["body"] = [re.split(r"(?<=[.!?])\s", body)[0] for _, body in parts]
+    return found
+
+
+def _short_name(name: str, known: Sequence[str], what: str) -> str:
+    short = name.removeprefix(PREFIX)
+    if short not in known:
+        raise ConfigError(f"--{what} {name}: no such demo {what}; choose one of {', '.join(PREFIX + each for each in known)}")
+    return short
+
+
+def _recipe(short: str) -> dict[str, Any]:
+    """What the data depends on: the versions of its generators and of the packages it is made of."""
+    if short == "translation":
+        return {"generator": [phrases.VERSION], "packages": _versions(["babel"])}
+    versions = _versions(docstrings.PACKAGES) | {"python": platform.python_version()}
+    generators = [docstrings.VERSION] if short == "summarization" else [docstrings.VERSION, copying.VERSION]
+    return {"generator": generators, "packages": versions}
+
+
+def _versions(distributions: Sequence[str] | dict[str, Any]) -> dict[str, str]:
+    versions = {}
+    for name in distributions:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _build(short: str, root: Path) -> tuple[Rows, dict[str, int]]:
+    if short == "summarization":
+        found = docstrings.build()
+        return {split: [tuple(pair) for pair in getattr(found, split)] for split in SPLITS}, found.counts
+    if short == "translation":
+        drawn = phrases.build()
+        return {split: [tuple(pair[:2]) for pair in getattr(drawn, split)] for split in SPLITS}, drawn.counts
+    text = [
+        (resolve_data("demo:summarization", root) / f"train.{side}").read_text(encoding="utf-8") for side in ("source", "target")
+    ]
+    counted = Counter(" ".join(text).split())
+    words = sorted(word for word, count in counted.items() if count >= _MIN_WORD_COUNT)
+    lines = {
+        split: copying.copy_lines(words, rows, seed) for seed, (split, rows) in enumerate(COPYING_ROWS.items())
+    }
+    return {split: [(line, line) for line in lines[split]] for split in SPLITS}, {"words": len(words)}
+
+
+def _write(folder: Path, rows: Rows, card: dict[str, Any]) -> None:
+    """The folder appears whole or not at all; of two processes that build it at once, the first one wins."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for split, pairs in rows.items():
+            for side, column in (("source", 0), ("target", 1)):
+                text = "".join(f"{pair[column]}\n" for pair in pairs)
+                (work / f"{split}.{side}").write_text(text, encoding="utf-8", newline="\n")
+        card = card | {"rows": {split: len(pairs) for split, pairs in rows.items()}}
+        (work / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        work.chmod(0o755)  # mkdtemp's folders are private
+        try:
+            work.rename(folder)
+        except OSError:
+            if not (folder / "card.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,121 @@
+"""What a model costs: parameters, bytes, and the time it takes to decode."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from seq2seq_distill.errors import DataError
+from seq2seq_distill.generation import (
+    GenerationSettings,
+    decoding,
+    generate_batch,
+    generated_length,
+    generation_config,
+    to_device,
+)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How fast a model decodes, one batch after the other."""
+
+    latency_ms: float
+    """Median time of a batch, in milliseconds."""
+    ms_per_token: float
+    """Time of all batches by tokens generated in them, in milliseconds."""
+    mean_length: float
+    """Mean of `generated_length` over the rows."""
+    n: int
+    """Batches measured."""
+    beams: int
+    """Beams of the search."""
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of weights; tied ones count once."""
+    return sum(p.numel() for p in _unique(model.parameters()))
+
+
+def bytes_of(model: nn.Module) -> int:
+    """Bytes of what `state_dict` holds, parameters and persistent buffers; a shared storage counts once."""
+    tensors = _unique(t for t in model.state_dict(keep_vars=True).values() if isinstance(t, Tensor))
+    return sum(t.untyped_storage().nbytes() for t in tensors)
+
+
+def measure_decoding(
+    models: Mapping[str, PreTrainedModel],
+    inputs: Sequence[Mapping[str, Any]],
+    settings: GenerationSettings,
+    *,
+    warmup: int = 3,
+    on_input: Callable[[int], None] | None = None,
+) -> dict[str, Decoding]:
+    """Time the models against each other on the same collated batches (of one row each, for a latency).
+
+    They take turns on each batch, and on every other batch in reverse order, so that a machine that slows
+    down meanwhile slows all of them. The first `warmup` batches are decoded once beforehand, unmeasured. Each
+    model decodes with its own generation config plus `settings`, on its own device, which is waited for.
+    `on_input(1)` follows each batch.
+
+    Returns a `Decoding` for each name. Raises DataError when `inputs` is empty.
+    """
+    if not inputs:
+        raise DataError("there is nothing to decode: give at least one input to measure")
+    configs = {name: generation_config(model, settings) for name, model in models.items()}
+    batches = {name: [to_device(batch, model.device) for batch in inputs] for name, model in models.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+    lengths: dict[str, list[int]] = {name: [] for name in models}
+    with decoding(*models.values()):
+        for name, model in models.items():
+            for batch in batches[name][:warmup]:
+                _timed(model, batch, configs[name])
+        for i in range(len(inputs)):
+            for name in list(models)[:: 1 if i % 2 == 0 else -1]:
+                elapsed, outputs = _timed(models[name], batches[name][i], configs[name])
+                seconds[name].append(elapsed)
+                lengths[name] += [generated_length(ids, configs[name]) for ids in outputs]
+            if on_input is not None:
+                on_input(1)
+    return {name: _summary(seconds[name], lengths[name], configs[name]) for name in models}
+
+
+def speedup(baseline: Decoding, system: Decoding) -> float:
+    """How many times as fast `system` generates a token as `baseline`."""
+    return baseline.ms_per_token / system.ms_per_token
+
+
+def _timed(
+    model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig
+) -> tuple[float, list[list[int]]]:
+    _wait_for(model.device)
+    start = perf_counter()
+    outputs = generate_batch(model, batch, config)
+    _wait_for(model.device)
+    return perf_counter() - start, outputs
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _summary(seconds: list[float], lengths: list[int], config: GenerationConfig) -> Decoding:
+    return Decoding(
+        latency_ms=1000 * median(seconds),
+        ms_per_token=1000 * sum(seconds) / max(1, sum(lengths)),
+        mean_length=sum(lengths) / max(1, len(lengths)),
+        n=len(seconds),
+        beams=config.num_beams or 1,
+    )
+
+
+def _unique(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """One tensor for each storage; those without memory (on the meta device, or empty) by identity."""
+    by_storage = {(t.device, t.untyped_storage().data_ptr() or id(t)): t for t in tensors}
+    return list(by_storage.values())

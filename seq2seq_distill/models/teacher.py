@@ -1,0 +1,59 @@
+"""The frozen teacher, kept outside every module tree."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from seq2seq_distill.models import families
+from seq2seq_distill.models.student import load_student
+
+
+class Teacher:
+    """A model that is only read: parameters frozen, always in eval mode, every pass without gradients.
+
+    It is no `nn.Module`, so that a module which holds it does not register it: the teacher is in no state dict, no
+    optimiser and no DDP bucket, and `train()` and `to()` of the owner do not reach it. Move it with `to`.
+    A deep copy is the teacher itself.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        families.family_of(model)
+        self.model = model.eval().requires_grad_(False)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
+        return self
+
+    def to(self, device: torch.device | str) -> "Teacher":
+        """Move the model to `device`; returns self."""
+        self.model.to(device)  # type: ignore[arg-type]
+        return self
+
+    @torch.no_grad()
+    def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The encoder's last hidden state [B, S, H]."""
+        return families.encode(self._in_eval_mode(), batch)
+
+    @torch.no_grad()
+    def decode(self, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor) -> Tensor:
+        """The decoder's last hidden state [B, T, H]."""
+        return families.decode(self._in_eval_mode(), batch, encoder_state, decoder_input_ids)
+
+    @torch.no_grad()
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits [B, T, V] of the decoder's last hidden state [B, T, H]."""
+        return families.head(self.model, hidden)
+
+    def _in_eval_mode(self) -> PreTrainedModel:
+        # whoever reached the model, a call of `train()` on it or on a part of it does not turn dropout on
+        return self.model.eval()
+
+
+def load_teacher(
+    path: str | Path, dtype: torch.dtype = torch.float32, *, flag: str = "--teacher"
+) -> Teacher:
+    """The teacher from a folder or a hub id. Raises ModelError, in one line that opens with `flag`."""
+    return Teacher(load_student(path, dtype, flag=flag))

@@ -1,0 +1,134 @@
+"""The student in training beside its teacher."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from seq2seq_distill.config import RunConfig
+from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.losses.hidden import hidden_mse
+from seq2seq_distill.losses.logits import IGNORED, Term, entropy, kl_divergence
+from seq2seq_distill.models import families
+from seq2seq_distill.models.hooks import LayerOutputs
+from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
+from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
+
+logger = logging.getLogger(__name__)
+
+Pairs = tuple[tuple[int, int], ...]
+"""(student layer, teacher layer), counted from 0."""
+
+
+class SummarizationDistiller(SummarizationModule):
+    """As `SummarizationModule`, with the teacher's distributions and hidden states to learn from.
+
+    The teacher is no submodule: it is in no checkpoint, no optimiser and no process group, and always in eval mode.
+
+    Args:
+        student, tokenizer, config, total_steps, forced_bos_token_id: as in `SummarizationModule`.
+        teacher: the frozen teacher.
+
+    Raises:
+        ConfigError: hidden states are to be compared, but their widths differ.
+    """
+
+    def __init__(self, student: PreTrainedModel, teacher: Teacher, *args: Any, **kwargs: Any) -> None:
+        super().__init__(student, *args, **kwargs)
+        self.teacher = teacher
+        self.shares_encoder = encoder_is_shared(student, teacher.model)
+        """Whether the student's frozen encoder equals the teacher's, so that one encoder pass serves both."""
+        self._encoder_pairs, self._decoder_pairs = self._pairs() if self.loss.alpha_hid else ((), ())
+        self._supervised = (
+            frozenset(own for own, _ in self._encoder_pairs),
+            frozenset(own for own, _ in self._decoder_pairs),
+        )
+
+    @property
+    def weights(self) -> dict[str, float]:
+        loss = self.loss
+        return {
+            "ce_loss": loss.alpha_ce,
+            "mlm_loss": loss.alpha_mlm,
+            "hid_loss_enc": loss.alpha_hid,
+            "hid_loss_dec": loss.alpha_hid,
+        }
+
+    def setup(self, stage: str) -> None:
+        self.teacher.to(self.device)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.teacher.to(self.device)
+
+    def on_validation_start(self) -> None:
+        self.teacher.to(self.device)
+
+    def _terms(self, batch: Batch, student: StudentPass) -> dict[str, Term]:
+        labelled = batch["labels"] != IGNORED
+        with (
+            torch.no_grad(),
+            LayerOutputs(families.encoder_layers(self.teacher.model), {t for _, t in self._encoder_pairs}) as encoder,
+            LayerOutputs(families.decoder_layers(self.teacher.model), {t for _, t in self._decoder_pairs}) as decoder,
+        ):
+            state = student.encoder_state if self.shares_encoder else self.teacher.encode(batch)
+            hidden = self.teacher.decode(batch, state, student.decoder_input_ids)
+            logits = families.head(self.teacher.model, hidden[labelled])
+        normalize = self.loss.normalize_hidden
+        # A row of -1 is padding of the plan; its one attended position must not count.
+        sources = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
+        return {
+            "ce_loss": kl_divergence(student.logits, logits, student.labels, self.loss.temperature),
+            **super()._terms(batch, student),
+            "hid_loss_enc": hidden_mse(
+                _matched(self._encoder_pairs, student.encoder_layers, encoder), sources, normalize
+            ),
+            "hid_loss_dec": hidden_mse(
+                _matched(self._decoder_pairs, student.decoder_layers, decoder), labelled, normalize
+            ),
+            "teacher_entropy": entropy(logits, student.labels),
+        }
+
+    def _pairs(self) -> tuple[Pairs, Pairs]:
+        own, teachers = self.student.config, self.teacher.model.config
+        if families.width(own) != families.width(teachers):
+            raise ConfigError(
+                f"--loss.alpha_hid {self.loss.alpha_hid} compares hidden states, but the student is "
+                f"{families.width(own)} wide and the teacher {families.width(teachers)}: set --loss.alpha_hid 0"
+            )
+        encoder_depth, decoder_depth = families.depths(teachers)
+        own_encoder_depth, own_decoder_depth = families.depths(own)
+        # With a shared encoder there is nothing to compare.
+        encoder = () if self.shares_encoder else self._pairs_of("encoder", own_encoder_depth, encoder_depth)
+        return encoder, self._pairs_of("decoder", own_decoder_depth, decoder_depth)
+
+    def _pairs_of(self, side: str, depth: int, teacher_depth: int) -> Pairs:
+        copied: Sequence[int] | None = getattr(self.student.config, f"distilled_{side}_layers", None)
+        if self.loss.supervise_forward or copied is None:
+            return tuple(enumerate(supervise_forward(teacher_depth, depth)))
+        return supervised_pairs(copied, teacher_depth)
+
+
+class TranslationDistiller(SummarizationDistiller):
+    """As `SummarizationDistiller`, for translation."""
+
+    task: ClassVar[str] = "translation"
+
+
+def encoder_is_shared(student: PreTrainedModel, teacher: PreTrainedModel) -> bool:
+    """Whether the student's encoder is frozen and has the very weights of the teacher's."""
+    own, teachers = student.get_encoder().state_dict(), teacher.get_encoder().state_dict()
+    return (
+        not any(parameter.requires_grad for parameter in student.get_encoder().parameters())
+        and families.family_of(student) == families.family_of(teacher)
+        and own.keys() == teachers.keys()
+        and all(value.shape == teachers[name].shape and torch.equal(value, teachers[name]) for name, value in own.items())
+    )
+
+
+def _matched(pairs: Pairs, student: Any, teacher: Any) -> list[tuple[Tensor, Tensor]]:
+    return [(student[own], teacher[other]) for own, other in pairs if own in student and other in teacher]

@@ -1,0 +1,242 @@
+"""The student in training: cross-entropy with the labels, and summaries to judge it by. No teacher yet."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.distributed import all_gather_object
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from seq2seq_distill.config import RunConfig
+from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
+from seq2seq_distill.losses.blend import LossReport, add, blend
+from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
+from seq2seq_distill.metrics import score
+from seq2seq_distill.models import families
+from seq2seq_distill.models.hooks import LayerOutputs
+from seq2seq_distill.modules.optim import build_optimizer, build_schedule
+
+logger = logging.getLogger(__name__)
+
+Batch = Mapping[str, Tensor]
+SOURCE_TERMS = ("hid_loss_enc",)
+"""Terms that are means over source tokens; all others are means over target tokens."""
+
+
+@dataclass(frozen=True)
+class StudentPass:
+    """One forward pass of the student, up to the logits of the labelled positions."""
+
+    encoder_state: Tensor
+    """[B, S, H]"""
+    decoder_input_ids: Tensor
+    """[B, T]"""
+    logits: Tensor
+    """[N, V], the positions with a label."""
+    labels: Tensor
+    """[N]"""
+    encoder_layers: Mapping[int, Tensor]
+    """Output [B, S, H] of each supervised encoder layer that ran."""
+    decoder_layers: Mapping[int, Tensor]
+    """Output [B, T, H] of each supervised decoder layer that ran."""
+
+
+@dataclass(frozen=True)
+class Generations:
+    """Model outputs of a split in file order."""
+
+    texts: list[str]
+    lengths: list[int]
+    """Generated tokens of each, without padding."""
+
+
+class SummarizationModule(LightningModule):
+    """A sequence-to-sequence model trained on labels and judged by ROUGE.
+
+    Args:
+        student: the model to train; its parameters that need no gradient stay as they are.
+        tokenizer: turns generated ids into text.
+        config: the run's config.
+        total_steps: optimiser steps of the run, for the schedule.
+        forced_bos_token_id: first token of every generated text, where the target language asks for one.
+    """
+
+    task: ClassVar[str] = "summarization"
+
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        config: RunConfig,
+        total_steps: int,
+        forced_bos_token_id: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.tokenizer = tokenizer
+        self.config = config
+        self.loss = config.loss
+        self.total_steps = total_steps
+        self.generation = generation_config(student, generation_settings(config, forced_bos_token_id))
+        self._supervised: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+        self._sums: dict[str, Term] = {}
+        self._generated: list[tuple[int, str, int]] = []
+        self.generations: Generations | None = None
+        """Outputs of the last validation or test; only on process 0."""
+        self._keep_pad_row_at_zero()
+
+    # Training
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Weight of each term in the loss."""
+        return {"mlm_loss": 1.0}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        terms = self._step(batch)
+        counts = {
+            name: batch["source_tokens" if name in SOURCE_TERMS else "target_tokens"] for name in terms
+        }
+        report = blend(terms, self.weights, counts, scale=self._parts_of_step)
+        self.log_dict(report.named(), prog_bar=True)
+        return report.loss
+
+    def _step(self, batch: Batch) -> dict[str, Term]:
+        """One forward pass: the sums and counts of all terms."""
+        labels = batch["labels"]
+        labelled = labels != IGNORED
+        decoder_input_ids = families.decoder_inputs(self.student, labels)
+        encoder_indices, decoder_indices = self._supervised
+        with (
+            LayerOutputs(families.encoder_layers(self.student), encoder_indices) as encoder_outputs,
+            LayerOutputs(families.decoder_layers(self.student), decoder_indices) as decoder_outputs,
+        ):
+            encoder_state = families.encode(self.student, batch)
+            hidden = families.decode(self.student, batch, encoder_state, decoder_input_ids)
+        student = StudentPass(
+            encoder_state=encoder_state,
+            decoder_input_ids=decoder_input_ids,
+            logits=families.head(self.student, hidden[labelled]),
+            labels=labels[labelled],
+            encoder_layers=encoder_outputs,
+            decoder_layers=decoder_outputs,
+        )
+        return self._terms(batch, student)
+
+    def _terms(self, batch: Batch, student: StudentPass) -> dict[str, Term]:
+        """Sums and counts of the terms; a distiller adds its own."""
+        return {"mlm_loss": cross_entropy(student.logits, student.labels, self.loss.label_smoothing)}
+
+    @property
+    def _parts_of_step(self) -> int:
+        """Into how many micro-batches an optimiser step is dealt, over processes and accumulation."""
+        return self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def configure_optimizers(self) -> Any:
+        optimizer = build_optimizer(self, self.config.optim)
+        schedule = build_schedule(optimizer, self.config.optim, self.total_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        # A loaded model is in eval mode, and Lightning leaves it so: without this, no dropout.
+        self.train()
+
+    def train(self, mode: bool = True) -> "SummarizationModule":
+        """As in torch, but a frozen encoder stays in eval mode: what does not learn does not drop out either."""
+        super().train(mode)
+        encoder = self.student.get_encoder()
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            encoder.eval()
+        return self
+
+    def _keep_pad_row_at_zero(self) -> None:
+        # Marian decodes from the pad token's embedding, zero in its models; the tied head would move it.
+        embedding = families.zero_pad_row(self.student)
+        pad = self.student.config.pad_token_id
+        if embedding is not None and embedding.requires_grad:
+            row = torch.tensor([pad])
+            embedding.register_hook(lambda gradient: gradient.index_fill(0, row.to(gradient.device), 0))
+
+    # Validation and test
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        terms = {name: Term(term.sum.detach().double(), term.count) for name, term in self._step(batch).items()}
+        self._sums = add(self._sums, terms)
+        self._generate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        sums, self._sums = self._sums, {}
+        report = blend({name: self._over_processes(term) for name, term in sums.items()}, self.weights)
+        self.log_dict(report.named("val_"), rank_zero_only=False)
+        self.log_dict({f"val_{name}": value for name, value in self._judge("val").items()})
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._generate(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self.log_dict({f"test_{name}": value for name, value in self._judge("test").items()})
+
+    def score(self, predictions: list[str], references: list[str]) -> dict[str, float]:
+        """Corpus scores on a scale of 0 to 100."""
+        return score(self.task, predictions, references, self.config.tgt_lang)
+
+    def _generate(self, batch: Batch) -> None:
+        ids = generate_batch(self.student, batch, self.generation)
+        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for row, text, own in zip(batch["row"].tolist(), texts, ids, strict=True):
+            if row >= 0:
+                self._generated.append((row, text.strip(), generated_length(own, self.generation)))
+
+    def _judge(self, split: str) -> dict[str, float]:
+        """Scores over the whole split, outputs of all processes together, each row once."""
+        gathered: list[list[tuple[int, str, int]]] = [self._generated]
+        if self.trainer.world_size > 1:
+            gathered = [[] for _ in range(self.trainer.world_size)]
+            all_gather_object(gathered, self._generated)
+        self._generated = []
+        by_row = {row: (text, length) for part in gathered for row, text, length in part}
+        rows = sorted(by_row)
+        references = self.trainer.datamodule.references(split)  # type: ignore[attr-defined]
+        texts, lengths = [by_row[row][0] for row in rows], [by_row[row][1] for row in rows]
+        self.generations = Generations(texts, lengths)
+        scores = self.score(texts, [references[row] for row in rows])
+        return {**scores, "gen_len": sum(lengths) / len(lengths)}
+
+    def _over_processes(self, term: Term) -> Term:
+        gather: Callable[[Tensor], Tensor] = self.all_gather
+        return Term(gather(term.sum).sum(), gather(term.count).sum())
+
+
+def generation_settings(config: RunConfig, forced_bos_token_id: int | None = None) -> GenerationSettings:
+    """How a run's models decode, wherever they do."""
+    return GenerationSettings(
+        beams=config.eval.beams,
+        max_length=config.eval.max_target_length,
+        length_penalty=config.eval.length_penalty,
+        forced_bos_token_id=forced_bos_token_id,
+        batch_size=config.eval.batch_size,
+        options=config.eval.generate,
+    )
+
+
+def freeze(parameters: Any) -> None:
+    """Take these parameters out of training."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+
+
+def freeze_parts(student: PreTrainedModel, *, encoder: bool, embeddings: bool) -> None:
+    """Freeze the encoder, the embeddings, both or neither; a head tied to the embeddings goes with them.
+
+    Freezing the encoder alone leaves embeddings that it shares with the decoder and the head trainable.
+    """
+    shared: list[nn.Module] = families.embedding_modules(student)
+    shared_parameters = {parameter for module in shared for parameter in module.parameters()}
+    if encoder:
+        freeze(p for p in student.get_encoder().parameters() if p not in shared_parameters)
+    if embeddings:
+        freeze(shared_parameters)

@@ -1,0 +1,106 @@
+"""What a model costs."""
+
+from dataclasses import astuple
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+
+from seq2seq_distill import measure
+from seq2seq_distill.errors import DataError
+from seq2seq_distill.generation import GenerationSettings
+from seq2seq_distill.measure import bytes_of, measure_decoding, parameters, speedup
+
+
+def tiny(decoder_layers: int = 2, **extra: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    widths = {"d_model": 16, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "max_position_embeddings": 40}
+    layers = {"encoder_layers": 2, "decoder_layers": decoder_layers}
+    config = AutoConfig.for_model("bart", vocab_size=64, **heads, **widths, **layers, **extra)
+    return AutoModelForSeq2SeqLM.from_config(config).eval()
+
+
+def batches(n: int) -> list[dict[str, torch.Tensor]]:
+    ids = [torch.randint(4, 64, (1, 6), generator=torch.Generator().manual_seed(i)) for i in range(n)]
+    return [{"input_ids": x, "attention_mask": torch.ones_like(x)} for x in ids]
+
+
+class TestSize:
+    def test_closed_form(self) -> None:
+        model = nn.Linear(3, 4)
+        assert parameters(model) == 16
+        assert bytes_of(model) == 64
+        assert bytes_of(model.half()) == 32
+
+    def test_tied_weights_count_once(self) -> None:
+        embedding, head = nn.Embedding(64, 16), nn.Linear(16, 64, bias=False)
+        model = nn.Sequential(embedding, head)
+        assert parameters(model) == 2 * 64 * 16
+        head.weight = embedding.weight
+        assert parameters(model) == 64 * 16
+        head.weight = nn.Parameter(embedding.weight.data)  # two parameters on one storage
+        assert parameters(model) == 64 * 16
+        assert bytes_of(model) == 4 * 64 * 16
+
+    def test_tied_head_of_a_real_architecture(self) -> None:
+        model = tiny()
+        assert parameters(model) == sum(p.numel() for p in model.parameters())
+        assert bytes_of(model) == 4 * (parameters(model) + model.get_buffer("final_logits_bias").numel())
+
+    def test_buffers_count_as_bytes_only_if_they_are_saved(self) -> None:
+        model = nn.Linear(3, 4, bias=False)
+        model.register_buffer("kept", torch.zeros(5))
+        model.register_buffer("made_anew", torch.zeros(7), persistent=False)
+        assert (parameters(model), bytes_of(model)) == (12, 4 * (12 + 5))
+
+    def test_weights_that_are_not_there_yet_still_count(self) -> None:
+        with torch.device("meta"):
+            model = nn.Sequential(nn.Linear(3, 4), nn.Linear(3, 4))
+        assert parameters(model) == 32
+
+
+class TestMeasureDecoding:
+    def test_what_is_reported(self) -> None:
+        teacher, student = tiny(4), tiny(1)
+        teacher.generation_config.num_beams = 3
+        models = {"teacher": teacher, "student": student}
+        got = measure_decoding(models, batches(4), GenerationSettings(max_length=5), warmup=1)
+        assert list(got) == ["teacher", "student"]
+        assert (got["teacher"].beams, got["student"].beams) == (3, 1)
+        for result in got.values():
+            assert result.n == 4 and result.latency_ms > 0 and 1 <= result.mean_length <= 5
+            assert result.ms_per_token <= 5 * result.latency_ms
+
+    def test_times_are_added_up_per_token_and_models_take_turns(self, monkeypatch: Any) -> None:
+        clock, order = [0.0], []
+        a, b = tiny(), tiny()
+
+        def fake(model: Any, batch: Any, config: Any) -> list[list[int]]:
+            name = "a" if model is a else "b"
+            order.append(name)
+            clock[0] += {"a": 0.06, "b": 0.01}[name] * (9 if len(order) == 6 else 1)  # one of a's is slow
+            return [[7] * {"a": 3, "b": 2}[name]]
+
+        monkeypatch.setattr(measure, "generate_batch", fake)
+        monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
+        heard: list[int] = []
+        got = measure_decoding(
+            {"a": a, "b": b}, batches(3), GenerationSettings(), warmup=1, on_input=heard.append
+        )
+        assert order == ["a", "b"] + ["a", "b", "b", "a", "a", "b"]
+        assert astuple(got["b"]) == pytest.approx((10, 5, 2, 3, 1))
+        assert got["a"].latency_ms == pytest.approx(60)
+        assert speedup(got["a"], got["b"]) == pytest.approx(got["a"].ms_per_token / 5)
+        assert heard == [1, 1, 1]
+
+    def test_modes_come_back(self) -> None:
+        model = tiny().train()
+        measure_decoding({"m": model}, batches(1), GenerationSettings(max_length=2))
+        assert model.training
+
+    def test_nothing_to_measure_is_refused(self) -> None:
+        with pytest.raises(DataError, match="at least one input"):
+            measure_decoding({"m": tiny()}, [], GenerationSettings())
