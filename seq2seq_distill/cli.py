@@ -27,7 +27,14 @@ VERBS: dict[str, tuple[type, str, str]] = {
     "average": (AverageConfig, "seq2seq_distill.average", "average"),
     "convert": (ConvertConfig, "seq2seq_distill.convert", "convert"),
 }
-LISTS = ("--data", "--data_weights", "--logger", "--checkpoints", "--student.encoder_layer_ids", "--student.decoder_layer_ids")
+LISTS = (
+    "--data",
+    "--data_weights",
+    "--logger",
+    "--checkpoints",
+    "--student.encoder_layer_ids",
+    "--student.decoder_layer_ids",
+)
 """Flags that take several values, one after the other."""
 
 
@@ -72,11 +79,10 @@ def parse(verb: str, arguments: Sequence[str]) -> Any:
     if arguments and not arguments[0].startswith("-"):
         raise ConfigError(f"{arguments[0]}: no such verb{_suggestion(arguments[0], list(VERBS))}")
     config = _parse(verb, arguments)
-    if isinstance(config, RunConfig):
-        if config.is_bare and config.task and not (config.student.path or config.student.config):
-            settings = files("seq2seq_distill.demo") / f"{config.task}.yaml"
-            config = _parse(verb, ["--config", str(settings), *arguments])
-        config.check()
+    if isinstance(config, RunConfig) and config.is_bare and config.task:
+        settings = files("seq2seq_distill.demo") / f"{config.task}.yaml"
+        config = _parse(verb, ["--config", str(settings), *arguments])
+    config.check()
     return config
 
 
@@ -86,6 +92,7 @@ def _parse(verb: str, arguments: Sequence[str]) -> Any:
     parser = Parser(
         prog="distill" if verb == "run" else f"distill {verb}",
         description=DESCRIPTION if verb == "run" else (kind.__doc__ or ""),
+        usage=f"distill {'[VERB]' if verb == 'run' else verb} [--config FILE] [options]",
         allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these options; flags win over it.")

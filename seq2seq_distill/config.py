@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from seq2seq_distill.errors import ConfigError
@@ -121,9 +122,7 @@ class OptimConfig:
     """The optimiser."""
     lr: float = 3e-4
     """Peak learning rate."""
-    schedule: Literal[
-        "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "inverse_sqrt"
-    ] = "linear"
+    schedule: Literal["linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "inverse_sqrt"] = "linear"
     """What the learning rate does after the warm-up."""
     warmup_steps: int | None = None
     """Optimiser steps of linear warm-up; by default 500, at most a tenth of the run."""
@@ -225,9 +224,7 @@ class RunConfig:
     """auto: go on from the output folder's last checkpoint, or start; never: refuse a folder with a run; or a checkpoint."""
     seed: int = 42
     """Seed of weights, data order and dropout."""
-    logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(
-        default_factory=lambda: ["tensorboard"]  # type: ignore[arg-type]
-    )
+    logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
     """Training logs to write; [] for none."""
     student: StudentConfig = field(default_factory=StudentConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
@@ -252,12 +249,9 @@ class RunConfig:
         """Whether nothing says what to train on or from, which means the built-in demo."""
         return self.teacher is None and not self.data
 
-    def check(self) -> "RunConfig":
-        """Return the config itself, or raise `ConfigError` with every mistake that needs no torch to see."""
-        problems = [*_source_problems(self), *_range_problems(self), *_conflict_problems(self)]
-        if problems:
-            raise ConfigError("\n".join(problems))
-        return self
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake that needs no torch to see, a line each."""
+        _raise([*_source_problems(self), *_range_problems(self), *_conflict_problems(self)])
 
 
 def _source_problems(config: RunConfig) -> Iterator[str]:
@@ -380,11 +374,22 @@ def _words(values: Any) -> str:
 class StudentOnlyConfig:
     """Make a student from a teacher, without training, and save it in Hugging Face format."""
 
-    teacher: str | None = None
+    teacher: str = ""
     """The teacher: a Hugging Face folder or hub id."""
-    output_dir: str | None = None
+    output_dir: str = ""
     """Where the student is saved."""
     student: StudentConfig = field(default_factory=StudentConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Where the student is saved."""
+        return Path(self.output_dir)
+
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake."""
+        given = [f"--student.{name}" for name in ("path", "config", "vocab_size") if getattr(self.student, name)]
+        problems = [f"{flag} makes no student from a teacher's layers: leave it out" for flag in given]
+        _raise([*_missing(self, "teacher", "output_dir"), *problems])
 
 
 @dataclass(frozen=True)
@@ -393,15 +398,44 @@ class AverageConfig:
 
     checkpoints: list[str] = field(default_factory=list)
     """What to average: Lightning checkpoints of one run, or Hugging Face folders."""
-    output_dir: str | None = None
+    output_dir: str = ""
     """Where the averaged model is saved, in Hugging Face format."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the model is saved."""
+        return Path(self.output_dir)
+
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake."""
+        _raise(_missing(self, "checkpoints", "output_dir"))
 
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """Turn a Lightning checkpoint of a run into a Hugging Face folder."""
+    """Turn a Lightning checkpoint of a run into a Hugging Face folder, or a folder into one of other precision."""
 
-    checkpoint: str | None = None
-    """The checkpoint, in the checkpoints folder of a run."""
-    output_dir: str | None = None
+    checkpoint: str = ""
+    """The checkpoint, in the checkpoints folder of a run; or a Hugging Face folder."""
+    output_dir: str = ""
     """Where the model is saved."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Type of the saved weights."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the model is saved."""
+        return Path(self.output_dir)
+
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake."""
+        _raise(_missing(self, "checkpoint", "output_dir"))
+
+
+def _missing(config: Any, *names: str) -> list[str]:
+    return [f"--{name} is missing: name one" for name in names if not getattr(config, name)]
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError("\n".join(problems))

@@ -91,6 +91,27 @@ def generation_config(model: PreTrainedModel, settings: GenerationSettings) -> G
     return config
 
 
+def settle(
+    model: PreTrainedModel, settings: GenerationSettings, task_params: Mapping[str, Any], start: int | None = None
+) -> None:
+    """Give the model the generation config that a run uses, so that it decodes alike wherever it is loaded.
+
+    What the model's config says of the task (`task_params`) goes before its general settings, `settings` before both.
+
+    Args:
+        model: changed in place.
+        settings: the run's.
+        task_params: of the model's config, for the task at hand; what is no option of decoding is left out.
+        start: id of the token that decoding starts from, where the target language decides it.
+    """
+    for name, value in task_params.items():
+        if name in vars(model.generation_config):
+            setattr(model.generation_config, name, value)
+    if start is not None:
+        model.generation_config.decoder_start_token_id = start
+    model.generation_config = generation_config(model, settings)
+
+
 def generate_batch(
     model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig
 ) -> list[list[int]]:

@@ -10,7 +10,12 @@ from seq2seq_distill.models import families
 
 FAMILIES: tuple[str, ...] = tuple(families.FAMILIES)
 
-_HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+_HEADS = {
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 32,
+    "decoder_ffn_dim": 32,
+}
 _BART: dict[str, Any] = {"vocab_size": 64, "d_model": 16, "max_position_embeddings": 48, **_HEADS}
 _T5: dict[str, Any] = {
     "vocab_size": 64,
@@ -87,7 +92,7 @@ def tiny_config_keys(
 def tiny_model(
     model_type: str, *, encoder_layers: int = 2, decoder_layers: int = 2, seed: int = 0, **overrides: Any
 ) -> PreTrainedModel:
-    """A tiny model in eval mode. Weights are larger than at birth, so that every layer and bias tells in the logits.
+    """A tiny model in eval mode, its weights larger than at birth, so that every layer and bias tells.
 
     `overrides` are config keys. The pad row of a Marian model stays zero.
     """
@@ -122,7 +127,8 @@ def tiny_batch(
 ) -> dict[str, Tensor]:
     """`input_ids`, `attention_mask` [batch, source], `labels` [batch, target] and the family's extra inputs.
 
-    Row 0 is full, every further row one source and one target token shorter than the one before (one is the least).
+    Row 0 is full, every further row one source and one target token shorter than the one before (one is the
+    least).
     """
     generator = torch.Generator().manual_seed(seed)
     pad = families.stack_configs(model.config)[1].pad_token_id

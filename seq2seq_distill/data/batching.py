@@ -77,7 +77,8 @@ class BatchPlan:
         for size, weight in zip(self.sizes, self.weights, strict=True):
             own = np.arange(start, start + size)
             whole, share = divmod(weight, 1)
-            drawn += [own] * int(whole) + [rng.permutation(own)[: round(share * size)]]
+            part = max(1, round(share * size)) if share else 0  # an epoch without rows would never end
+            drawn += [own] * int(whole) + [rng.permutation(own)[:part]]
             start += size
         return np.concatenate(drawn)
 

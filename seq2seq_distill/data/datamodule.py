@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
 from seq2seq_distill.data.encode import Collator, encode_split
-from seq2seq_distill.data.sources import fingerprint, load_split
+from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,11 @@ class Texts:
 
 
 def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
-    """Read and check all splits of all sources; `DataError` names the first place that is wrong."""
+    """Read and check all splits of all sources; `DataError` names the first place that is wrong.
+
+    Every source must have a training split; validation and test come from those that have them, at least one.
+    """
+    used = {split: [source for source in sources if has_split(source, split)] for split in ("val", "test")}
     parts = {
         split: [
             load_split(
@@ -45,7 +49,7 @@ def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
                 src_lang=config.src_lang,
                 tgt_lang=config.tgt_lang,
             )
-            for source in sources
+            for source in used.get(split) or sources  # where none has it, the first one's error says what is missing
         ]
         for split in ("train", "val", "test")
     }
@@ -142,7 +146,7 @@ class Seq2SeqData(LightningDataModule):
         rows = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
         rows += [()] * (-len(rows) % world)
         batches = [MicroBatch(own, 0, 0) for own in rows[self.trainer.global_rank :: world]]
-        return DataLoader(EncodedBatches(encoded, self._collate), batch_size=None, sampler=batches)  # type: ignore[arg-type]
+        return DataLoader(EncodedBatches(encoded, self._collate), batch_size=None, sampler=batches)
 
     def _plan(self) -> RunPlan:
         config, train = self._config, self.encoded["train"]

@@ -126,11 +126,18 @@ def default_prefix(
     """
     if explicit is not None:
         return explicit
+    specific = task_params(model_config, task, languages)
+    return specific.get("prefix") or getattr(model_config, "prefix", None) or ""
+
+
+def task_params(
+    model_config: Any, task: str, languages: tuple[str | None, str | None] = (None, None)
+) -> dict[str, Any]:
+    """What the model's config says of the task alone (for translation: of the two languages): prefix, beams, ..."""
     name = task
     if task == "translation" and all(languages):
         name = "translation_{}_to_{}".format(*(base_language(language or "") for language in languages))
-    specific = (getattr(model_config, "task_specific_params", None) or {}).get(name) or {}
-    return specific.get("prefix") or getattr(model_config, "prefix", None) or ""
+    return (getattr(model_config, "task_specific_params", None) or {}).get(name) or {}
 
 
 class Collator:

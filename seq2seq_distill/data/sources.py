@@ -184,8 +184,8 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
     if not files:
         found = [name for name in SPLITS if _find_files(path, name)]
         raise DataError(
-            f"--data {source}: no {split} split: {path / split}.source (with .target) or {path / split}.jsonl "
-            f"is missing; splits found: {', '.join(found) or 'none'}"
+            f"--data {source}: no {split} split: add {path / split}.source and .target, or one .jsonl; "
+            f"splits found: {', '.join(found) or 'none'}"
         )
     for file in files:
         if not file.is_file():
@@ -362,7 +362,7 @@ def _read_csv(source: str, file: Path, columns: _Columns) -> list[pa.ChunkedArra
     )
     serial = pyarrow.csv.ReadOptions(use_threads=False)  # with threads its messages know no row
     try:
-        with pyarrow.csv.open_csv(file, parse_options=parse) as reader:
+        with pyarrow.csv.open_csv(file, read_options=serial, parse_options=parse) as reader:
             names = reader.schema.names
         chosen = columns.choose(names, where)
         # Texts stay texts: neither "12" becomes a number nor "NA" a null.
@@ -380,9 +380,10 @@ def _read_csv(source: str, file: Path, columns: _Columns) -> list[pa.ChunkedArra
 def _read_parquet(source: str, file: Path, columns: _Columns) -> list[pa.ChunkedArray]:
     where = f"--data {source}: {file}"
     try:
-        # The empty table has the types of the file, of which flatten makes "translation.en" and the like.
-        chosen = columns.choose(pyarrow.parquet.read_schema(file).empty_table().flatten().column_names, where)
-        table = pyarrow.parquet.read_table(file, columns=list(chosen)).flatten()
+        schema = pyarrow.parquet.read_schema(file)
+        chosen = columns.choose(schema.empty_table().flatten().column_names, where)
+        needed = [name if name in schema.names else name.split(".", 1)[0] for name in chosen]
+        table = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(needed))).flatten()
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{where}: not a Parquet file: {_one_line(error)}") from None
     return [table[name] for name in chosen]

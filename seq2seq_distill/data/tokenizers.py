@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 PAD, EOS, UNK, BOS = "<pad>", "</s>", "<unk>", "<s>"
 SPECIAL_TOKENS = (PAD, EOS, UNK, BOS)
 _PASSING_STATE = {  # of the last call, of the place and of the library; tokens do not depend on it
-    *("truncation", "padding", "max_length", "stride", "truncation_strategy"),
+    *("truncation", "truncation_side", "truncation_strategy", "max_length", "stride"),
+    *("padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id"),
     *("name_or_path", "is_local", "local_files_only", "transformers_version"),
 }
 _LANGUAGE_TOKEN = re.compile(r"_*[a-z]{2,3}(_[A-Za-z]{2,4})?_*")
@@ -138,6 +139,10 @@ def train_tokenizer(
     )
     tokenizer.train_from_iterator(lines, trainer)
     eos_id = tokenizer.token_to_id(EOS)
+    if tokenizer.get_vocab_size() < vocab_size:
+        logger.warning(
+            "the text gives %d tokens, not the %d asked for", tokenizer.get_vocab_size(), vocab_size
+        )
     specials = [(EOS, eos_id)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=specials)
     return PreTrainedTokenizerFast(
@@ -153,7 +158,7 @@ def train_tokenizer(
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """SHA-256 (hex) of the tokenizer's files, but for what does not change tokens (paths, truncation)."""
-    digest = hashlib.sha256(type(tokenizer).__name__.encode())
+    digest = hashlib.sha256(f"{type(tokenizer).__name__}, cut on the {tokenizer.truncation_side}".encode())
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         for file in sorted(Path(folder).rglob("*")):

@@ -1,7 +1,7 @@
 """The built-in demo: data made from what is installed, teachers shipped with the package. Needs no network.
 
-Names: `demo:summarization` (docstrings to their summary line), `demo:translation` (English to German), `demo:copying` (random
-words, to teach a model from scratch to read its source first).
+Names: `demo:summarization` (docstrings to their summary line), `demo:translation` (English to German), `demo:copying`
+(random words, to teach a model from scratch to read its source first).
 """
 
 import hashlib
@@ -18,7 +18,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from seq2seq_distill.demo import copying, docstrings, phrases
+import seq2seq_distill.demo.copying as copying
+import seq2seq_distill.demo.docstrings as docstrings
+import seq2seq_distill.demo.phrases as phrases
 from seq2seq_distill.errors import ConfigError, ModelError
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ def is_demo(name: str) -> bool:
 def resolve_data(name: str, cache_dir: Path | None = None) -> Path:
     """Folder `{train,val,test}.{source,target}` and `card.json` of a demo data set, built on first use and cached.
 
-    The folder's name holds a hash of the generator's version and of the versions of the packages that the data is made of.
+    The folder's name holds a hash of the versions of the generator and of the packages that the data is made of.
     `cache_dir` defaults to `$SEQ2SEQ_DISTILL_CACHE/demo`, else `~/.cache/seq2seq_distill/demo`.
     Raises ConfigError for an unknown name."""
     short = _short_name(name, DATA, "data")
@@ -58,11 +60,13 @@ def resolve_data(name: str, cache_dir: Path | None = None) -> Path:
 
 
 def resolve_teacher(name: str) -> Path:
-    """Folder of a teacher that is shipped with the package. Raises ConfigError for an unknown name, ModelError if it is missing."""
+    """Folder of a teacher shipped with the package. ConfigError: unknown name; ModelError: not there."""
     short = _short_name(name, TEACHERS, "teacher")
     folder = Path(__file__).parent / "teachers" / short
     if not (folder / "config.json").is_file():
-        raise ModelError(f"--teacher {name}: this installation has no {folder}; install the package anew or give another --teacher")
+        raise ModelError(
+            f"--teacher {name}: this installation has no {folder}; install the package anew or give another --teacher"
+        )
     return folder
 
 
@@ -83,7 +87,9 @@ def baselines(folder: Path) -> dict[str, list[str]]:
 def _short_name(name: str, known: Sequence[str], what: str) -> str:
     short = name.removeprefix(PREFIX)
     if short not in known:
-        raise ConfigError(f"--{what} {name}: no such demo {what}; choose one of {', '.join(PREFIX + each for each in known)}")
+        raise ConfigError(
+            f"--{what} {name}: no such demo {what}; choose one of {', '.join(PREFIX + each for each in known)}"
+        )
     return short
 
 
@@ -114,13 +120,12 @@ def _build(short: str, root: Path) -> tuple[Rows, dict[str, int]]:
         drawn = phrases.build()
         return {split: [tuple(pair[:2]) for pair in getattr(drawn, split)] for split in SPLITS}, drawn.counts
     text = [
-        (resolve_data("demo:summarization", root) / f"train.{side}").read_text(encoding="utf-8") for side in ("source", "target")
+        (resolve_data("demo:summarization", root) / f"train.{side}").read_text(encoding="utf-8")
+        for side in ("source", "target")
     ]
     counted = Counter(" ".join(text).split())
     words = sorted(word for word, count in counted.items() if count >= _MIN_WORD_COUNT)
-    lines = {
-        split: copying.copy_lines(words, rows, seed) for seed, (split, rows) in enumerate(COPYING_ROWS.items())
-    }
+    lines = {split: copying.copy_lines(words, rows, seed) for seed, (split, rows) in enumerate(COPYING_ROWS.items())}
     return {split: [(line, line) for line in lines[split]] for split in SPLITS}, {"words": len(words)}
 
 

@@ -1,7 +1,7 @@
 """Copying data: source = target = a few random words.
 
-Random words cannot be learned by heart, so a model from scratch has to form attention to its source, which it then keeps in a
-second stage of training on real pairs.
+Random words cannot be learned by heart, so a model from scratch has to form attention to its source, which it then
+keeps in a second stage of training on real pairs.
 """
 
 import random

@@ -1,16 +1,22 @@
 """Words and sentence patterns of the translation data: English and German side by side.
 
-A slot `{kind}` or `{kind:form}` is filled by a value of that kind, the same on both sides; a digit tells two values of one kind
-apart (`{city}`, `{city2}`). Forms of noun phrases: nominative (none given), `acc`, `dat`.
+A slot `{kind}` or `{kind:form}` is filled by a value of that kind, the same on both sides; a digit tells two values of
+one kind apart (`{city}`, `{city2}`). Forms of noun phrases: nominative (none given), `acc`, `dat`.
 """
 
 from typing import NamedTuple
 
 
+def words(text: str) -> tuple[str, ...]:
+    """The words of a text, for tables that read better as text."""
+    return tuple(text.split())
+
+
 class Clause(NamedTuple):
     """An English clause and the four parts of the German one, from which each German word order follows.
 
-    `end` is what a German main clause keeps for its end: a participle, an adjective, or a separable prefix written `ab-`."""
+    `end` is what a German main clause keeps for its end: a participle, an adjective, or a separable prefix written
+    `ab-`."""
 
     english: str
     subject: str
@@ -47,7 +53,8 @@ CLAUSES = _clauses("""
 {number} people attended {event} {country:in}       | {number} Menschen | besuchten | {event:acc} {country:in}
 tickets for {event} cost {amount}                   | Karten für {event:acc} | kosten | {amount}
 {person} is looking forward to {event} {country:in} | {person} | freut | sich auf {event:acc} {country:in}
-{building} is open from {clock:bare} to {clock2:bare} | {building} | ist | von {clock:bare} bis {clock2:bare} Uhr | geöffnet
+{building} is open from {clock:bare} to {clock2:bare} \
+    | {building} | ist | von {clock:bare} bis {clock2:bare} Uhr | geöffnet
 {building} is closed {weekdays}                     | {building} | ist | {weekdays} | geschlossen
 {building} was built in {year}                      | {building} | wurde | im Jahr {year} | gebaut
 {building} is {length} from {building2:dat}         | {building} | ist | {length} von {building2:dat} | entfernt
@@ -74,7 +81,8 @@ the price of {goods} fell to {amount}               | der Preis für {goods:acc}
 {agent} sends {goods} to {city} {date}              | {agent} | schickt | {goods:acc} {date} nach {city}
 {document} was published {date}                     | {document} | wurde | {date} | veröffentlicht
 {document} is available in {languages}              | {document} | ist | auf {languages} | verfügbar
-{document} was translated from {language:plain} into {language2:plain} | {document} | wurde | aus dem {language:dat} ins {language2:acc} | übersetzt
+{document} was translated from {language:plain} into {language2:plain} \
+    | {document} | wurde | aus dem {language:dat} ins {language2:acc} | übersetzt
 {document} has {number} pages                        | {document} | hat | {number} Seiten
 {agent} signed {document} {date} in {city}          | {agent} | unterzeichnete | {date} in {city} {document:acc}
 {agent} is writing {document} in {language:plain}   | {agent} | schreibt | {document:acc} auf {language:plain}
@@ -129,75 +137,85 @@ FRAMES: tuple[tuple[int, str, str], ...] = (
 )
 
 
-def _nouns(table: str) -> tuple[tuple[str, str, str], ...]:
-    entries = (entry.split("/") for entry in table.replace("\n", " ").split(","))
-    return tuple((english.strip(), german.strip(), gender.strip()) for english, german, gender in entries)
+def _table(text: str) -> tuple[tuple[str, ...], ...]:
+    """Entries between commas, columns between slashes."""
+    return tuple(tuple(column.strip() for column in entry.split("/")) for entry in text.split(","))
 
 
-# kind -> (English, German, gender m f n)
+# English, German, gender (m f n)
 NOUNS = {
-    "event": _nouns("""meeting/Treffen/n, conference/Konferenz/f, concert/Konzert/n, exhibition/Ausstellung/f, course/Kurs/m,
-        lecture/Vortrag/m, exam/Prüfung/f, festival/Festival/n, wedding/Hochzeit/f, trial/Prozess/m, workshop/Workshop/m,
-        competition/Wettbewerb/m, celebration/Feier/f, auction/Versteigerung/f, election/Wahl/f, game/Spiel/n, trip/Reise/f,
-        race/Rennen/n, trade fair/Messe/f, rehearsal/Probe/f, session/Sitzung/f, performance/Aufführung/f, tour/Führung/f"""),
-    "building": _nouns("""museum/Museum/n, hotel/Hotel/n, school/Schule/f, hospital/Krankenhaus/n, library/Bibliothek/f,
-        office/Büro/n, factory/Fabrik/f, train station/Bahnhof/m, airport/Flughafen/m, restaurant/Restaurant/n, bank/Bank/f,
+    "event": _table("""
+        meeting/Treffen/n, conference/Konferenz/f, concert/Konzert/n, exhibition/Ausstellung/f, course/Kurs/m,
+        lecture/Vortrag/m, exam/Prüfung/f, festival/Festival/n, wedding/Hochzeit/f, trial/Prozess/m,
+        workshop/Workshop/m, competition/Wettbewerb/m, celebration/Feier/f, auction/Versteigerung/f, election/Wahl/f,
+        game/Spiel/n, trip/Reise/f, race/Rennen/n, trade fair/Messe/f, rehearsal/Probe/f, session/Sitzung/f,
+        performance/Aufführung/f, tour/Führung/f"""),
+    "building": _table("""
+        museum/Museum/n, hotel/Hotel/n, school/Schule/f, hospital/Krankenhaus/n, library/Bibliothek/f, office/Büro/n,
+        factory/Fabrik/f, train station/Bahnhof/m, airport/Flughafen/m, restaurant/Restaurant/n, bank/Bank/f,
         church/Kirche/f, theater/Theater/n, castle/Schloss/n, store/Geschäft/n, market/Markt/m, town hall/Rathaus/n,
-        swimming pool/Schwimmbad/n, laboratory/Labor/n, embassy/Botschaft/f, university/Universität/f, pharmacy/Apotheke/f,
-        movie theater/Kino/n, warehouse/Lager/n, tower/Turm/m"""),
-    "vehicle": _nouns("""train/Zug/m, bus/Bus/m, ship/Schiff/n, ferry/Fähre/f, truck/Lastwagen/m, car/Auto/n, coach/Reisebus/m,
+        swimming pool/Schwimmbad/n, laboratory/Labor/n, embassy/Botschaft/f, university/Universität/f,
+        pharmacy/Apotheke/f, movie theater/Kino/n, warehouse/Lager/n, tower/Turm/m"""),
+    "vehicle": _table("""
+        train/Zug/m, bus/Bus/m, ship/Schiff/n, ferry/Fähre/f, truck/Lastwagen/m, car/Auto/n, coach/Reisebus/m,
         night train/Nachtzug/m, freight train/Güterzug/m, boat/Boot/n, cab/Taxi/n"""),
-    "goods": _nouns("""machine/Maschine/f, computer/Computer/m, book/Buch/n, bicycle/Fahrrad/n, piano/Klavier/n, table/Tisch/m,
+    "goods": _table("""
+        machine/Maschine/f, computer/Computer/m, book/Buch/n, bicycle/Fahrrad/n, piano/Klavier/n, table/Tisch/m,
         coat/Mantel/m, clock/Uhr/f, camera/Kamera/f, painting/Gemälde/n, bed/Bett/n, cupboard/Schrank/m, lamp/Lampe/f,
         phone/Telefon/n, suitcase/Koffer/m, ring/Ring/m, carpet/Teppich/m, chair/Stuhl/m, printer/Drucker/m,
-        telescope/Fernrohr/n, package/Paket/n, engine/Motor/m, battery/Batterie/f, mirror/Spiegel/m, blanket/Decke/f"""),
-    "document": _nouns("""report/Bericht/m, contract/Vertrag/m, letter/Brief/m, article/Artikel/m, manual/Handbuch/n, poem/Gedicht/n,
+        telescope/Fernrohr/n, package/Paket/n, engine/Motor/m, battery/Batterie/f,
+        mirror/Spiegel/m, blanket/Decke/f"""),
+    "document": _table("""
+        report/Bericht/m, contract/Vertrag/m, letter/Brief/m, article/Artikel/m, manual/Handbuch/n, poem/Gedicht/n,
         novel/Roman/m, study/Studie/f, law/Gesetz/n, newspaper/Zeitung/f, form/Formular/n, dictionary/Wörterbuch/n,
-        invoice/Rechnung/f, certificate/Urkunde/f, play/Theaterstück/n, message/Nachricht/f, plan/Plan/m, statement/Erklärung/f"""),
-    "agent": _nouns("""company/Firma/f, ministry/Ministerium/n, team/Mannschaft/f, family/Familie/f, government/Regierung/f,
-        teacher/Lehrerin/f, doctor/Ärztin/f, director/Direktor/m, engineer/Ingenieurin/f, mayor/Bürgermeister/m, author/Autorin/f,
-        seller/Verkäufer/m, neighbor/Nachbarin/f, lawyer/Anwältin/f, customer/Kundin/f, tour guide/Reiseleiter/m, driver/Fahrer/m,
-        researcher/Forscherin/f, club/Verein/m, orchestra/Orchester/n, commission/Kommission/f, tenant/Mieterin/f"""),
+        invoice/Rechnung/f, certificate/Urkunde/f, play/Theaterstück/n, message/Nachricht/f, plan/Plan/m,
+        statement/Erklärung/f"""),
+    "agent": _table("""
+        company/Firma/f, ministry/Ministerium/n, team/Mannschaft/f, family/Familie/f, government/Regierung/f,
+        teacher/Lehrerin/f, doctor/Ärztin/f, director/Direktor/m, engineer/Ingenieurin/f, mayor/Bürgermeister/m,
+        author/Autorin/f, seller/Verkäufer/m, neighbor/Nachbarin/f, lawyer/Anwältin/f, customer/Kundin/f,
+        tour guide/Reiseleiter/m, driver/Fahrer/m, researcher/Forscherin/f, club/Verein/m, orchestra/Orchester/n,
+        commission/Kommission/f, tenant/Mieterin/f"""),
 }
 
-
-def _pairs(table: str) -> tuple[tuple[str, str], ...]:
-    entries = (entry.split("/") for entry in table.replace("\n", " ").split(","))
-    return tuple((english.strip(), german.strip()) for english, german in entries)
-
-
-# Adjectives, the German ones without ending.
-_COMMON = "new/neu, old/alt, small/klein, large/groß, "
+# English, German without ending
+_ORIGINS = """French/französisch, Italian/italienisch, Japanese/japanisch, Dutch/niederländisch, Polish/polnisch,
+    German/deutsch, """
 _COLORS = "red/rot, blue/blau, white/weiß, black/schwarz, green/grün, yellow/gelb, "
-_ORIGINS = "French/französisch, Italian/italienisch, Japanese/japanisch, Dutch/niederländisch, Polish/polnisch, German/deutsch"
+_COMMON = "new/neu, old/alt, small/klein, large/groß, "
 ADJECTIVES = {
-    "event": _pairs(_COMMON + "annual/jährlich, international/international, important/wichtig, long/lang, public/öffentlich, "
-                    "next/nächst, last/letzt, first/erst, planned/geplant, traditional/traditionell, free/kostenlos"),
-    "building": _pairs(_COMMON + "famous/berühmt, modern/modern, public/öffentlich, central/zentral, beautiful/schön, "
-                       "municipal/städtisch, private/privat, " + _ORIGINS),
-    "vehicle": _pairs(_COMMON + "fast/schnell, slow/langsam, next/nächst, last/letzt, first/erst, early/früh, full/voll, "
-                      "empty/leer, " + _COLORS.rstrip(", ")),
-    "goods": _pairs(_COMMON + _COLORS + "heavy/schwer, light/leicht, cheap/billig, beautiful/schön, broken/kaputt, used/gebraucht, "
-                    + _ORIGINS),
-    "document": _pairs(_COMMON + "long/lang, short/kurz, important/wichtig, official/offiziell, secret/geheim, current/aktuell, "
-                       "first/erst, last/letzt, printed/gedruckt, unknown/unbekannt, " + _ORIGINS),
-    "agent": _pairs("new/neu, young/jung, old/alt, famous/berühmt, responsible/zuständig, friendly/freundlich, small/klein, "
-                    "successful/erfolgreich, well-known/bekannt, " + _ORIGINS),
-}
+    "event": _table(_COMMON + """
+        annual/jährlich, international/international, important/wichtig, long/lang, public/öffentlich, next/nächst,
+        last/letzt, first/erst, planned/geplant, traditional/traditionell, free/kostenlos"""),
+    "building": _table(_COMMON + _ORIGINS + """
+        famous/berühmt, modern/modern, public/öffentlich, central/zentral, beautiful/schön, municipal/städtisch,
+        private/privat"""),
+    "vehicle": _table(_COMMON + _COLORS + """
+        fast/schnell, slow/langsam, next/nächst, last/letzt, first/erst, early/früh, full/voll, empty/leer"""),
+    "goods": _table(_COMMON + _COLORS + _ORIGINS + """
+        heavy/schwer, light/leicht, cheap/billig, beautiful/schön, broken/kaputt, used/gebraucht"""),
+    "document": _table(_COMMON + _ORIGINS + """
+        long/lang, short/kurz, important/wichtig, official/offiziell, secret/geheim, current/aktuell, first/erst,
+        last/letzt, printed/gedruckt, unknown/unbekannt"""),
+    "agent": _table(_ORIGINS + """
+        new/neu, young/jung, old/alt, famous/berühmt, responsible/zuständig, friendly/freundlich, small/klein,
+        successful/erfolgreich, well-known/bekannt"""),
+}  # fmt: skip
 
-# English singular, plural; German plural (nominative and accusative)
-ITEMS = _nouns("""/chairs/Stühle, /books/Bücher, /tables/Tische, /lamps/Lampen, /bottles/Flaschen, /eggs/Eier, /tickets/Fahrkarten,
-    /apples/Äpfel, /candles/Kerzen, /plates/Teller, /knives/Messer, /towels/Handtücher, /stamps/Briefmarken, /shirts/Hemden,
-    /keys/Schlüssel, /batteries/Batterien, /boxes/Kisten, /screws/Schrauben, /flowers/Blumen, /glasses/Gläser, /pencils/Bleistifte,
-    /bicycles/Fahrräder, /shoes/Schuhe, /pictures/Bilder, /envelopes/Umschläge, /computers/Computer, /magazines/Zeitschriften""")
+# Things that are counted: English and German plural, the latter nominative and accusative
+ITEMS = _table("""
+    chairs/Stühle, books/Bücher, tables/Tische, lamps/Lampen, bottles/Flaschen, eggs/Eier, tickets/Fahrkarten,
+    apples/Äpfel, candles/Kerzen, plates/Teller, knives/Messer, towels/Handtücher, stamps/Briefmarken, shirts/Hemden,
+    keys/Schlüssel, batteries/Batterien, boxes/Kisten, screws/Schrauben, flowers/Blumen, glasses/Gläser,
+    pencils/Bleistifte, bicycles/Fahrräder, shoes/Schuhe, pictures/Bilder, envelopes/Umschläge, computers/Computer,
+    magazines/Zeitschriften""")
 
-PEOPLE = tuple(
-    """Anna Paul Maria Peter Laura David Sophie Thomas Julia Simon Emma Daniel Clara Martin Nina Robert Lena Felix Sarah Oliver
-    Eva Leon Ida Max Marie Anton Helena Tim Lisa Jonas Hanna Oscar Vera Victor Olga Samuel Rosa Adrian Carla Benjamin Frida Hugo
-    Mona Noah Alice Emil Greta Richard Edith Walter""".split()
-)
+PEOPLE = words("""
+    Anna Paul Maria Peter Laura David Sophie Thomas Julia Simon Emma Daniel Clara Martin Nina Robert Lena Felix Sarah
+    Oliver Eva Leon Ida Max Marie Anton Helena Tim Lisa Jonas Hanna Oscar Vera Victor Olga Samuel Rosa Adrian Carla
+    Benjamin Frida Hugo Mona Noah Alice Emil Greta Richard Edith Walter""")
 
-# German forms that need an article: territory code -> dative with article, without preposition
+# Countries that have an article in German: territory code -> dative, for `in` and `aus`
 COUNTRIES_WITH_ARTICLE = {
     "AE": "den Vereinigten Arabischen Emiraten", "BS": "den Bahamas", "CF": "der Zentralafrikanischen Republik",
     "CH": "der Schweiz", "DO": "der Dominikanischen Republik", "GB": "dem Vereinigten Königreich", "IQ": "dem Irak",
@@ -205,11 +223,12 @@ COUNTRIES_WITH_ARTICLE = {
     "MV": "den Malediven", "NL": "den Niederlanden", "NE": "dem Niger", "PH": "den Philippinen", "SC": "den Seychellen",
     "SD": "dem Sudan", "SK": "der Slowakei", "SS": "dem Südsudan", "TD": "dem Tschad", "TR": "der Türkei",
     "UA": "der Ukraine", "US": "den Vereinigten Staaten", "XK": "dem Kosovo", "YE": "dem Jemen", "EH": "der Westsahara",
-    "CG": "der Republik Kongo", "GM": "dem Gambia",
 }  # fmt: skip
-ENGLISH_ARTICLE = frozenset("AE BS CF DO GB KM MV NL PH SC US GM".split())
+ENGLISH_ARTICLE = frozenset(words("AE BS CF DO GB KM MV NL PH SC US"))
 # Islands and groups that take `auf`, regions and names that need more than a word: left out.
 LEFT_OUT_COUNTRIES = frozenset(
-    """AC AQ AX BQ BV CC CD CG CI CK CP CX EA EU EZ FK FO GM GS HK HM IC IM IO KY MH MM MO MP NF PN PS QO SB SH SJ TA TC TF UM UN VA
-    VC VG VI XA XB ZZ BL BM CW DG GG GP GU JE MQ MS MF NR NU PM RE SX TK TV WF YT AI AW AS CQ DM GD LC KN AG BB MT CY CU ST TT""".split()
+    words("""
+    AC AG AI AQ AS AW AX BB BL BM BQ BV CC CD CG CI CK CP CQ CU CW CX CY DG DM EA EU EZ FK FO GD GG GM GP GS GU HK HM
+    IC IM IO JE KN KY LC MF MH MM MO MP MQ MS MT NF NR NU PM PN PS QO RE SB SH SJ ST SX TA TC TF TK TT TV UM UN VA VC
+    VG VI WF XA XB YT ZZ""")
 )

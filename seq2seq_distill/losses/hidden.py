@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -23,8 +24,8 @@ def hidden_mse(pairs: Sequence[tuple[Tensor, Tensor]], mask: Tensor, normalize: 
     count = chosen.sum()
     if not pairs:
         return Term(count.new_zeros((), dtype=at_least_fp32(mask.float()).dtype), count)
-    total = sum(_squared_error(student[chosen], teacher[chosen].detach(), normalize) for student, teacher in pairs)
-    return Term(total / len(pairs), count)  # type: ignore[operator]
+    errors = [_squared_error(student[chosen], teacher[chosen].detach(), normalize) for student, teacher in pairs]
+    return Term(torch.stack(errors).mean(), count)
 
 
 def _squared_error(student: Tensor, teacher: Tensor, normalize: bool) -> Tensor:

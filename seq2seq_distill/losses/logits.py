@@ -15,7 +15,7 @@ class Term(NamedTuple):
 
     sum: Tensor
     """Scalar, fp32 or wider, differentiable."""
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # a tuple's own count method is of no use here
     """Scalar, number of positions."""
 
 

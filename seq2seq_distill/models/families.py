@@ -1,14 +1,14 @@
 """One row per architecture, and everything that differs between architectures.
 
-A model here is one of transformers' `...ForConditionalGeneration` classes (`MarianMTModel` for Marian). The forward
-pass is split where distillation needs it: `encode`, `decode` up to the last hidden state, `head`.
+A model here is one of transformers' `...ForConditionalGeneration` classes (`MarianMTModel` for Marian). The
+forward pass is split where distillation needs it: `encode`, `decode` up to the last hidden state, `head`.
 Shapes: B rows, S source and T target positions, H width, V vocabulary.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import LongTensor, Tensor, nn
@@ -24,7 +24,7 @@ class Family:
 
     model_type: str
     start: Literal["pad", "eos", "bos", "wrap"]
-    """First decoder input of a fresh model; wrap: the last label of the row (language code or eos), always."""
+    """First decoder input of a fresh model; wrap: the last label of the row (language or eos), always."""
     layers: str = "layers"
     """Attribute of the encoder and of the decoder that holds the layers."""
     depth: tuple[str, str] = ("encoder_layers", "decoder_layers")
@@ -41,13 +41,23 @@ class Family:
     """Fields of the batch besides `input_ids`, `attention_mask` and `labels`."""
     nested: bool = False
     """Depth, width and vocabulary stand in `config.encoder` and `config.decoder`."""
+    cache_depth: str | None = None
+    """Key that tells `generate` the decoder's depth; without it the cache is as deep as the encoder."""
     zero_pad: bool = False
     """Decoding starts from a pad row that is zero in released checkpoints."""
 
 
 def _t5(model_type: str, scale: str | None) -> Family:
-    depth = ("num_layers", "num_decoder_layers")
-    return Family(model_type, "pad", "block", depth, positions=None, dropout="dropout_rate", scale=scale)
+    return Family(
+        model_type,
+        "pad",
+        layers="block",
+        depth=("num_layers", "num_decoder_layers"),
+        positions=None,
+        dropout="dropout_rate",
+        scale=scale,
+        cache_depth="decoder_num_layers",
+    )
 
 
 FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
@@ -73,7 +83,13 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 per_layer=("attention_window",),
                 extras=("global_attention_mask",),
             ),
-            Family("prophetnet", "pad", depth=("num_encoder_layers", "num_decoder_layers"), width="hidden_size"),
+            Family(
+                "prophetnet",
+                "pad",
+                depth=("num_encoder_layers", "num_decoder_layers"),
+                width="hidden_size",
+                cache_depth="decoder_num_encoder_layers",
+            ),
             _t5("t5", "scale_decoder_outputs"),
             _t5("longt5", "scale_decoder_outputs"),
             _t5("umt5", "tie_word_embeddings"),
@@ -106,7 +122,7 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
 
 @dataclass(frozen=True)
 class HeadParts:
-    """The output head: logits = cap(linear(hidden * scale, weight) + bias), cap(x) = softcap * tanh(x / softcap)."""
+    """The output head: logits = cap(linear(hidden * scale, weight) + bias), cap(x) = c * tanh(x / c)."""
 
     weight: Tensor
     """[V, H]"""
@@ -127,11 +143,18 @@ class HeadParts:
 
 def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
     """The row of a model or config. Raises ModelError, with the reason, for an architecture without a row."""
-    model_type = getattr(model, "config", model).model_type
+    config = model.config if isinstance(model, PreTrainedModel) else model
+    return family_named(config.model_type)
+
+
+def family_named(model_type: str) -> Family:
+    """The row of a `model_type`. Raises ModelError, with the reason, if there is none."""
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     reason = REFUSED.get(model_type, "it is no encoder-decoder text model known here")
-    raise ModelError(f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(FAMILIES)}")
+    raise ModelError(
+        f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(FAMILIES)}"
+    )
 
 
 def stack_configs(config: PreTrainedConfig) -> tuple[PreTrainedConfig, PreTrainedConfig]:
@@ -157,14 +180,21 @@ def depths(config: PreTrainedConfig) -> tuple[int, int]:
 
 
 def set_depths(config: PreTrainedConfig, encoder: int, decoder: int) -> None:
-    """Write the number of encoder and of decoder layers into `config`."""
-    keys = family_of(config).depth
-    for part, key, depth in zip(stack_configs(config), keys, (encoder, decoder), strict=True):
+    """Write the number of encoder and of decoder layers into `config`.
+
+    Where transformers would size the cache by the encoder, a decoder deeper than that makes `generate` fail.
+    A key of the decoder's own, which stays in the saved config, prevents it: "decoder_x" stands for "x"
+    there.
+    """
+    family = family_of(config)
+    for part, key, depth in zip(stack_configs(config), family.depth, (encoder, decoder), strict=True):
         setattr(part, key, depth)
+    if family.cache_depth is not None and (decoder > encoder or hasattr(config, family.cache_depth)):
+        setattr(config, family.cache_depth, decoder)
 
 
 def widths(config: PreTrainedConfig) -> tuple[int, int]:
-    """Width H of the encoder's and of the decoder's hidden states; they differ in some T5Gemma models only."""
+    """Width H of the encoder's and of the decoder's hidden states; they differ in some T5Gemma models."""
     key = family_of(config).width
     encoder, decoder = (getattr(part, key) for part in stack_configs(config))
     return encoder, decoder
@@ -192,7 +222,7 @@ def max_positions(config: PreTrainedConfig) -> tuple[int | None, int | None]:
 
 
 def extra_inputs(config: PreTrainedConfig) -> tuple[str, ...]:
-    """Further fields that `collate` makes: `global_attention_mask` [B, S] is 1 on the first token, 0 elsewhere."""
+    """Further fields of a batch; `global_attention_mask` [B, S] is 1 on the first token and 0 elsewhere."""
     return family_of(config).extras
 
 
@@ -215,9 +245,10 @@ def decoder_start(model: PreTrainedModel) -> int:
 def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
     """Decoder inputs [B, T] for teacher forcing: the labels moved right by one.
 
-    `labels` [B, T] holds -100 on padding, which stands on the right; padding becomes the pad id. The first input is
-    the decoder start token or, for the families that wrap (mBART, PLBart, FSMT), the last label of the row.
-    Row by row the same as the family's own training does. Raises ModelError if the config names no start token.
+    `labels` [B, T] holds -100 on padding, which stands on the right; padding becomes the pad id. The first
+    input is the decoder start token or, for the families that wrap (mBART, PLBart, FSMT), the last label of
+    the row. Row by row the same as the family's own training does. Raises ModelError if the config names no
+    start token.
     """
     config = stack_configs(model.config)[1]
     if config.pad_token_id is None:
@@ -233,7 +264,7 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
 
 
 def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """The encoder's last hidden state [B, S, H] of `input_ids`, `attention_mask` and the family's extra inputs."""
+    """The encoder's last hidden state [B, S, H]; of `batch` all but the labels is read."""
     encoder = model.get_encoder()
     if family_of(model).model_type == "bigbird_pegasus":
         _set_bigbird_attention(encoder, batch["input_ids"].shape[1])
@@ -245,7 +276,7 @@ def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
 def decode(
     model: PreTrainedModel, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor
 ) -> Tensor:
-    """The decoder's last hidden state [B, T, H], to which the head is applied; of `batch` the source mask is read."""
+    """The decoder's last hidden state [B, T, H], which the head reads; of `batch` only the mask is used."""
     model_type = family_of(model).model_type
     decoder = model.get_decoder()
     if model_type == "fsmt":
@@ -262,9 +293,11 @@ def decode(
 
 
 def head_parts(model: PreTrainedModel) -> HeadParts:
-    """Weight, bias, scale and soft cap of the output head; the weight is the parameter itself, tied or not."""
+    """The parts of the output head; the weight is the parameter itself, tied or not."""
     family = family_of(model)
-    if family.model_type == "fsmt":  # its decoder owns the projection; `get_output_embeddings` is another matrix
+    if (
+        family.model_type == "fsmt"
+    ):  # its decoder owns the projection; `get_output_embeddings` is another matrix
         return HeadParts(model.get_decoder().output_projection.weight, None)
     scaled = family.scale is not None and getattr(model.config, family.scale)
     return HeadParts(
@@ -281,7 +314,7 @@ def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
 
 def embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Token and position embeddings, each module once. T5 kin have no position embeddings but biases in a layer."""
+    """Token and position embeddings, each module once; T5 kin have position biases in a layer instead."""
     names = ("embed_tokens", "word_embeddings", "embed_positions", "position_embeddings")
     stacks = (model.get_encoder(), model.get_decoder())
     found = [getattr(stack, name) for stack in stacks for name in names if hasattr(stack, name)]
@@ -291,8 +324,8 @@ def embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
 def zero_pad_row(model: PreTrainedModel) -> nn.Parameter | None:
     """The decoder's embedding [V, H] if its pad row is zero and must stay so in training, else None.
 
-    Marian starts decoding from pad, and fast decoders start from a zero vector instead. The tied head would move
-    the row: keep its gradient and its weight at zero.
+    Marian starts decoding from pad, and fast decoders start from a zero vector instead. The tied head would
+    move the row: keep its gradient and its weight at zero.
     """
     if not family_of(model).zero_pad:
         return None
@@ -300,8 +333,11 @@ def zero_pad_row(model: PreTrainedModel) -> nn.Parameter | None:
     return weight if not weight[model.config.pad_token_id].any() else None
 
 
-def _decode_fsmt(model: PreTrainedModel, mask: Tensor, encoder_state: Tensor, decoder_input_ids: Tensor) -> Tensor:
-    # FSMT's decoder makes neither of its masks itself and returns logits; its hidden states end before the head.
+def _decode_fsmt(
+    model: PreTrainedModel, mask: Tensor, encoder_state: Tensor, decoder_input_ids: Tensor
+) -> Tensor:
+    # FSMT's decoder makes neither of its masks itself and returns logits; its hidden states end before the
+    # head.
     length, dtype = decoder_input_ids.shape[1], encoder_state.dtype
     causal = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=encoder_state.device)
     padding = decoder_input_ids.eq(model.config.pad_token_id)
@@ -317,9 +353,9 @@ def _decode_fsmt(model: PreTrainedModel, mask: Tensor, encoder_state: Tensor, de
     return output.hidden_states[-1]
 
 
-def _set_bigbird_attention(encoder: nn.Module, length: int) -> None:
-    # Left to itself the encoder turns block-sparse attention off for good at the first short batch, so that later
-    # results depend on earlier batches. New modules would also draw random numbers.
+def _set_bigbird_attention(encoder: Any, length: int) -> None:
+    # Left to itself the encoder turns block-sparse attention off for good at the first short batch, so that
+    # later results depend on earlier batches. New modules would also draw random numbers.
     config = encoder.config
     shortest = (5 + 2 * config.num_random_blocks) * config.block_size
     wanted = config.attention_type if length > shortest else "original_full"

@@ -16,15 +16,15 @@ class LayerOutputs(Mapping[int, Tensor]):
             hidden = decode(model, batch, state, decoder_input_ids)
         outputs[5]
 
-    Keys are the positions in `layers`; unlike the `hidden_states` tuple they do not shift when LayerDrop skips a
-    layer: that layer is absent. A layer output is what the layer returns, before any final norm of the stack.
-    Entering clears what an earlier pass left; the outputs stay readable after leaving.
+    Keys are the positions in `layers`; unlike the `hidden_states` tuple they do not shift when LayerDrop
+    skips a layer: that layer is absent. A layer output is what the layer returns, before any final norm of
+    the stack. Entering clears what an earlier pass left; the outputs stay readable after leaving.
 
     Args:
         layers: the stack, from `encoder_layers` or `decoder_layers`.
         indices: the layers to record, 0 to len(layers) - 1.
-        length: cut to this many positions (default: uncut). LED, Pegasus-X and BigBird-Pegasus pad the source to a
-            multiple of their window inside the encoder: give the width of `attention_mask` there.
+        length: cut to this many positions (default: uncut). LED, Pegasus-X and BigBird-Pegasus pad the source
+            to a multiple of their window inside the encoder: give the width of `attention_mask` there.
 
     Raises:
         IndexError: a layer that the stack does not have.
@@ -65,6 +65,7 @@ def _batch_first(layer: nn.Module, hidden: Tensor) -> Tensor:
     if isinstance(layer, modeling_fsmt.EncoderLayer | modeling_fsmt.DecoderLayer):
         return hidden.transpose(0, 1)
     if isinstance(layer, ProphetNetDecoderLayer):
-        # the main stream and one stream per n-gram lie behind each other; the head reads the first n-gram stream
+        # the main stream and one stream per n-gram lie behind each other; the head reads the first n-gram
+        # stream
         return hidden.chunk(1 + layer.self_attn.ngram, dim=1)[1]
     return hidden

@@ -1,7 +1,8 @@
 """Which teacher layers a student takes and which ones supervise it. Integers only: no torch is imported here.
 
-Layers are counted from 0. Where a table exists it is the published one of DistilBART (arXiv 2010.13002) and its
-relatives; every other pair of depths follows one general rule, so no depth from 1 to the teacher's is an error.
+Layers are counted from 0. Where a table exists it is the published one of DistilBART (arXiv 2010.13002) and
+its relatives; every other pair of depths follows one general rule, so no depth from 1 to the teacher's is an
+error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,7 +64,7 @@ def check_depth(teacher_depth: int, student_depth: int, flag: str = "student dep
 
 
 def check_layers(layers: Sequence[int], teacher_depth: int, flag: str = "layer ids") -> Layers:
-    """Explicit layer ids as a tuple. Raises ModelError unless they are increasing and in the teacher's range."""
+    """Explicit layer ids as a tuple. Raises ModelError unless they increase within the teacher's range."""
     shown = " ".join(map(str, layers))
     if not layers:
         raise ModelError(f"{flag} names no layer: choose from 0 to {teacher_depth - 1}")
@@ -80,9 +81,9 @@ def check_layers(layers: Sequence[int], teacher_depth: int, flag: str = "layer i
 def copy_layers(teacher_depth: int, student_depth: int, flag: str = "student depth") -> Layers:
     """Teacher layers that a student of `student_depth` starts from.
 
-    The table where it has the pair, else evenly spaced with the first and the last layer kept; all layers when the
-    depths are equal, (0,) for depth 1. Raises ModelError, which opens with `flag`, if the depth is not 1 to the
-    teacher's.
+    The table where it has the pair, else evenly spaced with the first and the last layer kept; all layers
+    when the depths are equal, (0,) for depth 1. Raises ModelError, which opens with `flag`, if the depth is
+    not 1 to the teacher's.
     """
     check_depth(teacher_depth, student_depth, flag)
     if (teacher_depth, student_depth) in COPY:
@@ -102,8 +103,8 @@ def first_layers(n: int) -> Layers:
 def supervise_forward(teacher_depth: int, student_depth: int, flag: str = "student depth") -> Layers:
     """For each student layer the teacher layer that ends the block of layers it stands for.
 
-    The table where it has the pair, else evenly spaced block ends; the last is always the teacher's last. Raises
-    ModelError, which opens with `flag`, if the depth is not 1 to the teacher's.
+    The table where it has the pair, else evenly spaced block ends; the last is always the teacher's last.
+    Raises ModelError, which opens with `flag`, if the depth is not 1 to the teacher's.
     """
     check_depth(teacher_depth, student_depth, flag)
     if (teacher_depth, student_depth) in SUPERVISE:
@@ -112,6 +113,6 @@ def supervise_forward(teacher_depth: int, student_depth: int, flag: str = "stude
 
 
 def supervised_pairs(copied: Sequence[int], teacher_depth: int) -> tuple[tuple[int, int], ...]:
-    """Pairs (student layer, teacher layer): each with the layer it was copied from, the last with the last."""
+    """Pairs (student layer, teacher layer): each with the one it was copied from, the last with the last."""
     targets = (*copied[:-1], teacher_depth - 1)
     return tuple(enumerate(targets))

@@ -1,7 +1,6 @@
 """Students: made from a teacher by copying layers, loaded as they are, or fresh from a bare config."""
 
 import copy
-import difflib
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,9 +9,7 @@ from typing import Any, Final, Literal
 
 import torch
 import yaml
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -23,13 +20,20 @@ from transformers import (
 
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models import families, layer_map
+from seq2seq_distill.models.pruning import (
+    CONFIG_ERRORS,
+    cut_config,
+    first_line,
+    keep_layers,
+    keep_prompts,
+    override,
+    rebuild_settings,
+    unknown_key,
+)
 
 logger = logging.getLogger(__name__)
 
-_CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
-_LOADING_ERRORS: Final = (OSError, RuntimeError, SafetensorError, *_CONFIG_ERRORS)
-_STRUCTURE: Final = frozenset({"model_type", "architectures", "dtype", "is_encoder_decoder", "tie_word_embeddings"})
-_RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
+_LOADING_ERRORS: Final = (OSError, RuntimeError, SafetensorError, *CONFIG_ERRORS)
 _PROBES: Final = (
     "The quick brown fox, 3.14 times; jumped over the lazy dog's back!",
     "Übergrößenträger zahlten 1.000 € für Straße, naïve façade & señor.",
@@ -50,41 +54,44 @@ def create_student(
 ) -> PreTrainedModel:
     """A student made of some of the teacher's layers and all the rest of it.
 
-    Everything that is not a layer is a copy of the teacher's, generation config included; what was tied stays tied,
-    what was not is not. With all layers the student's logits are the teacher's.
+    Everything that is not a layer is a copy of the teacher's, generation config included; what was tied stays
+    tied, what was not is not. With all layers the student's logits are the teacher's.
 
     Args:
         teacher: left as it is.
-        encoder_layers, decoder_layers: depths, 1 to the teacher's; by default the whole encoder and a quarter of the
-            decoder, rounded up.
-        encoder_layer_ids, decoder_layer_ids: the layers to copy, increasing, from 0; they decide the depth. If T5's
-            block 0 is not among them, the first copied block gets its relative position biases.
+        encoder_layers, decoder_layers: depths, 1 to the teacher's; by default the whole encoder and a quarter
+            of the decoder, rounded up.
+        encoder_layer_ids, decoder_layer_ids: the layers to copy, increasing, from 0; they decide the depth.
+            If T5's block 0 is not among them, the first copied block gets its relative position biases.
         choice: "spread" takes the layers of `layer_map.copy_layers`, "first" the first ones.
-        overrides: config keys with new values, such as {"dropout": 0.0, "decoder_layerdrop": 0.1}; None leaves a key
-            as it is. "dropout" also names the `dropout_rate` of T5. They take effect on the built modules.
+        overrides: config keys with new values, such as {"dropout": 0.0, "decoder_layerdrop": 0.1}; None
+            leaves a key as it is. "dropout" also names the `dropout_rate` of T5. They take effect on the
+            built modules.
 
     Returns:
-        A model in float32 and, like one from `from_pretrained`, in eval mode. Which layers were copied stands in
-        `config.distilled_encoder_layers` and `config.distilled_decoder_layers`.
+        A model in float32 and, like one from `from_pretrained`, in eval mode. Which layers were copied stands
+        in `config.distilled_encoder_layers` and `config.distilled_decoder_layers`.
 
     Raises:
-        ModelError: the architecture is not supported, the teacher has no such layers, or an override is unknown or
-            would change the shape of a tensor.
+        ModelError: the architecture is not supported, the teacher has no such layers, or an override is
+            unknown or would change the shape of a tensor.
     """
     encoder_depth, decoder_depth = families.depths(teacher.config)
-    encoder_ids = _layer_ids("encoder", encoder_depth, encoder_layers, encoder_layer_ids, choice, encoder_depth)
+    encoder_ids = _layer_ids(
+        "encoder", encoder_depth, encoder_layers, encoder_layer_ids, choice, encoder_depth
+    )
     quarter = -(-decoder_depth // 4)
     decoder_ids = _layer_ids("decoder", decoder_depth, decoder_layers, decoder_layer_ids, choice, quarter)
 
     student = copy.deepcopy(teacher).float().eval()
-    _keep_layers(families.encoder_layers(student), encoder_ids)
-    _keep_layers(families.decoder_layers(student), decoder_ids)
+    keep_layers(families.encoder_layers(student), encoder_ids)
+    keep_layers(families.decoder_layers(student), decoder_ids)
     if getattr(student.config, "use_prompt", False):
-        _keep_prompts(student, encoder_ids, decoder_ids)
-    _cut_config(student.config, encoder_ids, decoder_ids)
+        keep_prompts(student, encoder_ids, decoder_ids)
+    cut_config(student.config, encoder_ids, decoder_ids)
     if overrides:
-        _override(student, overrides)
-    _rebuild_settings(student)
+        override(student, overrides)
+    rebuild_settings(student)
     return student
 
 
@@ -107,16 +114,25 @@ def load_student(
     try:
         config = AutoConfig.from_pretrained(source)
     except _LOADING_ERRORS as error:
-        where = "its config.json cannot be read" if folder.is_dir() else "no such folder, and the hub did not give it"
-        raise ModelError(f"{flag} {name}: {where} ({_first_line(error)})") from error
-    _check_family(config, f"{flag} {name}")
+        where = (
+            "its config.json cannot be read"
+            if folder.is_dir()
+            else "no such folder, and the hub did not give it"
+        )
+        raise ModelError(f"{flag} {name}: {where} ({first_line(error)})") from error
+    _check_family(config.model_type, f"{flag} {name}")
+    families.set_depths(config, *families.depths(config))
     try:
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(source, dtype=dtype, output_loading_info=True)
+        model, report = AutoModelForSeq2SeqLM.from_pretrained(
+            source, config=config, dtype=dtype, output_loading_info=True
+        )
     except _LOADING_ERRORS as error:
-        raise ModelError(f"{flag} {name}: the model cannot be loaded ({_first_line(error)})") from error
+        raise ModelError(f"{flag} {name}: the model cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ModelError(f"{flag} {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}")
+        raise ModelError(
+            f"{flag} {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}"
+        )
     return model.eval()
 
 
@@ -130,39 +146,45 @@ def fresh_student(
     """A model with fresh weights, in float32 and eval mode; the caller seeds torch.
 
     Args:
-        config: a folder with a config.json, a JSON or YAML file, or the keys themselves, `model_type` among them.
+        config: a folder with a config.json, a JSON or YAML file, or the keys themselves, `model_type` among
+            them.
         vocab_size: number of embeddings, unless the config sets it; at least the tokenizer's.
-        tokenizer: gives the ids of pad, eos and bos that the config does not set; the decoder's start token follows
-            from them by the custom of the family.
+        tokenizer: gives the ids of pad, eos and bos that the config does not set; the decoder's start token
+            follows from them by the custom of the family.
 
     Raises:
-        ModelError: one line that opens with `flag`: unreadable, no or an unsupported model_type, a key that the
-            architecture does not know, a vocabulary smaller than the tokenizer's, no pad or eos token.
+        ModelError: one line that opens with `flag`: unreadable, no or an unsupported model_type, a key that
+            the architecture does not know, a vocabulary smaller than the tokenizer's, no pad or eos token.
     """
     keys = _read_config(config, flag)
     model_type = keys.pop("model_type", None)
     if model_type is None:
         raise ModelError(f"{flag} names no model_type: choose one of {', '.join(families.FAMILIES)}")
-    if model_type not in families.FAMILIES:
-        _check_family(PreTrainedConfig(model_type=model_type), flag)
-    if isinstance(config, Mapping):
+    _check_family(model_type, flag)
+    if "transformers_version" not in keys:  # written by hand
         _check_keys(keys, AutoConfig.for_model(model_type), flag)
     family = families.FAMILIES[model_type]
     try:
-        built = AutoConfig.for_model(model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, flag))
+        built = AutoConfig.for_model(
+            model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, flag)
+        )
+        families.set_depths(built, *families.depths(built))
         model = AutoModelForSeq2SeqLM.from_config(built)
-    except (*_CONFIG_ERRORS, RuntimeError, AssertionError) as error:
-        raise ModelError(f"{flag}: no {model_type} model can be made from it ({_first_line(error)})") from error
+    except (*CONFIG_ERRORS, RuntimeError, AssertionError) as error:
+        raise ModelError(
+            f"{flag}: no {model_type} model can be made from it ({first_line(error)})"
+        ) from error
     size = model.get_input_embeddings().weight.shape[0]
-    if size < len(tokenizer):
-        raise ModelError(f"{flag} vocab_size {size} is less than the tokenizer's {len(tokenizer)}: raise it")
+    needed = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
+    if size < needed:
+        raise ModelError(f"{flag} vocab_size {size} is less than the tokenizer's {needed}: raise it")
     return model.float().eval()
 
 
 def same_tokenizer(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, flag: str = "--student.path"
 ) -> None:
-    """Check that both tokenizers give every text the same ids: by probe texts, special tokens and vocabularies.
+    """Check that two tokenizers give a text the same ids: by probe texts, special tokens, vocabularies.
 
     Raises ModelError, which opens with `flag` and names the first difference.
     """
@@ -181,7 +203,9 @@ def same_tokenizer(
     for role in ("pad", "eos", "bos", "unk"):
         ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (student, teacher))
         if ours != theirs:
-            raise ModelError(f"{flag}: its tokenizer is not the teacher's: {role} is {ours}, the teacher's {theirs}")
+            raise ModelError(
+                f"{flag}: its tokenizer is not the teacher's: {role} is {ours}, the teacher's {theirs}"
+            )
     ours, theirs = student.get_vocab(), teacher.get_vocab()
     differing = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
     if differing:
@@ -192,7 +216,7 @@ def same_tokenizer(
         )
 
 
-# ---------------------------------------------------------------------------------------------- from a teacher
+# --------------------------------------------------------------------------------------------- from a teacher
 
 
 def _layer_ids(
@@ -202,115 +226,22 @@ def _layer_ids(
     if ids is not None:
         checked = layer_map.check_layers(ids, teacher_depth, f"--student.{side}_layer_ids")
         if depth is not None and depth != len(checked):
-            raise ModelError(f"{flag} {depth} contradicts --student.{side}_layer_ids, {len(checked)} layers: drop one")
+            raise ModelError(
+                f"{flag} {depth} contradicts --student.{side}_layer_ids, {len(checked)} layers: drop one"
+            )
         return checked
     if depth is None:
         depth = default
         logger.info("%s not given: %d of the teacher's %d layers", flag, depth, teacher_depth)
     layer_map.check_depth(teacher_depth, depth, flag)
-    return layer_map.first_layers(depth) if choice == "first" else layer_map.copy_layers(teacher_depth, depth, flag)
+    return (
+        layer_map.first_layers(depth)
+        if choice == "first"
+        else layer_map.copy_layers(teacher_depth, depth, flag)
+    )
 
 
-def _keep_layers(layers: nn.ModuleList, ids: Sequence[int]) -> None:
-    first = layers[0]
-    kept = [layers[i] for i in ids]
-    if ids[0] != 0:
-        # in T5 the first block alone holds the position biases and hands them on to the others
-        sources = dict(first.named_modules())
-        for name, module in list(kept[0].named_modules()):
-            for bias in _RELATIVE_BIASES:
-                if hasattr(sources[name], bias) and not hasattr(module, bias):
-                    setattr(module, bias, getattr(sources[name], bias))
-    del layers[:]
-    layers.extend(kept)
-
-
-def _keep_prompts(model: PreTrainedModel, encoder_ids: Sequence[int], decoder_ids: Sequence[int]) -> None:
-    # an MVP prompt is one matrix whose rows are a key and a value of width H for each layer
-    for stack, ids in ((model.get_encoder(), encoder_ids), (model.get_decoder(), decoder_ids)):
-        for prompt in (getattr(stack, name, None) for name in ("self_attn_prompt", "cross_attn_prompt")):
-            if prompt is not None:
-                last = prompt.prompt_trans[-1]
-                index = torch.tensor(ids, device=last.weight.device)
-                for key in ("weight", "bias"):
-                    rows = getattr(last, key).detach().unflatten(0, (prompt.num_layers, -1))
-                    setattr(last, key, nn.Parameter(rows[index].flatten(0, 1)))
-
-
-def _cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids: Sequence[int]) -> None:
-    family = families.family_of(config)
-    families.set_depths(config, len(encoder_ids), len(decoder_ids))
-    parts = families.stack_configs(config)
-    for part, ids in zip(parts, (encoder_ids, decoder_ids), strict=True) if family.nested else [(config, encoder_ids)]:
-        for key in family.per_layer:
-            values = getattr(part, key)
-            if isinstance(values, list | tuple):
-                setattr(part, key, [values[i] for i in ids])
-    for part in {id(part): part for part in (config, *parts)}.values():
-        part.dtype = torch.float32
-    config.distilled_encoder_layers = list(encoder_ids)
-    config.distilled_decoder_layers = list(decoder_ids)
-
-
-def _override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
-    """Write the overrides into the config, after making sure that the same tensors come of it."""
-    config, family = model.config, families.family_of(model)
-    before = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}
-    for key, value in overrides.items():
-        if value is None:
-            continue
-        name = family.dropout if key == "dropout" else key
-        if name in family.depth:
-            raise ModelError(f"student override {key}: give the depth as --student.encoder_layers, .decoder_layers")
-        if name not in config.to_dict() or name in _STRUCTURE:
-            raise ModelError(_unknown(f"student override {key}", config, key))
-        if "drop" in name and not (isinstance(value, int | float) and 0 <= value < 1):
-            raise ModelError(f"student override {key} {value!r} is no probability: choose 0 to less than 1")
-        if family.model_type == "pegasus_x" and name == "encoder_layerdrop" and value > 0:
-            raise ModelError("student override encoder_layerdrop: transformers' pegasus_x fails on it, leave it at 0")
-        try:
-            for part in (config, *families.stack_configs(config)):
-                if part is config or name in part.to_dict():
-                    setattr(part, name, value)
-            after = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}
-        except (*_CONFIG_ERRORS, RuntimeError, AssertionError) as error:
-            raise ModelError(f"student override {key} {value!r} is impossible ({_first_line(error)})") from error
-        if before != after:
-            raise ModelError(
-                f"student override {key} {value!r} would change the shape of weights that are copied: leave it out"
-            )
-
-
-def _skeleton(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:
-    with torch.device("meta"):
-        return type(model)(config)
-
-
-def _rebuild_settings(model: PreTrainedModel) -> None:
-    """Give every module the settings that a model built from the config has: indices, dropout, sub-configs.
-
-    So the model in memory is the one that a reload gives.
-    """
-    if hasattr(model.get_encoder(), "set_attention_type"):
-        # BigBird's attention modules change with the length of the last batch
-        model.get_encoder().set_attention_type(model.config.attention_type)
-    for key in model._keys_to_ignore_on_save or ():
-        # a reload computes these tables; those of a half-precision teacher are rounded
-        table = model.get_submodule(key.rpartition(".")[0])
-        table.weight.data.copy_(table.create_weight())
-    skeleton = _skeleton(model, model.config)
-    built = dict(skeleton.named_modules())
-    for name, module in model.named_modules():
-        for key, value in vars(built[name]).items():
-            setting = isinstance(value, bool | int | float | str | None | PreTrainedConfig)
-            if setting and not key.startswith("_") and key != "training":
-                vars(module)[key] = value
-    born = {name: weight.requires_grad for name, weight in skeleton.named_parameters(remove_duplicate=False)}
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(born[name])
-
-
-# ------------------------------------------------------------------------------------- configs and error messages
+# --------------------------------------------------------------------------------- configs and error messages
 
 
 def _read_config(config: str | Path | Mapping[str, Any], flag: str) -> dict[str, Any]:
@@ -324,7 +255,7 @@ def _read_config(config: str | Path | Mapping[str, Any], flag: str) -> dict[str,
         text = path.read_text(encoding="utf-8")
         keys = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ModelError(f"{flag} {config}: cannot be read ({_first_line(error)})") from error
+        raise ModelError(f"{flag} {config}: cannot be read ({first_line(error)})") from error
     if not isinstance(keys, dict):
         raise ModelError(f"{flag} {config}: holds no mapping of config keys")
     return keys
@@ -340,7 +271,9 @@ def _with_vocabulary(
     pad, eos, bos = tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id
     for role, token in (("pad", pad), ("eos", eos)):
         if token is None and keys.get(f"{role}_token_id") is None:
-            raise ModelError(f"{flag}: the tokenizer has no {role} token, and the config sets no {role}_token_id")
+            raise ModelError(
+                f"{flag}: the tokenizer has no {role} token, and the config sets no {role}_token_id"
+            )
     ids: dict[str, Any] = {"pad_token_id": pad, "eos_token_id": eos, "bos_token_id": bos}
     ids |= {key: keys[key] for key in ids if key in keys}
     starts = {"pad": "pad_token_id", "eos": "eos_token_id", "wrap": "eos_token_id", "bos": "bos_token_id"}
@@ -356,9 +289,9 @@ def _with_vocabulary(
     return {**{key: vocab_size for key in family.vocab}, **ids, **extra, **keys}
 
 
-def _check_family(config: PreTrainedConfig, prefix: str) -> None:
+def _check_family(model_type: str, prefix: str) -> None:
     try:
-        families.family_of(config)
+        families.family_named(model_type)
     except ModelError as error:
         raise ModelError(f"{prefix}: {error}") from error
 
@@ -368,21 +301,10 @@ def _check_keys(keys: Mapping[str, Any], config: PreTrainedConfig, flag: str) ->
     known |= {"pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id", "forced_eos_token_id"}
     for key, value in keys.items():
         if key not in known:
-            raise ModelError(_unknown(f"{flag} {key}", config, key))
+            raise ModelError(unknown_key(f"{flag} {key}", config, key))
         if isinstance(value, Mapping) and isinstance(getattr(config, key, None), PreTrainedConfig):
             _check_keys(value, getattr(config, key), f"{flag} {key}")
 
 
-def _unknown(prefix: str, config: PreTrainedConfig, key: str) -> str:
-    close = difflib.get_close_matches(key, config.to_dict().keys() - _STRUCTURE, n=3)
-    hint = f": did you mean {' or '.join(close)}?" if close else ""
-    return f"{prefix} is no key that a {config.model_type} config lets you set{hint}"
-
-
 def _token(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], at: int) -> str:
     return f"{ids[at]} {tokenizer.convert_ids_to_tokens(ids[at])!r}" if at < len(ids) else "missing"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

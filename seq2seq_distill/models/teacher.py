@@ -15,9 +15,9 @@ from seq2seq_distill.models.student import load_student
 class Teacher:
     """A model that is only read: parameters frozen, always in eval mode, every pass without gradients.
 
-    It is no `nn.Module`, so that a module which holds it does not register it: the teacher is in no state dict, no
-    optimiser and no DDP bucket, and `train()` and `to()` of the owner do not reach it. Move it with `to`.
-    A deep copy is the teacher itself.
+    It is no `nn.Module`, so that a module which holds it does not register it: the teacher is in no state
+    dict, no optimiser and no DDP bucket, and `train()` and `to()` of the owner do not reach it. Move it with
+    `to`. A deep copy is the teacher itself.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -29,7 +29,7 @@ class Teacher:
 
     def to(self, device: torch.device | str) -> "Teacher":
         """Move the model to `device`; returns self."""
-        self.model.to(device)  # type: ignore[arg-type]
+        self.model.to(device)
         return self
 
     @torch.no_grad()
@@ -52,8 +52,6 @@ class Teacher:
         return self.model.eval()
 
 
-def load_teacher(
-    path: str | Path, dtype: torch.dtype = torch.float32, *, flag: str = "--teacher"
-) -> Teacher:
+def load_teacher(path: str | Path, dtype: torch.dtype = torch.float32, *, flag: str = "--teacher") -> Teacher:
     """The teacher from a folder or a hub id. Raises ModelError, in one line that opens with `flag`."""
     return Teacher(load_student(path, dtype, flag=flag))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term, entropy, kl_divergence
@@ -30,7 +29,7 @@ class SummarizationDistiller(SummarizationModule):
     The teacher is no submodule: it is in no checkpoint, no optimiser and no process group, and always in eval mode.
 
     Args:
-        student, tokenizer, config, total_steps, forced_bos_token_id: as in `SummarizationModule`.
+        student, tokenizer, config, total_steps: as in `SummarizationModule`.
         teacher: the frozen teacher.
 
     Raises:
@@ -70,10 +69,14 @@ class SummarizationDistiller(SummarizationModule):
 
     def _terms(self, batch: Batch, student: StudentPass) -> dict[str, Term]:
         labelled = batch["labels"] != IGNORED
+        encoder_indices, decoder_indices = (
+            {t for _, t in pairs} for pairs in (self._encoder_pairs, self._decoder_pairs)
+        )
+        source_width = batch["attention_mask"].shape[1]
         with (
             torch.no_grad(),
-            LayerOutputs(families.encoder_layers(self.teacher.model), {t for _, t in self._encoder_pairs}) as encoder,
-            LayerOutputs(families.decoder_layers(self.teacher.model), {t for _, t in self._decoder_pairs}) as decoder,
+            LayerOutputs(families.encoder_layers(self.teacher.model), encoder_indices, source_width) as encoder,
+            LayerOutputs(families.decoder_layers(self.teacher.model), decoder_indices) as decoder,
         ):
             state = student.encoder_state if self.shares_encoder else self.teacher.encode(batch)
             hidden = self.teacher.decode(batch, state, student.decoder_input_ids)
@@ -108,7 +111,8 @@ class SummarizationDistiller(SummarizationModule):
 
     def _pairs_of(self, side: str, depth: int, teacher_depth: int) -> Pairs:
         copied: Sequence[int] | None = getattr(self.student.config, f"distilled_{side}_layers", None)
-        if self.loss.supervise_forward or copied is None:
+        # Layers that this teacher does not have were copied from another model.
+        if self.loss.supervise_forward or copied is None or max(copied) >= teacher_depth:
             return tuple(enumerate(supervise_forward(teacher_depth, depth)))
         return supervised_pairs(copied, teacher_depth)
 
@@ -126,7 +130,9 @@ def encoder_is_shared(student: PreTrainedModel, teacher: PreTrainedModel) -> boo
         not any(parameter.requires_grad for parameter in student.get_encoder().parameters())
         and families.family_of(student) == families.family_of(teacher)
         and own.keys() == teachers.keys()
-        and all(value.shape == teachers[name].shape and torch.equal(value, teachers[name]) for name, value in own.items())
+        and all(
+            value.shape == teachers[name].shape and torch.equal(value, teachers[name]) for name, value in own.items()
+        )
     )
 
 

@@ -1,19 +1,19 @@
 """The student in training: cross-entropy with the labels, and summaries to judge it by. No teacher yet."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
-from seq2seq_distill.losses.blend import LossReport, add, blend
+from seq2seq_distill.losses.blend import add, blend
 from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
@@ -62,7 +62,6 @@ class SummarizationModule(LightningModule):
         tokenizer: turns generated ids into text.
         config: the run's config.
         total_steps: optimiser steps of the run, for the schedule.
-        forced_bos_token_id: first token of every generated text, where the target language asks for one.
     """
 
     task: ClassVar[str] = "summarization"
@@ -73,7 +72,6 @@ class SummarizationModule(LightningModule):
         tokenizer: PreTrainedTokenizerBase,
         config: RunConfig,
         total_steps: int,
-        forced_bos_token_id: int | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -81,7 +79,7 @@ class SummarizationModule(LightningModule):
         self.config = config
         self.loss = config.loss
         self.total_steps = total_steps
-        self.generation = generation_config(student, generation_settings(config, forced_bos_token_id))
+        self.generation = generation_config(student, generation_settings(config))
         self._supervised: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
         self._sums: dict[str, Term] = {}
         self._generated: list[tuple[int, str, int]] = []
@@ -98,9 +96,7 @@ class SummarizationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         terms = self._step(batch)
-        counts = {
-            name: batch["source_tokens" if name in SOURCE_TERMS else "target_tokens"] for name in terms
-        }
+        counts = {name: batch["source_tokens" if name in SOURCE_TERMS else "target_tokens"] for name in terms}
         report = blend(terms, self.weights, counts, scale=self._parts_of_step)
         self.log_dict(report.named(), prog_bar=True)
         return report.loss
@@ -110,9 +106,9 @@ class SummarizationModule(LightningModule):
         labels = batch["labels"]
         labelled = labels != IGNORED
         decoder_input_ids = families.decoder_inputs(self.student, labels)
-        encoder_indices, decoder_indices = self._supervised
+        (encoder_indices, decoder_indices), length = self._supervised, batch["attention_mask"].shape[1]
         with (
-            LayerOutputs(families.encoder_layers(self.student), encoder_indices) as encoder_outputs,
+            LayerOutputs(families.encoder_layers(self.student), encoder_indices, length) as encoder_outputs,
             LayerOutputs(families.decoder_layers(self.student), decoder_indices) as decoder_outputs,
         ):
             encoder_state = families.encode(self.student, batch)
@@ -148,9 +144,8 @@ class SummarizationModule(LightningModule):
     def train(self, mode: bool = True) -> "SummarizationModule":
         """As in torch, but a frozen encoder stays in eval mode: what does not learn does not drop out either."""
         super().train(mode)
-        encoder = self.student.get_encoder()
-        if not any(parameter.requires_grad for parameter in encoder.parameters()):
-            encoder.eval()
+        if not any(p.requires_grad for p in families.encoder_layers(self.student).parameters()):
+            self.student.get_encoder().eval()
         return self
 
     def _keep_pad_row_at_zero(self) -> None:
@@ -207,17 +202,16 @@ class SummarizationModule(LightningModule):
         return {**scores, "gen_len": sum(lengths) / len(lengths)}
 
     def _over_processes(self, term: Term) -> Term:
-        gather: Callable[[Tensor], Tensor] = self.all_gather
-        return Term(gather(term.sum).sum(), gather(term.count).sum())
+        total, count = self.all_gather(term)
+        return Term(total.sum(), count.sum())
 
 
-def generation_settings(config: RunConfig, forced_bos_token_id: int | None = None) -> GenerationSettings:
+def generation_settings(config: RunConfig) -> GenerationSettings:
     """How a run's models decode, wherever they do."""
     return GenerationSettings(
         beams=config.eval.beams,
         max_length=config.eval.max_target_length,
         length_penalty=config.eval.length_penalty,
-        forced_bos_token_id=forced_bos_token_id,
         batch_size=config.eval.batch_size,
         options=config.eval.generate,
     )
@@ -234,9 +228,8 @@ def freeze_parts(student: PreTrainedModel, *, encoder: bool, embeddings: bool) -
 
     Freezing the encoder alone leaves embeddings that it shares with the decoder and the head trainable.
     """
-    shared: list[nn.Module] = families.embedding_modules(student)
-    shared_parameters = {parameter for module in shared for parameter in module.parameters()}
     if encoder:
-        freeze(p for p in student.get_encoder().parameters() if p not in shared_parameters)
+        elsewhere = {*student.get_decoder().parameters(), families.head_parts(student).weight}
+        freeze(p for p in student.get_encoder().parameters() if p not in elsewhere)
     if embeddings:
-        freeze(shared_parameters)
+        freeze(p for module in families.embedding_modules(student) for p in module.parameters())

@@ -19,7 +19,15 @@ from seq2seq_distill.errors import ConfigError
 
 PACKAGES = ("seq2seq-distill", "torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "sacrebleu")
 # What may change from one start of a run to the next without another result.
-FREE_KEYS = ("output_dir", "resume", "logger", "provenance", "batch.workers", "eval.n_speed", "trainer.enable_progress_bar")
+FREE_KEYS = (
+    "output_dir",
+    "resume",
+    "logger",
+    "provenance",
+    "batch.workers",
+    "eval.n_speed",
+    "trainer.enable_progress_bar",
+)
 
 
 class OutputFolder:
@@ -42,7 +50,9 @@ class OutputFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written") from None
+            raise ConfigError(
+                f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written"
+            ) from None
 
     def write_run(self, config: RunConfig, provenance: Mapping[str, Any]) -> None:
         """Write run.yaml: the resolved config, from which the run can be repeated, and where it came from."""
@@ -64,12 +74,16 @@ class OutputFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
-        return [json.loads(line) for line in self.metrics.read_text("utf-8").split("\n") if line] if self.metrics.exists() else []
+        return (
+            [json.loads(line) for line in self.metrics.read_text("utf-8").split("\n") if line]
+            if self.metrics.exists()
+            else []
+        )
 
 
 def plain(config: RunConfig) -> dict[str, Any]:
     """The config as dicts, lists, strings and numbers."""
-    return json.loads(json.dumps(asdict(config)))  # type: ignore[no-any-return]
+    return json.loads(json.dumps(asdict(config)))
 
 
 def provenance(data_fingerprint: str) -> dict[str, Any]:

@@ -19,7 +19,9 @@ logger = logging.getLogger(__name__)
 SCORES = {"summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"), "translation": ("bleu", "chrf")}
 
 
-def test_model(module: SummarizationModule, trainer: Trainer, data: Seq2SeqData) -> tuple[dict[str, float], Generations]:
+def test_model(
+    module: SummarizationModule, trainer: Trainer, data: Seq2SeqData
+) -> tuple[dict[str, float], Generations]:
     """Decode the test split with a module's model: scores with gen_len, and the outputs."""
     metrics = trainer.test(module, datamodule=data, verbose=False)[0]
     scores = {name.removeprefix("test_"): value for name, value in metrics.items()}

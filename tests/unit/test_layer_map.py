@@ -22,7 +22,7 @@ PAIRS = st.integers(1, 48).flatmap(lambda depth: st.tuples(st.just(depth), st.in
 
 
 def is_increasing_within(layers: tuple[int, ...], depth: int) -> bool:
-    return list(layers) == sorted(set(layers)) and 0 <= layers[0] and layers[-1] < depth
+    return list(layers) == sorted(set(layers)) and layers[0] >= 0 and layers[-1] < depth
 
 
 @given(PAIRS)

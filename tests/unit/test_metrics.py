@@ -87,6 +87,14 @@ class TestRouge:
         rouge([text, "a cat"], [text, "a cat"])
         assert not caplog.records
 
+    def test_a_sentence_that_the_splitter_loses_still_counts(self) -> None:
+        text = "A cat saw ∯ once. It ran up."
+        assert set(rouge([text], [text]).values()) == {100.0}
+        assert (
+            rouge_per_example([text], ["a cat"])["rouge1"]
+            == rouge_per_example([text], ["a cat"], ["rouge1"])["rouge1"]
+        )
+
     @settings(max_examples=40, deadline=None)
     @given(
         st.lists(st.sampled_from(["Dr.", "cat", "(a)", "1.", "U.S.", '"Why?"', "...", "ran.", "Mr", "\n"]))

@@ -52,7 +52,9 @@ def test_the_teacher_gives_no_gradient() -> None:
     assert state.requires_grad
     inputs = decoder_inputs(teacher.model, batch["labels"])
     hidden = teacher.decode(batch, state, inputs)
-    assert not any(tensor.requires_grad for tensor in (hidden, teacher.head(hidden), *teacher.model.parameters()))
+    assert not any(
+        tensor.requires_grad for tensor in (hidden, teacher.head(hidden), *teacher.model.parameters())
+    )
     assert torch.equal(teacher.head(hidden), head(teacher.model, hidden))
 
 

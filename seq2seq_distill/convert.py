@@ -1,0 +1,58 @@
+"""`distill convert`: a Lightning checkpoint, or a folder, into a Hugging Face folder of the wanted precision."""
+
+import logging
+import pickle
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, PreTrainedModel
+
+from seq2seq_distill.config import ConvertConfig
+from seq2seq_distill.errors import ModelError
+from seq2seq_distill.models.student import load_student
+from seq2seq_distill.run.outdir import save_model
+
+logger = logging.getLogger(__name__)
+
+STUDENT_PREFIX = "student."
+"""Of the student's weights among those of the Lightning module."""
+
+
+def convert(config: ConvertConfig) -> None:
+    """Save the model of a checkpoint with its tokenizer, in Hugging Face format.
+
+    Raises:
+        ModelError: the checkpoint is missing, damaged, or not one of a run.
+    """
+    model, folder = load_checkpoint(Path(config.checkpoint), "--checkpoint")
+    model = model.to(getattr(torch, config.dtype))
+    save_model(config.folder, model, AutoTokenizer.from_pretrained(folder))
+    logger.info("saved %s to %s", config.checkpoint, config.folder)
+
+
+def load_checkpoint(path: Path, flag: str) -> tuple[PreTrainedModel, Path]:
+    """The model of a Lightning checkpoint of a run, or of a Hugging Face folder; and the folder of its tokenizer."""
+    if path.is_dir():
+        return load_student(str(path), flag=flag), path
+    if not path.is_file():
+        raise ModelError(f"{flag} {path}: no such checkpoint or folder")
+    start = path.parent.parent / "student_init"
+    if not start.is_dir():
+        raise ModelError(
+            f"{flag} {path}: {start}, which has the model's config, is missing: keep the run's folder whole"
+        )
+    model = load_student(str(start), flag=flag)
+    try:
+        model.load_state_dict(_student_weights(path), strict=True)
+    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+        reason = str(error).split("\n")[0]
+        raise ModelError(f"{flag} {path} cannot be read as a checkpoint of this run: {reason}") from None
+    return model, start
+
+
+def _student_weights(path: Path) -> dict[str, Tensor]:
+    weights = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    return {
+        name.removeprefix(STUDENT_PREFIX): value for name, value in weights.items() if name.startswith(STUDENT_PREFIX)
+    }

@@ -1,0 +1,25 @@
+"""`distill student`: cut a student from its teacher and save it, without training."""
+
+import logging
+
+from transformers import AutoTokenizer
+
+from seq2seq_distill import demo
+from seq2seq_distill.config import StudentOnlyConfig
+from seq2seq_distill.models.teacher import load_teacher
+from seq2seq_distill.run.outdir import save_model
+from seq2seq_distill.run.train import cut_student
+
+logger = logging.getLogger(__name__)
+
+
+def make_student(config: StudentOnlyConfig) -> None:
+    """Save the student with the teacher's tokenizer, in Hugging Face format.
+
+    Raises:
+        UserError: the teacher cannot be loaded, has no such layers, or the folder cannot be written.
+    """
+    path = str(demo.resolve_teacher(config.teacher)) if demo.is_demo(config.teacher) else config.teacher
+    student = cut_student(config.student, load_teacher(path).model)
+    save_model(config.folder, student, AutoTokenizer.from_pretrained(path))
+    logger.info("saved a student of %s parameters to %s", f"{student.num_parameters():,}", config.folder)

@@ -1,0 +1,199 @@
+"""The plan of a run's batches: which rows, in which order, dealt out to whom."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
+
+
+def lengths(rows: int, seed: int = 0, longest: int = 30) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, longest + 1, rows)
+
+
+def batch_plan(rows: int = 50, **options: Any) -> BatchPlan:
+    return BatchPlan(lengths(rows), lengths(rows, seed=1, longest=12), **{"size": 8, **options})
+
+
+batch_plans = st.builds(
+    lambda rows, **options: batch_plan(rows, **options),
+    rows=st.integers(1, 90),
+    size=st.integers(1, 20),
+    max_tokens=st.none() | st.integers(1, 400),
+    group_by_length=st.booleans(),
+    seed=st.integers(0, 5),
+)
+
+
+def listed(steps: list[np.ndarray]) -> list[list[int]]:
+    return [rows.tolist() for rows in steps]
+
+
+def padded_tokens(plan: BatchPlan, rows: np.ndarray) -> int:
+    return len(rows) * int(plan.source_lengths[rows].max() + plan.target_lengths[rows].max())
+
+
+def dealt(run: RunPlan, world: int, accumulate: int) -> list[list[MicroBatch]]:
+    """Micro-batches of every process."""
+    return [list(run.micro_batches(rank=rank, world=world, accumulate=accumulate)) for rank in range(world)]
+
+
+class TestEpoch:
+    @given(batch_plans, st.integers(0, 3))
+    def test_every_row_comes_once(self, plan: BatchPlan, epoch: int) -> None:
+        steps = plan.steps(epoch)
+        assert sorted(row for rows in steps for row in rows) == list(range(len(plan.source_lengths)))
+        assert all(len(rows) for rows in steps)
+
+    @given(batch_plans)
+    def test_order_differs_between_epochs_and_seeds_and_only_there(self, plan: BatchPlan) -> None:
+        """H21, H22: the sampler's seed was unused and dynamic batches were the same every epoch."""
+        plan = replace(plan, source_lengths=lengths(80), target_lengths=lengths(80, seed=1), size=min(plan.size, 8))
+        first = listed(plan.steps(0))
+        assert first == listed(replace(plan).steps(0))
+        assert first != listed(plan.steps(1))
+        assert first != listed(replace(plan, seed=plan.seed + 1).steps(0))
+
+    def test_equally_long_rows_are_shuffled_too(self) -> None:
+        same = np.full(40, 7)
+        plan = BatchPlan(same, same, size=4, max_tokens=60)
+        assert {tuple(sorted(rows)) for rows in listed(plan.steps(0))} != {
+            tuple(sorted(rows)) for rows in listed(plan.steps(1))
+        }
+
+    @given(st.integers(1, 300), st.booleans(), st.integers(0, 5))
+    def test_max_tokens_counts_source_and_target_with_padding(self, most: int, grouped: bool, seed: int) -> None:
+        """H22: dynamic batches counted source tokens only."""
+        plan = batch_plan(60, max_tokens=most, group_by_length=grouped, seed=seed)
+        for rows in plan.steps(0):
+            assert len(rows) == 1 or padded_tokens(plan, rows) <= most
+
+    def test_max_tokens_is_made_use_of(self) -> None:
+        plan = batch_plan(400, max_tokens=300)
+        filled = [padded_tokens(plan, rows) / 300 for rows in plan.steps(0)]
+        assert np.mean(filled) > 0.85
+
+    def test_size_is_that_of_every_batch_but_the_last(self) -> None:
+        assert sorted(map(len, batch_plan(50, size=8).steps(0))) == [2, 8, 8, 8, 8, 8, 8]
+
+    @given(batch_plans, st.integers(0, 3))
+    def test_first_batch_is_the_widest(self, plan: BatchPlan, epoch: int) -> None:
+        """Memory errors come at the first step."""
+        plan = replace(plan, group_by_length=True)
+        widths = [padded_tokens(plan, rows) // len(rows) for rows in plan.steps(epoch)]
+        assert widths[0] == max(widths)
+
+    def test_grouping_saves_padding(self) -> None:
+        def padded(grouped: bool) -> int:
+            plan = batch_plan(400, group_by_length=grouped)
+            return sum(padded_tokens(plan, rows) for rows in plan.steps(0))
+
+        assert padded(True) < 0.8 * padded(False)
+
+    def test_tokens_are_counted_without_padding(self) -> None:
+        plan = BatchPlan(np.array([3, 1, 4]), np.array([1, 5, 9]), size=2)
+        assert plan.tokens(np.array([0, 2])) == (7, 10)
+
+
+class TestDataWeights:
+    @given(st.integers(0, 5), st.booleans())
+    def test_weight_is_how_often_a_row_comes(self, epoch: int, grouped: bool) -> None:
+        plan = batch_plan(30, sizes=(10, 20), weights=(2.0, 0.5), group_by_length=grouped)
+        times = Counter(row for rows in plan.steps(epoch) for row in rows.tolist())
+        assert [times[row] for row in range(10)] == [2] * 10
+        assert sorted(times[row] for row in range(10, 30)) == [0] * 10 + [1] * 10
+
+    def test_mixed_weight_is_whole_times_and_a_share(self) -> None:
+        plan = batch_plan(20, sizes=(20,), weights=(1.25,))
+        times = Counter(row for rows in plan.steps(0) for row in rows.tolist())
+        assert Counter(times.values()) == {1: 15, 2: 5}
+
+    def test_rows_are_drawn_anew_in_each_epoch(self) -> None:
+        plan = batch_plan(40, sizes=(40,), weights=(0.5,))
+        drawn = [{row for rows in plan.steps(epoch) for row in rows.tolist()} for epoch in range(2)]
+        assert drawn[0] != drawn[1] and {len(rows) for rows in drawn} == {20}
+
+    def test_smallest_share_draws_a_row(self) -> None:
+        plan = batch_plan(3, sizes=(3,), weights=(0.01,))
+        assert RunPlan(plan, max_epochs=2).total_steps == 2
+
+
+class TestRun:
+    @given(batch_plans, st.integers(1, 3), st.integers(1, 4))
+    def test_every_row_once_per_epoch_for_any_number_of_processes(
+        self, plan: BatchPlan, world: int, accumulate: int
+    ) -> None:
+        run = RunPlan(plan, max_epochs=2)
+        seen = Counter(row for own in dealt(run, world, accumulate) for micro in own for row in micro.rows)
+        assert seen == dict.fromkeys(range(len(plan.source_lengths)), 2)
+
+    @given(batch_plans, st.integers(1, 3), st.integers(1, 4))
+    def test_steps_are_the_same_for_any_number_of_processes(
+        self, plan: BatchPlan, world: int, accumulate: int
+    ) -> None:
+        """Rows and token counts of an optimiser step are the whole plan's; only who has which differs."""
+        run = RunPlan(plan, max_steps=7)
+        parts = dealt(run, world, accumulate)
+        whole = [(sorted(m.rows), m.source_tokens, m.target_tokens) for m in run.micro_batches()]
+        assert {len(own) for own in parts} == {7 * accumulate} and len(whole) == 7
+        for step, (rows, source, target) in enumerate(whole):
+            turns = range(step * accumulate, (step + 1) * accumulate)
+            micros = [own[turn] for own in parts for turn in turns]
+            assert sorted(row for micro in micros for row in micro.rows) == rows
+            assert {(micro.source_tokens, micro.target_tokens) for micro in micros} == {(source, target)}
+            sizes = [len(micro.rows) for micro in micros]
+            assert max(sizes) - min(sizes) <= 1
+            assert (source, target) == plan.tokens(np.array(rows))
+
+    @given(batch_plans, st.integers(1, 2), st.integers(1, 3), st.integers(0, 12))
+    def test_starting_later_gives_the_tail(self, plan: BatchPlan, world: int, accumulate: int, start: int) -> None:
+        run, fresh = RunPlan(plan, max_steps=6), RunPlan(plan, max_steps=6)
+        for rank in range(world):
+            deal = {"rank": rank, "world": world, "accumulate": accumulate}
+            assert list(fresh.micro_batches(start, **deal)) == list(run.micro_batches(**deal))[start:]
+
+    @pytest.mark.parametrize(
+        ("options", "steps"),
+        [
+            ({}, 5),
+            ({"max_epochs": 3}, 15),
+            ({"max_epochs": 2.4}, 12),
+            ({"max_epochs": 0.2}, 1),
+            ({"max_epochs": 0.01}, 1),
+            ({"max_steps": 7, "max_epochs": 3}, 7),
+            ({"limit": 0.4, "max_epochs": 3}, 6),
+            ({"limit": 3.0, "max_epochs": 2}, 6),
+            ({"limit": 0.01}, 1),
+            ({"limit": 99, "max_epochs": 2}, 10),
+        ],
+    )
+    def test_total_steps(self, options: dict[str, Any], steps: int) -> None:
+        """H18: max_steps, limits and dynamic batches went uncounted."""
+        run = RunPlan(batch_plan(40), **options)
+        assert run.total_steps == steps
+        assert len(list(run.micro_batches())) == steps
+
+    def test_total_steps_of_dynamic_batches(self) -> None:
+        """H18: their number differs from epoch to epoch, and is known nevertheless."""
+        plan = batch_plan(200, max_tokens=200, group_by_length=False)
+        assert RunPlan(plan, max_epochs=3).total_steps == sum(len(plan.steps(epoch)) for epoch in range(3))
+
+    def test_limit_takes_other_rows_in_each_epoch(self) -> None:
+        run = RunPlan(batch_plan(400), limit=2, max_epochs=2)
+        rows = [micro.rows for micro in run.micro_batches()]
+        assert set(rows[0] + rows[1]) != set(rows[2] + rows[3])
+
+    @pytest.mark.parametrize(
+        ("interval", "steps"), [(1.0, 5), (0.5, 2), (0.2, 1), (0.01, 1), (3.0, 3), (12.0, 12), (99.0, 15)]
+    )
+    def test_steps_between_validations(self, interval: float, steps: int) -> None:
+        assert RunPlan(batch_plan(40), max_epochs=3, val_interval=interval).steps_between_validations == steps
+
+    def test_data_epoch(self) -> None:
+        run = RunPlan(batch_plan(40), max_epochs=3)
+        assert [run.data_epoch(step) for step in (0, 1, 5, 7, 15)] == [0, 0.2, 1, 1.4, 3]

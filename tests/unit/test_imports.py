@@ -1,0 +1,78 @@
+"""The import rule: data flows one way, and so do imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seq2seq_distill
+
+PACKAGE = Path(seq2seq_distill.__file__).parent
+# Every file may import only from files above it.
+ORDER = """
+errors config
+data/sources data/tokenizers data/encode data/batching data/datamodule
+demo/docstrings demo/lexicon demo/grammar demo/slots demo/phrases demo/copying demo/__init__
+models/families models/layer_map models/hooks models/pruning models/student models/teacher
+losses/logits losses/hidden losses/blend
+metrics generation measure
+modules/optim modules/summarization modules/translation modules/distillers
+run/outdir run/results run/card run/callbacks run/train
+student convert average cli __main__
+""".split()
+EMPTY = {f"{folder}/__init__" for folder in ("data", "models", "losses", "modules", "run")}
+FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
+
+
+def test_every_file_has_its_place_in_the_order():
+    assert set(FILES) == {*ORDER, *EMPTY, "__init__"}
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_file_imports_only_from_above(name):
+    below = {other for other in imported_files(name) if other in ORDER and ORDER.index(other) >= ORDER.index(name)}
+    assert not below, f"{name}.py imports from below: {sorted(below)}"
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_import_inside_a_function(name):
+    functions = [node for node in ast.walk(tree(name)) if isinstance(node, ast.FunctionDef)]
+    inner = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert not inner
+
+
+@pytest.mark.parametrize("name", [n for n in ORDER if n == "metrics" or n.startswith("losses/")])
+def test_metrics_and_losses_know_no_lightning(name):
+    assert not [module for module in imported_modules(name) if "lightning" in module]
+
+
+def test_the_package_and_help_cost_no_torch():
+    code = "import sys, seq2seq_distill, seq2seq_distill.cli; assert 'torch' not in sys.modules and dir(seq2seq_distill)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", seq2seq_distill.__all__)
+def test_public_names_import(name):
+    assert getattr(seq2seq_distill, name) is not None
+
+
+def tree(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{name}.py").read_text("utf-8"))
+
+
+def imported_modules(name: str) -> list[str]:
+    modules = []
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return modules
+
+
+def imported_files(name: str) -> set[str]:
+    own = [module.removeprefix("seq2seq_distill.") for module in imported_modules(name) if module.startswith("seq2seq_distill.")]
+    paths = {module.replace(".", "/") for module in own}
+    return paths | {f"{path}/__init__" for path in paths}
