@@ -1,4 +1,4 @@
-"""The configuration: frozen dataclasses that are the command line. One field is one flag: type, default and help stand here."""
+"""The configuration: frozen dataclasses that are the command line. A field is a flag: type, default and help."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -155,7 +155,7 @@ class EvalConfig:
     n_speed: int = 50
     """Test inputs, one at a time, on which student and teacher are timed side by side; 0 skips it."""
     monitor: str | None = None
-    """Which value chooses the best student: rouge1, rouge2 (default), rougeL, rougeLsum; bleu (default), chrf; or loss."""
+    """What chooses the best student: rouge1, rouge2 (default), rougeL, rougeLsum; bleu (default), chrf; or loss."""
     patience: int | None = None
     """Stop after this many validations without a better student; by default never."""
     save_top_k: int = 1
@@ -221,7 +221,7 @@ class RunConfig:
     method: Literal["kd", "sft"] = "kd"
     """kd: learn from the teacher's distributions and the labels; sft: shrink, then learn from the labels alone."""
     resume: str = "auto"
-    """auto: go on from the output folder's last checkpoint, or start; never: refuse a folder with a run; or a checkpoint."""
+    """auto: go on from the folder's last checkpoint, or start; never: refuse a folder with a run; or a checkpoint."""
     seed: int = 42
     """Seed of weights, data order and dropout."""
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
@@ -333,7 +333,8 @@ def _range_problems(config: RunConfig) -> Iterator[str]:
         if value is not None and not 0 <= value < 1:
             yield f"--{name} {value} is out of range: choose 0 or more, less than 1"
     if config.trainer.max_steps <= 0 and config.trainer.max_epochs <= 0:
-        yield f"--trainer.max_epochs {config.trainer.max_epochs} is too small: choose more than 0, or --trainer.max_steps"
+        epochs = config.trainer.max_epochs
+        yield f"--trainer.max_epochs {epochs} is too small: choose more than 0, or --trainer.max_steps"
     for name in ("trainer.val_check_interval", "trainer.limit_train_batches"):
         value = _get(config, name)
         if value > 1 and value != int(value):

@@ -112,9 +112,7 @@ def settle(
     model.generation_config = generation_config(model, settings)
 
 
-def generate_batch(
-    model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig
-) -> list[list[int]]:
+def generate_batch(model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> list[list[int]]:
     """Decode one collated batch on the model's device; `config` from `generation_config`.
 
     From `batch` it takes `input_ids [B,S]`, `attention_mask [B,S]` and whatever else the model's forward pass

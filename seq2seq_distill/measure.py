@@ -90,9 +90,7 @@ def speedup(baseline: Decoding, system: Decoding) -> float:
     return baseline.ms_per_token / system.ms_per_token
 
 
-def _timed(
-    model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig
-) -> tuple[float, list[list[int]]]:
+def _timed(model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> tuple[float, list[list[int]]]:
     _wait_for(model.device)
     start = perf_counter()
     outputs = generate_batch(model, batch, config)

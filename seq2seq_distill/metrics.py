@@ -85,9 +85,7 @@ def rouge_per_example(
     return {key: [100 * s[key].fmeasure for s in scores] for key in keys}
 
 
-def bleu(
-    predictions: Sequence[str], references: Sequence[str], tgt_lang: str | None = None
-) -> dict[str, float]:
+def bleu(predictions: Sequence[str], references: Sequence[str], tgt_lang: str | None = None) -> dict[str, float]:
     """Corpus BLEU (Papineni et al. 2002) and chrF2 (Popovic 2015) by sacrebleu.
 
     `tgt_lang` (de, zh_CN, zho_Hans, ja_XX, ...) chooses BLEU's tokenizer; `bleu_signature` tells which one.

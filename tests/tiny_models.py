@@ -35,8 +35,8 @@ _GEMMA: dict[str, Any] = {
     "sliding_window": 4,
 }
 _KEYS: dict[str, dict[str, Any]] = {
-    **{name: _BART for name in ("bart", "mbart", "mvp", "pegasus", "m2m_100")},
-    **{name: _BART for name in ("blenderbot", "blenderbot-small")},
+    **dict.fromkeys(("bart", "mbart", "mvp", "pegasus", "m2m_100"), _BART),
+    **dict.fromkeys(("blenderbot", "blenderbot-small"), _BART),
     "plbart": _BART,
     "marian": {
         **_BART,
@@ -69,7 +69,7 @@ _KEYS: dict[str, dict[str, Any]] = {
         "encoder_ffn_dim": 32,
         "decoder_ffn_dim": 32,
     },
-    **{name: _T5 for name in ("t5", "mt5", "umt5")},
+    **dict.fromkeys(("t5", "mt5", "umt5"), _T5),
     "longt5": {**_T5, "local_radius": 4, "global_block_size": 4},
 }
 

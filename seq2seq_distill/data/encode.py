@@ -154,9 +154,7 @@ class Collator:
     labels -100 and row -1.
     """
 
-    def __init__(
-        self, pad_token_id: int, extras: tuple[str, ...] = (), pad_to_multiple_of: int | None = None
-    ) -> None:
+    def __init__(self, pad_token_id: int, extras: tuple[str, ...] = (), pad_to_multiple_of: int | None = None) -> None:
         unknown = set(extras) - {"global_attention_mask"}
         if unknown:
             raise ValueError(f"no rule to make {', '.join(sorted(unknown))}")

@@ -174,8 +174,7 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
     if path.is_file():
         if split != "train":
             raise DataError(
-                f"--data {source}: a single file is the train split: "
-                f"for {split} give a folder with one file per split"
+                f"--data {source}: a single file is the train split: for {split} give a folder with one file per split"
             )
         if path.suffix not in TABLE_SUFFIXES:
             raise DataError(f"--data {source}: no {', '.join(TABLE_SUFFIXES)} file: give one, or a folder")
@@ -325,9 +324,7 @@ def _json_cell(row: dict[str, Any], path: list[str], names: list[str], place: st
             raise DataError(f"{place}: no column {name!r}; there are: {', '.join(names)}")
         cell = cell[key]
     if not isinstance(cell, str):
-        raise DataError(
-            f"{place}: {name!r} is {json.dumps(cell)[:40]}, not a text: mend or remove the example"
-        )
+        raise DataError(f"{place}: {name!r} is {json.dumps(cell)[:40]}, not a text: mend or remove the example")
     if cell.isascii() or not re.search("[\ud800-\udfff]", cell):
         return cell
     raise DataError(f"{place}: {name!r} holds half a surrogate pair, which is no character: remove it")
@@ -395,9 +392,7 @@ def _read_parquet(source: str, file: Path, columns: _Columns) -> list[pa.Chunked
 def _hub_id(source: str) -> tuple[str, str | None]:
     match = _HUB_ID.fullmatch(source)
     if match is None or Path(source).suffix in TABLE_SUFFIXES:
-        raise DataError(
-            f"--data {source}: no such folder or file, nor the id of a hub data set: check the path"
-        )
+        raise DataError(f"--data {source}: no such folder or file, nor the id of a hub data set: check the path")
     return match["id"], match["config"]
 
 

@@ -140,9 +140,7 @@ def train_tokenizer(
     tokenizer.train_from_iterator(lines, trainer)
     eos_id = tokenizer.token_to_id(EOS)
     if tokenizer.get_vocab_size() < vocab_size:
-        logger.warning(
-            "the text gives %d tokens, not the %d asked for", tokenizer.get_vocab_size(), vocab_size
-        )
+        logger.warning("the text gives %d tokens, not the %d asked for", tokenizer.get_vocab_size(), vocab_size)
     specials = [(EOS, eos_id)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=specials)
     return PreTrainedTokenizerFast(
@@ -181,9 +179,7 @@ def _from_pretrained(path: str | Path, flag: str, **options: Any) -> PreTrainedT
         raise ModelError(f"{flag} {path}: no such folder: check the path")
     try:
         return AutoTokenizer.from_pretrained(str(path), **options)
-    except (
-        Exception
-    ) as error:  # no files, no network, a class that cannot be built: the library raises any type
+    except Exception as error:  # no files, no network, a class that cannot be built: the library raises any type
         reason = " ".join(str(error).split())
         reason = reason if len(reason) <= 200 else reason[:197] + "..."
         raise ModelError(f"{flag} {path}: no tokenizer can be loaded from there: {reason}") from None

@@ -101,7 +101,7 @@ _MAX_FILE_BYTES = 1_000_000
 _STOP_WORDS = frozenset(
     """a an and are as at be by can do does for from has have if in into is it its no not of on or so such that the
     their then there these this to was when where which will with you your given used using use return returns
-    """.split()  # noqa: SIM905
+    """.split()
 )
 
 _NO_SUMMARY = re.compile(

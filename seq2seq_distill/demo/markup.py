@@ -7,7 +7,7 @@ _BODY_CHARACTERS = 800  # of a body are cleaned: more than enough for the words 
 _NAMES = frozenset(  # written as one word, though they look like identifiers
     """PyTorch NumPy SciPy SymPy NetworkX TensorFlow TensorBoard JavaScript TypeScript CoffeeScript GitHub OpenAI
     PyArrow HuggingFace LaTeX MathML JupyterLab IPython MacOS PostScript DataFrame DataFrames MultiIndex OpenCL OpenMP
-    cuDNN LoRA QLoRA gRPC    """.split()  # noqa: SIM905
+    cuDNN LoRA QLoRA gRPC    """.split()
 )
 
 _FENCE = re.compile(r"```.*?(```|\Z)|~~~.*?(~~~|\Z)", re.S)

@@ -152,9 +152,7 @@ def family_named(model_type: str) -> Family:
     if model_type in FAMILIES:
         return FAMILIES[model_type]
     reason = REFUSED.get(model_type, "it is no encoder-decoder text model known here")
-    raise ModelError(
-        f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(FAMILIES)}"
-    )
+    raise ModelError(f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(FAMILIES)}")
 
 
 def stack_configs(config: PreTrainedConfig) -> tuple[PreTrainedConfig, PreTrainedConfig]:
@@ -295,9 +293,7 @@ def decode(
 def head_parts(model: PreTrainedModel) -> HeadParts:
     """The parts of the output head; the weight is the parameter itself, tied or not."""
     family = family_of(model)
-    if (
-        family.model_type == "fsmt"
-    ):  # its decoder owns the projection; `get_output_embeddings` is another matrix
+    if family.model_type == "fsmt":  # its decoder owns the projection; `get_output_embeddings` is another matrix
         return HeadParts(model.get_decoder().output_projection.weight, None)
     scaled = family.scale is not None and getattr(model.config, family.scale)
     return HeadParts(
@@ -333,9 +329,7 @@ def zero_pad_row(model: PreTrainedModel) -> nn.Parameter | None:
     return weight if not weight[model.config.pad_token_id].any() else None
 
 
-def _decode_fsmt(
-    model: PreTrainedModel, mask: Tensor, encoder_state: Tensor, decoder_input_ids: Tensor
-) -> Tensor:
+def _decode_fsmt(model: PreTrainedModel, mask: Tensor, encoder_state: Tensor, decoder_input_ids: Tensor) -> Tensor:
     # FSMT's decoder makes neither of its masks itself and returns logits; its hidden states end before the
     # head.
     length, dtype = decoder_input_ids.shape[1], encoder_state.dtype

@@ -56,9 +56,7 @@ SUPERVISE: Final[Mapping[tuple[int, int], Layers]] = MappingProxyType(
 def check_depth(teacher_depth: int, student_depth: int, flag: str = "student depth") -> None:
     """Raise ModelError unless 1 <= student_depth <= teacher_depth; `flag` opens the message."""
     if student_depth > teacher_depth:
-        raise ModelError(
-            f"{flag} {student_depth} exceeds the teacher's {teacher_depth}: choose 1 to {teacher_depth}"
-        )
+        raise ModelError(f"{flag} {student_depth} exceeds the teacher's {teacher_depth}: choose 1 to {teacher_depth}")
     if student_depth < 1:
         raise ModelError(f"{flag} {student_depth} is less than one layer: choose 1 to {teacher_depth}")
 
@@ -70,9 +68,7 @@ def check_layers(layers: Sequence[int], teacher_depth: int, flag: str = "layer i
         raise ModelError(f"{flag} names no layer: choose from 0 to {teacher_depth - 1}")
     for layer in layers:
         if not 0 <= layer < teacher_depth:
-            raise ModelError(
-                f"{flag} {shown}: the teacher has no layer {layer}, choose from 0 to {teacher_depth - 1}"
-            )
+            raise ModelError(f"{flag} {shown}: the teacher has no layer {layer}, choose from 0 to {teacher_depth - 1}")
     if any(left >= right for left, right in zip(layers, layers[1:], strict=False)):
         raise ModelError(f"{flag} {shown}: give each layer once, in increasing order")
     return tuple(layers)

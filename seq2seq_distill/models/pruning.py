@@ -13,9 +13,7 @@ from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models import families
 
 CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
-_STRUCTURE: Final = frozenset(
-    {"model_type", "architectures", "dtype", "is_encoder_decoder", "tie_word_embeddings"}
-)
+_STRUCTURE: Final = frozenset({"model_type", "architectures", "dtype", "is_encoder_decoder", "tie_word_embeddings"})
 _RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
 
 
@@ -51,9 +49,7 @@ def cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids
     family = families.family_of(config)
     families.set_depths(config, len(encoder_ids), len(decoder_ids))
     parts = families.stack_configs(config)
-    for part, ids in (
-        zip(parts, (encoder_ids, decoder_ids), strict=True) if family.nested else [(config, encoder_ids)]
-    ):
+    for part, ids in zip(parts, (encoder_ids, decoder_ids), strict=True) if family.nested else [(config, encoder_ids)]:
         for key in family.per_layer:
             values = getattr(part, key)
             if isinstance(values, list | tuple):
@@ -73,30 +69,22 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
             continue
         name = family.dropout if key == "dropout" else key
         if name in family.depth:
-            raise ModelError(
-                f"student override {key}: give the depth as --student.encoder_layers, .decoder_layers"
-            )
+            raise ModelError(f"student override {key}: give the depth as --student.encoder_layers, .decoder_layers")
         if name not in config.to_dict() or name in _STRUCTURE:
             raise ModelError(unknown_key(f"student override {key}", config, key))
         if "drop" in name and not (isinstance(value, int | float) and 0 <= value < 1):
             raise ModelError(f"student override {key} {value!r} is no probability: choose 0 to less than 1")
         if family.model_type == "pegasus_x" and name == "encoder_layerdrop" and value > 0:
-            raise ModelError(
-                "student override encoder_layerdrop: transformers' pegasus_x fails on it, leave it at 0"
-            )
+            raise ModelError("student override encoder_layerdrop: transformers' pegasus_x fails on it, leave it at 0")
         try:
             for part in (config, *families.stack_configs(config)):
                 if part is config or name in part.to_dict():
                     setattr(part, name, value)
             after = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}
         except (*CONFIG_ERRORS, RuntimeError, AssertionError) as error:
-            raise ModelError(
-                f"student override {key} {value!r} is impossible ({first_line(error)})"
-            ) from error
+            raise ModelError(f"student override {key} {value!r} is impossible ({first_line(error)})") from error
         if before != after:
-            raise ModelError(
-                f"student override {key} {value!r} would change the shape of copied weights: leave it out"
-            )
+            raise ModelError(f"student override {key} {value!r} would change the shape of copied weights: leave it out")
 
 
 def _skeleton(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:

@@ -77,9 +77,7 @@ def create_student(
             unknown or would change the shape of a tensor.
     """
     encoder_depth, decoder_depth = families.depths(teacher.config)
-    encoder_ids = _layer_ids(
-        "encoder", encoder_depth, encoder_layers, encoder_layer_ids, choice, encoder_depth
-    )
+    encoder_ids = _layer_ids("encoder", encoder_depth, encoder_layers, encoder_layer_ids, choice, encoder_depth)
     quarter = -(-decoder_depth // 4)
     decoder_ids = _layer_ids("decoder", decoder_depth, decoder_layers, decoder_layer_ids, choice, quarter)
 
@@ -114,11 +112,7 @@ def load_student(
     try:
         config = AutoConfig.from_pretrained(source)
     except _LOADING_ERRORS as error:
-        where = (
-            "its config.json cannot be read"
-            if folder.is_dir()
-            else "no such folder, and the hub did not give it"
-        )
+        where = "its config.json cannot be read" if folder.is_dir() else "no such folder, and the hub did not give it"
         raise ModelError(f"{flag} {name}: {where} ({first_line(error)})") from error
     _check_family(config.model_type, f"{flag} {name}")
     families.set_depths(config, *families.depths(config))
@@ -130,9 +124,7 @@ def load_student(
         raise ModelError(f"{flag} {name}: the model cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ModelError(
-            f"{flag} {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}"
-        )
+        raise ModelError(f"{flag} {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}")
     return model.eval()
 
 
@@ -165,15 +157,11 @@ def fresh_student(
         _check_keys(keys, AutoConfig.for_model(model_type), flag)
     family = families.FAMILIES[model_type]
     try:
-        built = AutoConfig.for_model(
-            model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, flag)
-        )
+        built = AutoConfig.for_model(model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, flag))
         families.set_depths(built, *families.depths(built))
         model = AutoModelForSeq2SeqLM.from_config(built)
     except (*CONFIG_ERRORS, RuntimeError, AssertionError) as error:
-        raise ModelError(
-            f"{flag}: no {model_type} model can be made from it ({first_line(error)})"
-        ) from error
+        raise ModelError(f"{flag}: no {model_type} model can be made from it ({first_line(error)})") from error
     size = model.get_input_embeddings().weight.shape[0]
     needed = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
     if size < needed:
@@ -203,9 +191,7 @@ def same_tokenizer(
     for role in ("pad", "eos", "bos", "unk"):
         ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (student, teacher))
         if ours != theirs:
-            raise ModelError(
-                f"{flag}: its tokenizer is not the teacher's: {role} is {ours}, the teacher's {theirs}"
-            )
+            raise ModelError(f"{flag}: its tokenizer is not the teacher's: {role} is {ours}, the teacher's {theirs}")
     ours, theirs = student.get_vocab(), teacher.get_vocab()
     differing = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
     if differing:
@@ -226,19 +212,13 @@ def _layer_ids(
     if ids is not None:
         checked = layer_map.check_layers(ids, teacher_depth, f"--student.{side}_layer_ids")
         if depth is not None and depth != len(checked):
-            raise ModelError(
-                f"{flag} {depth} contradicts --student.{side}_layer_ids, {len(checked)} layers: drop one"
-            )
+            raise ModelError(f"{flag} {depth} contradicts --student.{side}_layer_ids, {len(checked)} layers: drop one")
         return checked
     if depth is None:
         depth = default
         logger.info("%s not given: %d of the teacher's %d layers", flag, depth, teacher_depth)
     layer_map.check_depth(teacher_depth, depth, flag)
-    return (
-        layer_map.first_layers(depth)
-        if choice == "first"
-        else layer_map.copy_layers(teacher_depth, depth, flag)
-    )
+    return layer_map.first_layers(depth) if choice == "first" else layer_map.copy_layers(teacher_depth, depth, flag)
 
 
 # --------------------------------------------------------------------------------- configs and error messages
@@ -271,9 +251,7 @@ def _with_vocabulary(
     pad, eos, bos = tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id
     for role, token in (("pad", pad), ("eos", eos)):
         if token is None and keys.get(f"{role}_token_id") is None:
-            raise ModelError(
-                f"{flag}: the tokenizer has no {role} token, and the config sets no {role}_token_id"
-            )
+            raise ModelError(f"{flag}: the tokenizer has no {role} token, and the config sets no {role}_token_id")
     ids: dict[str, Any] = {"pad_token_id": pad, "eos_token_id": eos, "bos_token_id": bos}
     ids |= {key: keys[key] for key in ids if key in keys}
     starts = {"pad": "pad_token_id", "eos": "eos_token_id", "wrap": "eos_token_id", "bos": "bos_token_id"}
@@ -286,7 +264,7 @@ def _with_vocabulary(
             ids["bos_token_id"] = ids["pad_token_id"]  # it starts the decoder here
         for side in ("encoder", "decoder"):
             keys[side] = {"vocab_size": vocab_size, **ids, **keys.get(side, {})}
-    return {**{key: vocab_size for key in family.vocab}, **ids, **extra, **keys}
+    return {**dict.fromkeys(family.vocab, vocab_size), **ids, **extra, **keys}
 
 
 def _check_family(model_type: str, prefix: str) -> None:

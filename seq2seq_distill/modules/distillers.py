@@ -84,7 +84,7 @@ class SummarizationDistiller(SummarizationModule):
         normalize = self.loss.normalize_hidden
         # A row of -1 is padding of the plan; its one attended position must not count.
         sources = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
-        return {
+        terms = {
             "ce_loss": kl_divergence(student.logits, logits, student.labels, self.loss.temperature),
             **super()._terms(batch, student),
             "hid_loss_enc": hidden_mse(
@@ -93,8 +93,10 @@ class SummarizationDistiller(SummarizationModule):
             "hid_loss_dec": hidden_mse(
                 _matched(self._decoder_pairs, student.decoder_layers, decoder), labelled, normalize
             ),
-            "teacher_entropy": entropy(logits, student.labels),
         }
+        if not self.training:  # a figure of the teacher and the data: not worth its time in every step
+            terms["teacher_entropy"] = entropy(logits, student.labels)
+        return terms
 
     def _pairs(self) -> tuple[Pairs, Pairs]:
         own, teachers = self.student.config, self.teacher.model.config

@@ -75,7 +75,7 @@ def trainable(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
 
 
 def _inverse_sqrt(warmup: int) -> Callable[[int], float]:
-    """Rises linearly to 1 at the end of the warm-up, then falls with 1 / sqrt(step) (Vaswani et al. 2017, section 5.3)."""
+    """Rises linearly to 1 during the warm-up, then falls with 1 / sqrt(step) (Vaswani et al. 2017, section 5.3)."""
     peak = max(1, warmup)
     return lambda step: min((step + 1) / peak, math.sqrt(peak / (step + 1)))
 

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class SeedByBatch(Callback):
-    """Seed torch before every batch from (seed, batch, process), so that a resumed run draws what it would have drawn."""
+    """Seed torch before every batch from (seed, batch, process): a resumed run draws what it would have drawn."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed

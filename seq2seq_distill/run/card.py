@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.run.results import markdown_table
+from seq2seq_distill.run.results import markdown_table, signature
 
 USAGE = """\
 ```python
@@ -40,5 +40,6 @@ def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> s
         USAGE.format(max_new_tokens=config.eval.max_target_length),
     ]
     if results is not None:
-        lines += ["", "## Test results", "", *markdown_table(results)]
+        how_scored = signature(str(config.task), config.tgt_lang)
+        lines += ["", "## Test results", "", *markdown_table(results), "", f"Scores: {how_scored}."]
     return "\n".join(lines) + "\n"

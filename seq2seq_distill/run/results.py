@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from seq2seq_distill.data.datamodule import Seq2SeqData
 from seq2seq_distill.generation import GenerationSettings
 from seq2seq_distill.measure import bytes_of, measure_decoding, parameters, speedup
+from seq2seq_distill.metrics import bleu_signature
 from seq2seq_distill.modules.summarization import Generations, SummarizationModule
 
 logger = logging.getLogger(__name__)
@@ -54,10 +56,17 @@ def combine(task: str, student: dict[str, Any], teacher: dict[str, Any] | None, 
     return {"task": task, "student": student, "teacher": teacher, "kept": kept, "speedup": speed}
 
 
-def print_table(results: Mapping[str, Any], console: Console | None = None) -> None:
+def signature(task: str, tgt_lang: str | None) -> str:
+    """How the scores were computed, so that others can compare theirs."""
+    if task == "translation":
+        return ", ".join(f"{name}: {text}" for name, text in bleu_signature(tgt_lang).items())
+    return f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer"
+
+
+def print_table(results: Mapping[str, Any], caption: str = "", console: Console | None = None) -> None:
     """Show student and teacher side by side."""
     student, teacher = results["student"], results["teacher"] or {}
-    table = Table(title=f"{results['task']}: test split")
+    table = Table(title=f"{results['task']}: test split", caption=caption)
     for column in ("", "student", "teacher", "student / teacher"):
         table.add_column(column, justify="left" if not column else "right")
     for name, value in student.items():

@@ -29,7 +29,7 @@ from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.run.callbacks import BestStudent, EndWithValidation, Figures, SeedByBatch
 from seq2seq_distill.run.card import model_card
 from seq2seq_distill.run.outdir import OutputFolder, provenance, save_model, write_json, write_jsonl
-from seq2seq_distill.run.results import combine, measured, print_table, test_model
+from seq2seq_distill.run.results import combine, measured, print_table, signature, test_model
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,8 @@ def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder, inter
             folder.checkpoints,
             filename="last",
             monitor=None,
-            every_n_train_steps=interval,
+            # After the validation, so that it knows the best student and the best checkpoints so far.
+            save_on_train_epoch_end=False,
             enable_version_counter=False,
         ),
     ]
@@ -302,7 +303,7 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
         records = ({"row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns))
         write_jsonl(folder.test_generations, records)
         save_model(folder.best, models["student"], parts.tokenizer, model_card(config, results))
-        print_table(results)
+        print_table(results, signature(task, config.tgt_lang))
     trainer.strategy.barrier()
     return results
 

@@ -32,8 +32,9 @@ HIDDEN = LossConfig(alpha_hid=1.0)
 
 
 def distiller(student: PreTrainedModel, teacher: PreTrainedModel, loss: LossConfig = HIDDEN) -> SummarizationDistiller:
+    """In eval mode: nothing is random, and the teacher's entropy is told too."""
     config = RunConfig(task="summarization", loss=loss)
-    return SummarizationDistiller(student, Teacher(teacher), plain_tokenizer(), config, 4)
+    return SummarizationDistiller(student, Teacher(teacher), plain_tokenizer(), config, 4).eval()
 
 
 def rows(model: PreTrainedModel, **shape: int) -> dict[str, Tensor]:
@@ -122,8 +123,9 @@ def test_row_that_counts_nowhere_changes_nothing(model_type: str) -> None:
     terms = module._step(alone)
     assert all((term.sum.item(), term.count.item()) == (0.0, 0) for term in terms.values())
     blend(terms, module.weights).loss.backward()
-    gradients = [p.grad for p in module.parameters() if p.grad is not None]
-    assert gradients and not any(gradient.any() for gradient in gradients)
+    for name, parameter in module.named_parameters():  # DDP waits for the gradient of every one
+        if parameter.requires_grad:
+            assert parameter.grad is not None and not parameter.grad.any(), name
 
 
 @every_family
@@ -180,8 +182,9 @@ def test_frozen_encoder_that_differs_is_not_shared() -> None:
     teacher = tiny_model("bart")
     student = create_student(teacher, decoder_layers=1)
     freeze_parts(student, encoder=True, embeddings=True)
+    layer: Any = families.encoder_layers(student)[1]
     with torch.no_grad():
-        families.encoder_layers(student)[1].fc1.weight[0, 0] += 1
+        layer.fc1.weight[0, 0] += 1
     assert not distiller(student, teacher).shares_encoder
     pruned = create_student(teacher, 1, 1)
     freeze_parts(pruned, encoder=True, embeddings=True)
@@ -409,7 +412,7 @@ def test_fit_trains_with_dropout() -> None:
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_frozen_encoder_does_not_drop_out(model_type: str, embeddings: bool) -> None:
     """H7: a frozen encoder still applied dropout."""
-    keys = {} if model_type == "t5gemma" else {"dropout_rate" if "t5" in model_type else "dropout": 0.5}
+    keys: dict[str, Any] = {} if model_type == "t5gemma" else {"dropout_rate" if "t5" in model_type else "dropout": 0.5}
     teacher = tiny_model(model_type, **keys)
     student = create_student(teacher, 2, 1)
     freeze_parts(student, encoder=True, embeddings=embeddings)
@@ -452,8 +455,9 @@ def test_pad_row_of_marian_stays_zero(optimizer: Any) -> None:
     """The tied head would move the row, and with it where decoding starts."""
     teacher = tiny_model("marian")
     module = distiller(create_student(teacher, 2, 1), teacher)
-    embedding, pad = module.student.get_decoder().get_input_embeddings().weight, teacher.config.pad_token_id
-    assert not embedding[pad].any() and module.student.lm_head.weight is embedding
+    own: Any = module.student
+    embedding, pad = own.get_decoder().get_input_embeddings().weight, teacher.config.pad_token_id
+    assert not embedding[pad].any() and own.lm_head.weight is embedding
     before, batch = embedding.detach().clone(), rows(teacher)
     steps = build_optimizer(module, OptimConfig(name=optimizer, lr=0.01, weight_decay=0.1))
     for _ in range(3):
@@ -465,7 +469,7 @@ def test_pad_row_of_marian_stays_zero(optimizer: Any) -> None:
 
 
 def test_pad_row_of_other_models_moves() -> None:
-    model = tiny_model("bart")
+    model: Any = tiny_model("bart")
     module = SummarizationModule(model, plain_tokenizer(), RunConfig(task="summarization"), 4)
     report(module, rows(model)).loss.backward()
     gradient = model.get_input_embeddings().weight.grad
@@ -473,7 +477,9 @@ def test_pad_row_of_other_models_moves() -> None:
 
 
 def test_the_classes_are_one_chain() -> None:
-    assert issubclass(TranslationDistiller, SummarizationDistiller) and issubclass(TranslationModule, SummarizationModule)
+    assert issubclass(TranslationDistiller, SummarizationDistiller) and issubclass(
+        TranslationModule, SummarizationModule
+    )
     assert issubclass(SummarizationDistiller, SummarizationModule)
     assert (TranslationDistiller.task, SummarizationDistiller.task) == ("translation", "summarization")
     for sub, base in ((TranslationDistiller, SummarizationDistiller), (TranslationModule, SummarizationModule)):

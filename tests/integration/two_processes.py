@@ -1,4 +1,4 @@
-"""What `test_two_processes.py` starts on every process: `two_processes.py FOLDER CHANGES`, changes to the config as JSON."""
+"""What `test_two_processes.py` starts on every process: FOLDER and, run by run, the changes to its config as JSON."""
 
 import json
 import sys
@@ -11,4 +11,5 @@ from tests.tiny_runs import config
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    run_config(config(Path(sys.argv[1]), **json.loads(sys.argv[2])))
+    for changes in sys.argv[2:]:
+        run_config(config(Path(sys.argv[1]), **json.loads(changes)))

@@ -133,9 +133,7 @@ class TestRun:
         assert seen == dict.fromkeys(range(len(plan.source_lengths)), 2)
 
     @given(batch_plans, st.integers(1, 3), st.integers(1, 4))
-    def test_steps_are_the_same_for_any_number_of_processes(
-        self, plan: BatchPlan, world: int, accumulate: int
-    ) -> None:
+    def test_steps_are_the_same_for_any_number_of_processes(self, plan: BatchPlan, world: int, accumulate: int) -> None:
         """Rows and token counts of an optimiser step are the whole plan's; only who has which differs."""
         run = RunPlan(plan, max_steps=7)
         parts = dealt(run, world, accumulate)

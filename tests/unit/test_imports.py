@@ -14,7 +14,7 @@ PACKAGE = Path(seq2seq_distill.__file__).parent
 ORDER = """
 errors config
 data/sources data/tokenizers data/encode data/batching data/datamodule
-demo/docstrings demo/lexicon demo/grammar demo/slots demo/phrases demo/copying demo/__init__
+demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/pruning models/student models/teacher
 losses/logits losses/hidden losses/blend
 metrics generation measure
@@ -39,7 +39,9 @@ def test_a_file_imports_only_from_above(name):
 @pytest.mark.parametrize("name", FILES)
 def test_no_import_inside_a_function(name):
     functions = [node for node in ast.walk(tree(name)) if isinstance(node, ast.FunctionDef)]
-    inner = [node for function in functions for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)]
+    inner = [
+        node for function in functions for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
     assert not inner
 
 
@@ -49,7 +51,9 @@ def test_metrics_and_losses_know_no_lightning(name):
 
 
 def test_the_package_and_help_cost_no_torch():
-    code = "import sys, seq2seq_distill, seq2seq_distill.cli; assert 'torch' not in sys.modules and dir(seq2seq_distill)"
+    code = (
+        "import sys, seq2seq_distill, seq2seq_distill.cli; assert 'torch' not in sys.modules and dir(seq2seq_distill)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -73,6 +77,10 @@ def imported_modules(name: str) -> list[str]:
 
 
 def imported_files(name: str) -> set[str]:
-    own = [module.removeprefix("seq2seq_distill.") for module in imported_modules(name) if module.startswith("seq2seq_distill.")]
+    own = [
+        module.removeprefix("seq2seq_distill.")
+        for module in imported_modules(name)
+        if module.startswith("seq2seq_distill.")
+    ]
     paths = {module.replace(".", "/") for module in own}
     return paths | {f"{path}/__init__" for path in paths}

@@ -1,0 +1,203 @@
+"""What a student keeps of its teacher: every run of docs/results.md, and the table there.
+
+    python -m benchmarks.students                 # the built-in teachers: 2 tasks, kd and sft, 3 seeds, and fresh twins
+    python -m benchmarks.students --multi30k DIR  # DIR holds a Marian teacher `teacher` and its data `data` besides
+
+Each finished run is a line of docs/results.jsonl; a run that is there is not repeated. Two runs go side by side, each
+on one thread, so that they share a machine of two cores evenly.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from seq2seq_distill.metrics import paired_bootstrap
+
+RECORDS = Path("docs/results.jsonl")
+PAGE = Path("docs/results.md")
+RUNS = Path("runs/students")
+SEEDS = (1, 2, 3)
+SCORES = {"summarization": ("rougeL", "rouge1", "rouge2"), "translation": ("bleu", "chrf")}
+MARKS = ("<!-- students -->", "<!-- end of students -->")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of the command."""
+
+    group: str
+    """What it is compared within."""
+    task: str
+    kind: str
+    """kd, sft, or twin: the student's shape with fresh weights."""
+    seed: int
+    arguments: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.group}-{self.kind}-{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        return RUNS / self.name
+
+    @property
+    def command(self) -> list[str]:
+        method = "kd" if self.kind == "kd" else "sft"
+        fresh = ["--student.config", str(RUNS / f"{self.group}-kd-{self.seed}" / "student_init")]
+        layers = fresh if self.kind == "twin" else ["--student.decoder_layers", "1"]
+        return [
+            *("distill", "--task", self.task, *self.arguments, *layers, "--method", method),
+            *("--seed", str(self.seed), "--output_dir", str(self.folder)),
+        ]
+
+
+def demo_runs() -> list[Run]:
+    """The built-in teachers' students."""
+    runs = []
+    for task in SCORES:
+        # Naming teacher or data would leave the demo's settings, so they come as the config that the bare command uses.
+        own = ("--config", f"seq2seq_distill/demo/{task}.yaml", "--eval.n_test", "1000")
+        kinds = [(kind, seed) for seed in SEEDS for kind in ("kd", "sft")] + [("twin", SEEDS[0])]
+        runs += [Run(f"demo-{task}", task, kind, seed, own) for kind, seed in kinds]
+    return runs
+
+
+def multi30k_runs(folder: Path) -> list[Run]:
+    """A student each of a Marian teacher that this project did not make."""
+    arguments = ("--config", "configs/translation/multi30k-en-de.yaml")
+    own = (*arguments, "--teacher", str(folder / "teacher"), "--data", str(folder / "data"))
+    return [Run("multi30k", "translation", kind, 1, own) for kind in ("kd", "sft")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--multi30k", type=Path, help="folder with `teacher` and `data`")
+    parser.add_argument("--only", default="", help="runs whose name contains this")
+    parser.add_argument("--parallel", type=int, default=2, help="runs side by side")
+    arguments = parser.parse_args()
+    runs = demo_runs() + (multi30k_runs(arguments.multi30k) if arguments.multi30k else [])
+    done = {record["name"] for record in read_records()}
+    todo = [run for run in runs if run.name not in done and arguments.only in run.name]
+    # A twin's shape is that of the first student, which must be there before.
+    for wave in ([r for r in todo if r.kind != "twin"], [r for r in todo if r.kind == "twin"]):
+        with ThreadPoolExecutor(arguments.parallel) as pool:
+            for record in pool.map(execute, wave):
+                if record is not None:
+                    append(record)
+    for group in sorted({run.group for run in runs}):
+        compare(group, runs)
+    write_page()
+
+
+def execute(run: Run) -> dict[str, Any] | None:
+    """Run the command and read what came out; None if it failed, with its log left in the runs folder."""
+    RUNS.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    with open(RUNS / f"{run.name}.log", "w") as log:
+        code = subprocess.run(
+            [sys.executable, "-m", "seq2seq_distill", *run.command[1:]],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            check=False,
+        ).returncode
+    if code:
+        print(f"{run.name} failed, see {log.name}", file=sys.stderr)
+        return None
+    results = json.loads((run.folder / "results.json").read_text())
+    steps = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().split("\n") if line]
+    print(f"{run.name}: {results['kept']}", flush=True)
+    return {
+        "name": run.name,
+        "group": run.group,
+        "task": run.task,
+        "kind": run.kind,
+        "seed": run.seed,
+        "command": shlex.join(run.command),
+        "minutes": round((time.monotonic() - start) / 60, 1),
+        "steps": steps[-1]["step"],
+        **results,
+    }
+
+
+def compare(group: str, runs: Iterable[Run]) -> None:
+    """Paired bootstrap of kd against sft over the pooled test outputs of all seeds, once all are there."""
+    records = read_records()
+    own = [run for run in runs if run.group == group and run.kind != "twin"]
+    if f"{group}: kd against sft" in {r["name"] for r in records}:
+        return
+    if not {run.name for run in own} <= {r["name"] for r in records} or not all(run.folder.exists() for run in own):
+        return
+    texts: dict[str, list[str]] = {"kd": [], "sft": []}
+    references: list[str] = []
+    rows: list[int] = []
+    for run in own:
+        lines = (run.folder / "test_generations.jsonl").read_text("utf-8").split("\n")
+        outputs = [json.loads(line) for line in lines if line]
+        texts[run.kind] += [output["student"] for output in outputs]
+        if run.kind == "kd":
+            references += [output["reference"] for output in outputs]
+            rows += [output["row"] for output in outputs]
+    # Outputs for the same row are drawn together: seeds are no independent evidence of a row.
+    found = paired_bootstrap(own[0].task, texts["kd"], texts["sft"], references, groups=rows)
+    append({"name": f"{group}: kd against sft", "group": group, "task": own[0].task, "kind": "comparison", **found})
+
+
+def write_page() -> None:
+    """Put the tables into docs/results.md, between its marks."""
+    records = read_records()
+    lines = [MARKS[0], ""]
+    for group in dict.fromkeys(record["group"] for record in records):
+        lines += group_table(group, [r for r in records if r["group"] == group])
+    page = PAGE.read_text("utf-8")
+    head, tail = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
+    PAGE.write_text(head + "\n".join([*lines, MARKS[1]]) + tail, "utf-8")
+
+
+def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
+    runs = [r for r in records if r["kind"] != "comparison"]
+    names = SCORES[runs[0]["task"]]
+    lines = [f"### {group}", "", f"| run | {' | '.join(names)} | {names[0]} kept | steps | minutes |"]
+    lines.append("|---|" + "---:|" * (len(names) + 3))
+    teacher = runs[0]["teacher"]
+    lines.append(f"| teacher | {' | '.join(f'{teacher[n]:.2f}' for n in names)} | | | |")
+    for kind in ("kd", "sft", "twin"):
+        own = [r for r in runs if r["kind"] == kind]
+        for r in own:
+            scores = " | ".join(f"{r['student'][n]:.2f}" for n in names)
+            kept = f"{100 * r['kept'][names[0]]:.1f}%"
+            lines.append(f"| {kind}, seed {r['seed']} | {scores} | {kept} | {r['steps']} | {r['minutes']} |")
+        if len(own) > 1:
+            scores = " | ".join(f"**{mean(r['student'][n] for r in own):.2f}**" for n in names)
+            lines.append(f"| {kind}, mean | {scores} | **{100 * mean(r['kept'][names[0]] for r in own):.1f}%** | | |")
+    for r in records:
+        if r["kind"] == "comparison":
+            lines += [
+                "",
+                f"kd {r['score']:.2f} against sft {r['baseline']:.2f} over the pooled outputs: p = {r['p']:.4f}",
+            ]
+    return [*lines, "", "Commands:", "", *(f"    {r['command']}" for r in runs), ""]
+
+
+def read_records() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RECORDS.read_text("utf-8").split("\n") if line] if RECORDS.exists() else []
+
+
+def append(record: dict[str, Any]) -> None:
+    with open(RECORDS, "a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+if __name__ == "__main__":
+    main()
