@@ -19,6 +19,7 @@ from seq2seq_distill.modules.summarization import Batch, StudentPass, Summarizat
 
 logger = logging.getLogger(__name__)
 
+SIDES = ("encoder", "decoder")
 Pairs = tuple[tuple[int, int], ...]
 """(student layer, teacher layer), counted from 0."""
 
@@ -100,11 +101,12 @@ class SummarizationDistiller(SummarizationModule):
 
     def _pairs(self) -> tuple[Pairs, Pairs]:
         own, teachers = self.student.config, self.teacher.model.config
-        if families.width(own) != families.width(teachers):
-            raise ConfigError(
-                f"--loss.alpha_hid {self.loss.alpha_hid} compares hidden states, but the student is "
-                f"{families.width(own)} wide and the teacher {families.width(teachers)}: set --loss.alpha_hid 0"
-            )
+        for side, ours, theirs in zip(SIDES, families.widths(own), families.widths(teachers), strict=True):
+            if ours != theirs:
+                raise ConfigError(
+                    f"--loss.alpha_hid {self.loss.alpha_hid} compares hidden states, but the student's {side} is "
+                    f"{ours} wide and the teacher's {theirs}: set --loss.alpha_hid 0"
+                )
         encoder_depth, decoder_depth = families.depths(teachers)
         own_encoder_depth, own_decoder_depth = families.depths(own)
         # With a shared encoder there is nothing to compare.
@@ -115,7 +117,8 @@ class SummarizationDistiller(SummarizationModule):
         copied: Sequence[int] | None = getattr(self.student.config, f"distilled_{side}_layers", None)
         # Layers that this teacher does not have were copied from another model.
         if self.loss.supervise_forward or copied is None or max(copied) >= teacher_depth:
-            return tuple(enumerate(supervise_forward(teacher_depth, depth)))
+            flag = f"--loss.alpha_hid {self.loss.alpha_hid} with a student whose {side} depth"
+            return tuple(enumerate(supervise_forward(teacher_depth, depth, flag)))
         return supervised_pairs(copied, teacher_depth)
 
 
