@@ -16,7 +16,8 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.data.sources import base_language, fingerprint
+from seq2seq_distill.data.columns import base_language
+from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.errors import DataError
 

@@ -12,7 +12,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from seq2seq_distill.data.sources import base_language
+from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.errors import ConfigError, ModelError
 
 logger = logging.getLogger(__name__)

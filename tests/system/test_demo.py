@@ -23,8 +23,9 @@ def bare(task: str, folder: Path, *arguments: str) -> RunConfig:
 def translated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """Results of three short runs of the bare command: a student, one without its teacher in training, a fresh twin."""
     folder = tmp_path_factory.mktemp("runs")
-    few = ("--trainer.max_steps", "120", "--trainer.val_check_interval", "60", "--eval.n_val", "40", "--eval.n_test", "120")
-    own = bare("translation", folder / "kd", *few)
+    few = ("--eval.n_val", "40", "--eval.n_test", "120")
+    steps = ("--trainer.max_steps", "120", "--trainer.val_check_interval", "60")
+    own = bare("translation", folder / "kd", *few, *steps)
     results = {"kd": run_config(own)}
     shape = replace(own.student, decoder_layers=None, config=str(folder / "kd" / "student_init"))
     results["twin"] = run_config(replace(own, student=shape, method="sft", output_dir=str(folder / "twin")))

@@ -13,7 +13,7 @@ PACKAGE = Path(seq2seq_distill.__file__).parent
 # Every file may import only from files above it.
 ORDER = """
 errors config
-data/sources data/tokenizers data/encode data/batching data/datamodule
+data/columns data/files data/sources data/tokenizers data/encode data/batching data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/pruning models/student models/teacher
 losses/logits losses/hidden losses/blend

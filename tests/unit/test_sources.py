@@ -13,7 +13,8 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.sources import base_language, fingerprint, has_split, load_split
+from seq2seq_distill.data.columns import base_language
+from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.errors import DataError
 
 ROWS = [

@@ -1,0 +1,70 @@
+"""Which two columns of a table are the source and the target, and which language a code means."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from babel.core import get_global
+
+from seq2seq_distill.errors import DataError
+
+WELL_KNOWN_COLUMNS = (
+    ("source", "target"),
+    ("document", "summary"),
+    ("article", "highlights"),
+    ("dialogue", "summary"),
+    ("text", "summary"),
+    ("article", "summary"),
+)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What the user said about the columns; chooses the pair among the names that a table has."""
+
+    source: str | None
+    target: str | None
+    src_lang: str | None
+    tgt_lang: str | None
+
+    def choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
+        there_are = f"there are: {', '.join(names)}"
+        for side, wanted in (("source", self.source), ("target", self.target)):
+            if wanted is not None and wanted not in names:
+                raise DataError(f"{where}: no column {wanted!r} (--encode.{side}_column); {there_are}")
+        if self.source is not None and self.target is not None:
+            return self.source, self.target
+        for source, target in (*WELL_KNOWN_COLUMNS, *self._language_columns(names)):
+            source, target = self.source or source, self.target or target
+            if source in names and target in names and source != target:
+                return source, target
+        remedy = "name them with --encode.source_column and --encode.target_column"
+        if any(name.startswith("translation.") for name in names):
+            remedy = f"choose two with --src_lang (now {self.src_lang}) and --tgt_lang (now {self.tgt_lang})"
+        raise DataError(f"{where}: the source and target columns are not known: {remedy}; {there_are}")
+
+    def _language_columns(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
+        if self.src_lang is None or self.tgt_lang is None:
+            return
+        for parent in ("translation.", ""):
+            keys = [name.removeprefix(parent) for name in names if name.startswith(parent)]
+            source, target = match_language(self.src_lang, keys), match_language(self.tgt_lang, keys)
+            if source is not None and target is not None:
+                yield parent + source, parent + target
+
+
+def base_language(code: str) -> str:
+    """The two-letter language (ISO 639) of a code such as "en_XX", "eng_Latn" or "pt-BR".
+
+    A code that is not known keeps what stands before its first "_" or "-".
+    """
+    head = re.split(r"[_-]", code.strip("_"))[0].lower()
+    return get_global("language_aliases").get(head, head)
+
+
+def match_language(code: str, keys: Sequence[str]) -> str | None:
+    """The key of a language: the code itself, or else the only key with the same two-letter language."""
+    if code in keys:
+        return code
+    alike = [key for key in keys if base_language(key) == base_language(code)]
+    return alike[0] if len(alike) == 1 else None
