@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer
 
 from seq2seq_distill.config import AverageConfig
 from seq2seq_distill.convert import load_checkpoint
 from seq2seq_distill.errors import ModelError
-from seq2seq_distill.run.outdir import save_model
+from seq2seq_distill.run.outdir import check_free, save_model
+from seq2seq_distill.student import tokenizer_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,7 @@ def average(config: AverageConfig) -> None:
     Raises:
         ModelError: a checkpoint cannot be read, or they are not of one architecture.
     """
+    check_free(config.folder)
     loaded = [load_checkpoint(Path(path), "--checkpoints") for path in config.checkpoints]
     model, folder = loaded[0]
     try:
@@ -31,7 +32,7 @@ def average(config: AverageConfig) -> None:
             f"--checkpoints {' '.join(config.checkpoints)}: {error}; average models of one shape"
         ) from None
     model.load_state_dict(weights)
-    save_model(config.folder, model, AutoTokenizer.from_pretrained(folder))
+    save_model(config.folder, model, tokenizer_of(folder, "--checkpoints"))
     logger.info("saved the average of %d checkpoints to %s", len(loaded), config.folder)
 
 

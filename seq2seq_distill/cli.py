@@ -3,12 +3,13 @@
 import difflib
 import json
 import logging
+import os
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -42,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb = arguments.pop(0) if arguments and arguments[0] in VERBS else "run"
     try:
         config = parse(verb, arguments)
+        _quiet()
         logging.basicConfig(level=logging.WARNING, format="%(message)s")
         logging.getLogger("seq2seq_distill").setLevel(logging.INFO)
         _, module, function = VERBS[verb]
@@ -69,13 +71,21 @@ def parse(verb: str, arguments: Sequence[str]) -> Any:
     return config
 
 
+def _quiet() -> None:
+    """No progress bars of the libraries in a file or pipe, and not their advice that a run cannot follow."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.filterwarnings("ignore", message="Recommended: pip install sacremoses")
+
+
 def _parse(verb: str, arguments: Sequence[str]) -> Any:
     """The verb's config, checked only if something in the arguments cannot be understood."""
     kind, parser = VERBS[verb][0], Parser.of(verb)
-    rest = parser.join_lists(arguments)
-    mistakes = [line for path in _config_files(rest) for line in parser.mistakes_in(path)]
-    if mistakes:
-        rest = _without("--config", rest)
+    named, rest = _part("--config", parser.join_lists(arguments))
+    paths = [argument.removeprefix("--config=") for argument in named if argument != "--config"]
+    mistakes = [line for path in paths for line in parser.mistakes_in(path)]
+    if not mistakes:
+        rest = [*named, *rest]  # the files in front: whatever comes later wins
     while True:
         try:
             values = parser.parse_args(rest)
@@ -85,7 +95,7 @@ def _parse(verb: str, arguments: Sequence[str]) -> Any:
             mistakes += lines
             fewer = rest
             for flag in filter(None, map(FLAG.match, lines)):  # without these, further mistakes come to light
-                fewer = _without(flag[0], fewer)
+                fewer = _part(flag[0], fewer)[1]
             if fewer == rest:
                 raise ConfigError("\n".join(mistakes)) from None
             rest = fewer
@@ -183,8 +193,9 @@ class Parser(ArgumentParser):
             raise ConfigError(f"--{found[1]}: its value is missing; expected {expected(types.get(found[1]))}")
         if found := re.match(r'Parser key "([\w.]+)"', text):
             group = re.search("load config '(.*?)'", text)
-            value = group[1] if group else text.rpartition("value:")[2].strip().replace("None", "null")
-            raise ConfigError(f"--{found[1]} {value}: expected {expected(types.get(found[1]))}")
+            value = group[1] if group else text.rpartition("value:")[2].strip()
+            shown = "null" if value == "None" else value
+            raise ConfigError(f"--{found[1]} {shown}: expected {expected(types.get(found[1]))}")
         raise ConfigError(f"{text}; see --help")
 
 
@@ -213,21 +224,16 @@ def _element(hint: Any) -> Any:
     return None
 
 
-def _config_files(arguments: Sequence[str]) -> list[str]:
-    """The values of --config."""
-    apart = [part for argument in arguments for part in argument.split("=", maxsplit=argument.startswith("--config="))]
-    return [path for flag, path in pairwise(apart) if flag == "--config" and not path.startswith("--")]
-
-
-def _without(flag: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments without a flag and the values that follow it."""
-    kept, dropping = [], False
+def _part(flag: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A flag with the values that follow it, wherever it is; and all other arguments."""
+    own: list[str] = []
+    others: list[str] = []
+    current = others
     for argument in arguments:
         if argument.startswith("--"):
-            dropping = argument.partition("=")[0] == flag
-        if not dropping:
-            kept.append(argument)
-    return kept
+            current = own if argument.partition("=")[0] == flag else others
+        current.append(argument)
+    return own, others
 
 
 def _is_number(text: str) -> bool:

@@ -1,7 +1,7 @@
 """The configuration: frozen dataclasses that are the command line. A field is a flag: type, default and help."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -268,7 +268,7 @@ def _source_problems(config: RunConfig) -> Iterator[str]:
     if config.data_weights is not None and len(config.data_weights) != len(config.data or ()):
         yield (
             f"--data_weights {_words(config.data_weights)} does not fit --data "
-            f"{_words(config.data or ())}: give one weight for each source"
+            f"{_words(config.data or ['(none)'])}: give one weight for each source"
         )
     if student.path and student.config:
         yield f"--student.path {student.path} and --student.config {student.config}: choose one"
@@ -282,7 +282,7 @@ def _range_problems(config: RunConfig) -> Iterator[str]:
     at_least: dict[str, float] = {
         "student.encoder_layers": 1,
         "student.decoder_layers": 1,
-        "student.vocab_size": 32,
+        "student.vocab_size": 260,  # all bytes and the special tokens
         "encode.max_source_length": 2,
         "encode.max_target_length": 2,
         "encode.n_train": 1,
@@ -303,6 +303,7 @@ def _range_problems(config: RunConfig) -> Iterator[str]:
         "eval.patience": 1,
         "eval.save_top_k": -1,
         "trainer.accumulate_grad_batches": 1,
+        "trainer.log_every_n_steps": 0,
         "trainer.num_nodes": 1,
     }
     above_zero = (
@@ -339,6 +340,10 @@ def _range_problems(config: RunConfig) -> Iterator[str]:
         value = _get(config, name)
         if value > 1 and value != int(value):
             yield f"--{name} {value} is neither a share nor a whole number of steps: choose up to 1.0, or 2, 3, ..."
+    if not all(0 <= beta < 1 for beta in config.optim.betas):
+        yield f"--optim.betas {_words(config.optim.betas)} is out of range: choose 0 or more, less than 1"
+    if not 0 <= config.seed < 2**32:
+        yield f"--seed {config.seed} is out of range: choose 0 to {2**32 - 1}"
     if any(weight <= 0 for weight in config.data_weights or ()):
         yield f"--data_weights {_words(config.data_weights or ())}: every weight must be more than 0"
 
@@ -390,6 +395,8 @@ class StudentOnlyConfig:
         """Raise `ConfigError` with every mistake."""
         given = [f"--student.{name}" for name in ("path", "config", "vocab_size") if getattr(self.student, name)]
         problems = [f"{flag} makes no student from a teacher's layers: leave it out" for flag in given]
+        as_in_a_run = RunConfig(student=replace(self.student, path=None, config=None, vocab_size=None))
+        problems += [*_range_problems(as_in_a_run), *_conflict_problems(as_in_a_run)]
         _raise([*_missing(self, "teacher", "output_dir"), *problems])
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from seq2seq_distill.config import ConvertConfig
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models.student import load_student
-from seq2seq_distill.run.outdir import save_model
+from seq2seq_distill.run.outdir import check_free, save_model
+from seq2seq_distill.student import tokenizer_of
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,10 @@ def convert(config: ConvertConfig) -> None:
     Raises:
         ModelError: the checkpoint is missing, damaged, or not one of a run.
     """
+    check_free(config.folder)
     model, folder = load_checkpoint(Path(config.checkpoint), "--checkpoint")
     model = model.to(getattr(torch, config.dtype))
-    save_model(config.folder, model, AutoTokenizer.from_pretrained(folder))
+    save_model(config.folder, model, tokenizer_of(folder, "--checkpoint"))
     logger.info("saved %s to %s", config.checkpoint, config.folder)
 
 
@@ -36,7 +38,7 @@ def load_checkpoint(path: Path, flag: str) -> tuple[PreTrainedModel, Path]:
     if path.is_dir():
         return load_student(str(path), flag=flag), path
     if not path.is_file():
-        raise ModelError(f"{flag} {path}: no such checkpoint or folder")
+        raise ModelError(f"{flag} {path}: no such checkpoint or folder; check the path")
     start = path.parent.parent / "student_init"
     if not start.is_dir():
         raise ModelError(
@@ -45,9 +47,11 @@ def load_checkpoint(path: Path, flag: str) -> tuple[PreTrainedModel, Path]:
     model = load_student(str(start), flag=flag)
     try:
         model.load_state_dict(_student_weights(path), strict=True)
-    except (pickle.UnpicklingError, RuntimeError, KeyError, EOFError) as error:
-        reason = str(error).split("\n")[0]
-        raise ModelError(f"{flag} {path} cannot be read as a checkpoint of this run: {reason}") from None
+    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{flag} {path} cannot be read as a checkpoint of its run ({reason}): choose another one"
+        ) from None
     return model, start
 
 

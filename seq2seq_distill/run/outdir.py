@@ -88,23 +88,30 @@ def plain(config: RunConfig) -> dict[str, Any]:
 
 def provenance(data_fingerprint: str) -> dict[str, Any]:
     """Versions, git commit of the working folder, and a hash over the data."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    try:
+        git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = git.stdout.strip() or None
+    except OSError:  # there is no git
+        commit = None
     return {
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "git_commit": commit.stdout.strip() or None,
+        "git_commit": commit,
         "data_fingerprint": data_fingerprint,
     }
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -116,15 +123,30 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a folder beside `path`, then put it in its place."""
-    temporary, old = (path.with_name(f".{path.name}.{end}.{os.getpid()}") for end in ("new", "old"))
+    """Fill a folder beside `path`, then put it in its place; if that fails, what was there stays."""
+    temporary, old = (path.with_name(f".{path.name}.{end}") for end in ("new", "old"))
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    fill(temporary)
-    if path.exists():
-        os.replace(path, old)
-    os.replace(temporary, path)
+    try:
+        fill(temporary)
+        if path.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(path, old)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_free(path: Path) -> None:
+    """`ConfigError` unless a folder can be made there, or is and holds nothing that it would replace."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError as error:
+        raise ConfigError(f"--output_dir {path}: {error.strerror}; choose a folder that can be written") from None
+    if taken:
+        raise ConfigError(f"--output_dir {path} is there already: choose a new folder, or remove it")
 
 
 def save_model(path: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str | None = None) -> None:

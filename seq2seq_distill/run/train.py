@@ -1,8 +1,10 @@
 """A whole run: config in; student, scores and comparison with the teacher out. The parts meet here."""
 
+import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +12,11 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
-from seq2seq_distill.config import RunConfig, StudentConfig
+from seq2seq_distill.config import RunConfig, StudentConfig, TrainerConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, load_texts
 from seq2seq_distill.data.encode import Collator, default_prefix, task_params
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
@@ -21,6 +24,7 @@ from seq2seq_distill.errors import ConfigError, ModelError
 from seq2seq_distill.generation import settle
 from seq2seq_distill.metrics import monitor_mode
 from seq2seq_distill.models import families
+from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
@@ -67,12 +71,14 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
     config.check()
     folder = OutputFolder(config.folder)
     checkpoint = _where_to_start(config, folder)
+    if config.resume == "auto" and checkpoint and folder.results.exists():
+        return _show_again(config, folder)
     seed_everything(config.seed, workers=True, verbose=False)
     parts = build_parts(config)
     module = _module(config, parts)
     _tell(config, parts, module)
-    _write_start(config, parts, folder)
     trainer = build_trainer(config, parts.data, folder, callbacks)
+    _write_start(config, parts, folder, afresh=checkpoint is None)
     if checkpoint is None:
         trainer.validate(module, datamodule=parts.data, verbose=False)  # the untrained student is step 0
     trainer.fit(module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
@@ -137,15 +143,29 @@ def build_trainer(
             enable_progress_bar=options.enable_progress_bar,
             enable_model_summary=False,
             logger=[_logger(name, folder) for name in config.logger],
-            callbacks=[*_callbacks(config, data, folder, interval), *callbacks],
+            callbacks=[*_callbacks(config, data, folder), *callbacks],
             default_root_dir=folder.path,
             **options.extra,
         )
-    except TypeError as error:
-        raise ConfigError(f"--trainer.extra {options.extra}: {error}; choose options of Lightning's Trainer") from None
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{_options_named(options, message)}: refused by Lightning: {message}") from None
 
 
-def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder, interval: int) -> list[Callback]:
+def _options_named(options: TrainerConfig, message: str) -> str:
+    """The Trainer options that Lightning's message is about, as flags."""
+    defaults = asdict(TrainerConfig())
+    given = {name: value for name, value in asdict(options).items() if value != defaults[name]}
+    given |= {f"extra.{name}": value for name, value in given.pop("extra", {}).items()}
+    about = [
+        f"--trainer.{name} {value}"
+        for name, value in given.items()
+        if name.removeprefix("extra.") in message.lower() or (isinstance(value, str) and value in message)
+    ]
+    return " ".join(about) or "--trainer"
+
+
+def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder) -> list[Callback]:
     monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
     callbacks: list[Callback] = [
         SeedByBatch(config.seed),
@@ -181,17 +201,19 @@ def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder, inter
 def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
     """The checkpoint to go on from, if any."""
     if config.resume not in ("auto", "never"):
+        if not Path(config.resume).is_file():
+            raise ConfigError(f"--resume {config.resume}: no such checkpoint; choose a file, or auto, or never")
         return config.resume
-    if not folder.run_yaml.exists():
-        return None
-    if config.resume == "never":
+    if config.resume == "never" and folder.run_yaml.exists():
         raise ConfigError(
             f"--resume never, but --output_dir {folder.path} holds a run: choose another folder, or --resume auto"
         )
+    if not folder.last_checkpoint.exists():
+        return None
     differences = folder.differences(config)
     if differences:
         raise ConfigError("\n".join(f"{line}: choose another --output_dir, or the same value" for line in differences))
-    return str(folder.last_checkpoint) if folder.last_checkpoint.exists() else None
+    return str(folder.last_checkpoint)
 
 
 def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrainedTokenizerBase:
@@ -223,6 +245,10 @@ def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTo
 
 def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
     """The student that is cut from the teacher's layers."""
+    for side, depth in zip(("encoder", "decoder"), families.depths(teacher.config), strict=True):
+        wanted = getattr(wish, f"{side}_layers")
+        if wanted is not None:
+            check_depth(depth, wanted, f"--student.{side}_layers")
     named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
     overrides = {name: getattr(wish, name) for name in named if getattr(wish, name) is not None}
     return create_student(
@@ -274,11 +300,24 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
 
 
 @rank_zero_only
-def _write_start(config: RunConfig, parts: Parts, folder: OutputFolder) -> None:
+def _write_start(config: RunConfig, parts: Parts, folder: OutputFolder, *, afresh: bool) -> None:
     folder.create()
+    folder.results.unlink(missing_ok=True)  # until the run has ended again
     folder.write_run(replace(config, output_dir=str(folder.path)), provenance(parts.fingerprint))
-    if not folder.student_init.exists():
+    if afresh or not folder.student_init.exists():
         save_model(folder.student_init, parts.student, parts.tokenizer, model_card(config))
+
+
+@rank_zero_only
+def _print(results: Mapping[str, Any], config: RunConfig) -> None:
+    print_table(results, signature(str(config.task), config.tgt_lang))
+
+
+def _show_again(config: RunConfig, folder: OutputFolder) -> dict[str, Any]:
+    results: dict[str, Any] = json.loads(folder.results.read_text("utf-8"))
+    logger.info("the run in %s has ended; these are its results", folder.path)
+    _print(results, config)
+    return results
 
 
 def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFolder) -> dict[str, Any]:
@@ -296,14 +335,14 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
         figures, speed = measured(models, parts.data, generation_settings(config), config.eval.n_speed)
         sides = {name: {**scores[name], **figures[name]} for name in models}
         results = combine(task, sides["student"], sides.get("teacher"), speed)
-        write_json(folder.results, results)
         texts = [outputs[name].texts for name in models]
         columns = zip(parts.data.references("test"), *texts, strict=True)
         names = ("reference", *models)
         records = ({"row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns))
         write_jsonl(folder.test_generations, records)
         save_model(folder.best, models["student"], parts.tokenizer, model_card(config, results))
-        print_table(results, signature(task, config.tgt_lang))
+        write_json(folder.results, results)  # the last: it says that the run has ended
+        _print(results, config)
     trainer.strategy.barrier()
     return results
 
@@ -314,7 +353,7 @@ def _logger(name: str, folder: OutputFolder) -> Logger:
             case "tensorboard":
                 return TensorBoardLogger(folder.path, name="logs", version="")
             case "csv":
-                return CSVLogger(folder.path, name="logs", version="")
+                return CSVLogger(folder.path, name="logs")  # a version for each start: it would delete the last one's
             case "wandb":
                 return WandbLogger(save_dir=folder.logs)
             case _:

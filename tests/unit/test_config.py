@@ -1,0 +1,321 @@
+"""The configuration: defaults, and every mistake that can be seen without loading anything."""
+
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
+from typing import Any
+
+import pytest
+
+from seq2seq_distill.config import (
+    DEFAULT_MONITOR,
+    MONITORS,
+    REFUSED_TRAINER_OPTIONS,
+    AverageConfig,
+    BatchConfig,
+    ConvertConfig,
+    EncodeConfig,
+    EvalConfig,
+    LossConfig,
+    OptimConfig,
+    RunConfig,
+    StudentConfig,
+    StudentOnlyConfig,
+    TrainerConfig,
+)
+from seq2seq_distill.errors import ConfigError
+
+GROUPS = {field.name: field.default_factory for field in fields(RunConfig) if is_dataclass(field.default_factory)}
+VERBS = (RunConfig, StudentOnlyConfig, AverageConfig, ConvertConfig)
+
+
+def run(**changes: Any) -> RunConfig:
+    """A config without a mistake but for the changes: `run(task=None)`, `run(**{"optim.lr": 0})`."""
+    config = RunConfig(task="translation", teacher="t", data=["d"])
+    for name, value in changes.items():
+        group, _, key = name.rpartition(".")
+        config = replace(config, **{group: replace(getattr(config, group), **{key: value})} if group else {key: value})
+    return config
+
+
+def mistakes(config: Any) -> list[str]:
+    try:
+        config.check()
+    except ConfigError as error:
+        return str(error).split("\n")
+    return []
+
+
+class TestDefaults:
+    def test_are_the_field_s_good_ones(self):
+        """H19: the predecessor really ran 1000 epochs without clipping, because two flags shared a destination."""
+        config = RunConfig()
+        assert (config.loss.alpha_ce, config.loss.alpha_mlm, config.loss.alpha_hid) == (0.8, 0.2, 0.0)
+        assert config.loss.temperature == 2.0
+        assert (config.trainer.gradient_clip_val, config.trainer.max_epochs) == (1.0, 3)
+        assert (config.optim.name, config.optim.lr, config.optim.eps) == ("adamw", 3e-4, 1e-8)
+        assert config.batch.size == 32
+        assert (config.encode.max_source_length, config.encode.max_target_length) == (1024, 56)
+        assert (config.eval.max_target_length, config.eval.n_val) == (142, 500)
+        assert (config.method, config.resume, config.logger) == ("kd", "auto", ["tensorboard"])
+
+    def test_hold_no_mistake(self):
+        for task in MONITORS:
+            assert mistakes(RunConfig(task=task)) == []
+        assert mistakes(run()) == []
+
+    @pytest.mark.parametrize(("task", "monitor"), DEFAULT_MONITOR.items())
+    def test_monitor_follows_the_task(self, task, monitor):
+        assert run(task=task).monitor == monitor
+        assert monitor in MONITORS[task]
+        assert run(task=task, **{"eval.monitor": "loss"}).monitor == "loss"
+
+    def test_output_folder_follows_the_task(self):
+        assert run().folder == "runs/translation"
+        assert run(output_dir="elsewhere").folder == "elsewhere"
+
+    def test_only_a_command_without_teacher_and_data_is_bare(self):
+        assert RunConfig(task="translation").is_bare
+        assert not run(teacher=None).is_bare
+        assert not run(data=None).is_bare
+
+    @pytest.mark.parametrize("kind", [*VERBS, *GROUPS.values()])
+    def test_are_frozen(self, kind):
+        with pytest.raises(FrozenInstanceError):
+            setattr(kind(), fields(kind)[0].name, 1)
+
+    def test_are_not_shared_between_configs(self):
+        RunConfig().student.overrides["dropout"] = 0.5
+        RunConfig().logger.append("csv")
+        assert RunConfig().student.overrides == {}
+        assert RunConfig().logger == ["tensorboard"]
+
+
+TOO_SMALL = {
+    "student.encoder_layers": (0, 1),
+    "student.decoder_layers": (-1, 1),
+    "encode.max_source_length": (1, 2),
+    "encode.max_target_length": (1, 2),
+    "encode.n_train": (0, 1),
+    "batch.size": (0, 1),
+    "batch.max_tokens": (0, 1),
+    "batch.workers": (-1, 0),
+    "loss.alpha_ce": (-0.1, 0),
+    "loss.alpha_mlm": (-0.1, 0),
+    "loss.alpha_hid": (-3, 0),
+    "optim.warmup_steps": (-1, 0),
+    "optim.weight_decay": (-0.01, 0),
+    "eval.beams": (0, 1),
+    "eval.max_target_length": (0, 1),
+    "eval.batch_size": (0, 1),
+    "eval.n_val": (0, 1),
+    "eval.n_test": (0, 1),
+    "eval.n_speed": (-1, 0),
+    "eval.patience": (0, 1),
+    "eval.save_top_k": (-2, -1),
+    "trainer.accumulate_grad_batches": (0, 1),
+    "trainer.log_every_n_steps": (-1, 0),
+    "trainer.num_nodes": (0, 1),
+}
+ABOVE_ZERO = (
+    "loss.temperature",
+    "optim.lr",
+    "optim.eps",
+    "trainer.val_check_interval",
+    "trainer.limit_train_batches",
+    "trainer.gradient_clip_val",
+)
+SHARES = (
+    "student.dropout",
+    "student.attention_dropout",
+    "student.encoder_layerdrop",
+    "student.decoder_layerdrop",
+    "loss.label_smoothing",
+)
+
+
+class TestRanges:
+    @pytest.mark.parametrize("name", TOO_SMALL)
+    def test_too_small(self, name):
+        value, least = TOO_SMALL[name]
+        assert mistakes(run(**{name: value})) == [f"--{name} {value} is too small: choose {least} or more"]
+        assert mistakes(run(**{name: least})) == []
+
+    def test_a_vocabulary_holds_all_bytes(self):
+        changes = {"teacher": None, "student.config": "c"}
+        line = "--student.vocab_size 259 is too small: choose 260 or more"
+        assert mistakes(run(**changes, **{"student.vocab_size": 259})) == [line]
+        assert mistakes(run(**changes, **{"student.vocab_size": 260})) == []
+
+    @pytest.mark.parametrize("value", [0, -1.0])
+    @pytest.mark.parametrize("name", ABOVE_ZERO)
+    def test_not_above_zero(self, name, value):
+        assert mistakes(run(**{name: value})) == [f"--{name} {value} is too small: choose more than 0"]
+
+    @pytest.mark.parametrize("value", [-0.1, 1, 1.5])
+    @pytest.mark.parametrize("name", SHARES)
+    def test_no_share(self, name, value):
+        line = f"--{name} {value} is out of range: choose 0 or more, less than 1"
+        assert mistakes(run(**{name: value})) == [line]
+
+    @pytest.mark.parametrize("name", SHARES)
+    def test_dropout_of_zero_is_a_value_and_not_unset(self, name):
+        """H12: `--dropout 0.0` counted as unset."""
+        config = run(**{name: 0.0})
+        assert mistakes(config) == []
+        group, key = name.split(".")
+        assert getattr(getattr(config, group), key) is not None
+
+    def test_null_switches_clipping_off_and_takes_all_rows(self):
+        assert mistakes(run(**{"trainer.gradient_clip_val": None, "eval.n_val": None})) == []
+
+    def test_no_epochs(self):
+        line = "--trainer.max_epochs 0 is too small: choose more than 0, or --trainer.max_steps"
+        assert mistakes(run(**{"trainer.max_epochs": 0})) == [line]
+        assert mistakes(run(**{"trainer.max_epochs": 0, "trainer.max_steps": 1})) == []
+        assert mistakes(run(**{"trainer.max_epochs": 0.25})) == []
+
+    @pytest.mark.parametrize("name", ["trainer.val_check_interval", "trainer.limit_train_batches"])
+    def test_neither_share_nor_steps(self, name):
+        line = f"--{name} 1.5 is neither a share nor a whole number of steps: choose up to 1.0, or 2, 3, ..."
+        assert mistakes(run(**{name: 1.5})) == [line]
+        for value in (0.5, 1.0, 2, 100.0):
+            assert mistakes(run(**{name: value})) == []
+
+    def test_betas_and_seed(self):
+        assert mistakes(run(**{"optim.betas": (0.9, 1.0)})) == [
+            "--optim.betas 0.9 1.0 is out of range: choose 0 or more, less than 1"
+        ]
+        assert mistakes(run(seed=-1)) == ["--seed -1 is out of range: choose 0 to 4294967295"]
+
+    @pytest.mark.parametrize("weights", [[1.0, 0.0], [-1.0, 1.0]])
+    def test_weights_of_data(self, weights):
+        line = f"--data_weights {weights[0]} {weights[1]}: every weight must be more than 0"
+        assert mistakes(run(data=["a", "b"], data_weights=weights)) == [line]
+
+
+class TestSources:
+    def test_no_task(self):
+        assert mistakes(run(task=None)) == ["--task is missing: choose summarization or translation"]
+
+    def test_a_teacher_alone(self):
+        assert mistakes(run(data=None)) == ["--teacher t comes without --data: name what to train on"]
+
+    def test_data_alone(self):
+        assert mistakes(run(teacher=None, data=["a", "b"])) == [
+            "--data a b comes without --teacher: name one, "
+            "or train without a teacher by --student.path or --student.config"
+        ]
+        assert mistakes(run(teacher=None, **{"student.path": "p"})) == []
+        assert mistakes(run(teacher=None, **{"student.config": "c"})) == []
+
+    @pytest.mark.parametrize(
+        ("data", "shown"), [(["a", "b", "c"], "a b c"), (["a"], "a"), (None, "(none)")], ids=["few", "many", "none"]
+    )
+    def test_weights_that_do_not_fit_the_data(self, data, shown):
+        config = run(teacher=None if data is None else "t", data=data, data_weights=[1.0, 0.5])
+        line = f"--data_weights 1.0 0.5 does not fit --data {shown}: give one weight for each source"
+        assert mistakes(config) == [line]
+        assert mistakes(run(data=["a", "b"], data_weights=[1.0, 0.5])) == []
+
+    def test_two_students(self):
+        changes = {"student.path": "p", "student.config": "c"}
+        assert mistakes(run(**changes)) == ["--student.path p and --student.config c: choose one"]
+
+    def test_a_vocabulary_without_a_fresh_model(self):
+        line = "--student.vocab_size 300 needs --student.config, a model with fresh weights"
+        assert mistakes(run(teacher=None, **{"student.path": "p", "student.vocab_size": 300})) == [line]
+
+    def test_a_vocabulary_beside_a_teacher(self):
+        line = "--student.vocab_size 300: a student shares its teacher's tokenizer; leave it out"
+        assert mistakes(run(**{"student.config": "c", "student.vocab_size": 300})) == [line]
+
+
+class TestConflicts:
+    def test_nothing_to_learn(self):
+        nothing = {"loss.alpha_ce": 0.0, "loss.alpha_mlm": 0.0}
+        line = "--loss.alpha_ce 0, --loss.alpha_mlm 0 and --loss.alpha_hid 0 leave nothing to learn: raise one"
+        assert mistakes(run(**nothing)) == [line]
+        assert mistakes(run(method="sft", **nothing)) == []
+        assert mistakes(run(**nothing, **{"loss.alpha_hid": 1.0})) == []
+
+    @pytest.mark.parametrize(("task", "other"), [("summarization", "bleu"), ("translation", "rouge2")])
+    def test_a_monitor_of_the_other_task(self, task, other):
+        choices = ", ".join(MONITORS[task])
+        line = f"--eval.monitor {other} is not a value of {task}: choose {choices}"
+        assert mistakes(run(task=task, **{"eval.monitor": other})) == [line]
+
+    @pytest.mark.parametrize("side", ["encoder", "decoder"])
+    def test_depth_and_ids_that_differ(self, side):
+        changes = {f"student.{side}_layers": 3, f"student.{side}_layer_ids": [0, 5]}
+        line = f"--student.{side}_layers 3 and --student.{side}_layer_ids 0 5 differ: give one"
+        assert mistakes(run(**changes)) == [line]
+        assert mistakes(run(**changes | {f"student.{side}_layers": 2})) == []
+
+    @pytest.mark.parametrize("given", ["path", "config"])
+    @pytest.mark.parametrize(("name", "value"), [("decoder_layers", 2), ("encoder_layer_ids", [0])])
+    def test_layers_for_a_student_that_is_not_cut(self, given, name, value):
+        line = f"--student.{name} cuts layers from a teacher: leave it out with --student.path or --student.config"
+        assert mistakes(run(**{f"student.{given}": "p", f"student.{name}": value})) == [line]
+
+    @pytest.mark.parametrize("option", REFUSED_TRAINER_OPTIONS)
+    def test_trainer_options_that_would_break_the_plan(self, option):
+        line = f"--trainer.extra {option} is not available: {REFUSED_TRAINER_OPTIONS[option]}"
+        assert mistakes(run(**{"trainer.extra": {option: 1}})) == [line]
+
+    def test_the_refused_ones_are_those_that_break_it(self):
+        assert {
+            "check_val_every_n_epoch",
+            "min_epochs",
+            "overfit_batches",
+            "reload_dataloaders_every_n_epochs",
+            "use_distributed_sampler",
+        } <= set(REFUSED_TRAINER_OPTIONS)
+        assert mistakes(run(**{"trainer.extra": {"profiler": "simple"}})) == []
+
+
+def test_several_mistakes_are_listed_together():
+    config = RunConfig(
+        teacher="t",
+        student=StudentConfig(decoder_layers=0, dropout=2.0),
+        encode=EncodeConfig(n_train=0),
+        batch=BatchConfig(size=-4),
+        loss=LossConfig(temperature=0.0),
+        optim=OptimConfig(lr=-1.0),
+        eval=EvalConfig(beams=0),
+        trainer=TrainerConfig(extra={"min_epochs": 1}),
+    )
+    named = [line.split()[0] for line in mistakes(config)]
+    assert sorted(named) == [
+        "--batch.size",
+        "--encode.n_train",
+        "--eval.beams",
+        "--loss.temperature",
+        "--optim.lr",
+        "--student.decoder_layers",
+        "--student.dropout",
+        "--task",
+        "--teacher",
+        "--trainer.extra",
+    ]
+
+
+class TestVerbs:
+    def test_a_student_alone(self):
+        assert mistakes(StudentOnlyConfig()) == ["--teacher is missing: name one", "--output_dir is missing: name one"]
+        assert mistakes(StudentOnlyConfig("t", "o", StudentConfig(decoder_layers=3))) == []
+
+    @pytest.mark.parametrize(("name", "value"), [("path", "p"), ("config", "c"), ("vocab_size", 300)])
+    def test_a_student_that_is_not_cut_from_the_teacher(self, name, value):
+        config = StudentOnlyConfig("t", "o", StudentConfig(**{name: value}))
+        line = f"--student.{name} makes no student from a teacher's layers: leave it out"
+        assert mistakes(config) == [line]
+
+    def test_a_student_s_own_mistakes_are_those_of_a_run(self):
+        student = StudentConfig(encoder_layers=0, dropout=1.0, decoder_layers=1, decoder_layer_ids=[0, 1])
+        named = [line.split()[0] for line in mistakes(StudentOnlyConfig("t", "o", student))]
+        assert named == ["--student.encoder_layers", "--student.dropout", "--student.decoder_layers"]
+
+    def test_average_and_convert(self):
+        assert mistakes(AverageConfig()) == ["--checkpoints is missing: name one", "--output_dir is missing: name one"]
+        assert mistakes(ConvertConfig()) == ["--checkpoint is missing: name one", "--output_dir is missing: name one"]
+        assert mistakes(AverageConfig(["a", "b"], "o")) == []
+        assert mistakes(ConvertConfig("a", "o")) == []
