@@ -10,7 +10,7 @@ from seq2seq_distill.config import StudentOnlyConfig
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models.teacher import load_teacher
 from seq2seq_distill.run.outdir import check_free, save_model
-from seq2seq_distill.run.train import cut_student
+from seq2seq_distill.run.parts import cut_student
 
 logger = logging.getLogger(__name__)
 

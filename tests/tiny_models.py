@@ -96,9 +96,7 @@ def tiny_model(
 
     `overrides` are config keys. The pad row of a Marian model stays zero.
     """
-    keys = tiny_config_keys(
-        model_type, encoder_layers=encoder_layers, decoder_layers=decoder_layers, **overrides
-    )
+    keys = tiny_config_keys(model_type, encoder_layers=encoder_layers, decoder_layers=decoder_layers, **overrides)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(model_type, **keys))

@@ -12,7 +12,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
-from seq2seq_distill.cli import VERBS, Parser, main, parse
+from seq2seq_distill.arguments import Parser
+from seq2seq_distill.cli import VERBS, main, parse
 from seq2seq_distill.config import BatchConfig, LossConfig, OptimConfig, RunConfig, StudentConfig
 from tests.tiny_runs import save_teacher, write_data
 
@@ -127,7 +128,7 @@ class TestHelp:
         assert stop.value.code == 0
         for name in options_of(VERBS[verb][0]):
             assert f"--{name} " in text.getvalue()
-        parser = Parser.of(verb)
+        parser = Parser.of(VERBS[verb][0], "distill", "")
         unexplained = [action.dest for action in parser._actions if not action.help]
         assert unexplained == []
 
@@ -139,7 +140,7 @@ class TestHelp:
 
     def test_every_option_that_holds_several_values_is_a_list_to_the_command(self):
         for verb, (kind, _, _) in VERBS.items():
-            parser = Parser.of(verb)
+            parser = Parser.of(VERBS[verb][0], "distill", "")
             for name, hint in options_of(kind).items():
                 several = any(get_origin(each) in (list, tuple) for each in (hint, *get_args(hint)))
                 joined = parser.join_lists([f"--{name}", "1", "2"])

@@ -144,17 +144,13 @@ def test_a_student_of_a_student_names_the_layers_of_its_own_teacher() -> None:
 
 def test_impossible_depths_and_ids_name_their_flag() -> None:
     teacher = tiny_model("bart")
-    with pytest.raises(
-        ModelError, match=r"^--student.decoder_layers 13 exceeds the teacher's 2: choose 1 to 2$"
-    ):
+    with pytest.raises(ModelError, match=r"^--student.decoder_layers 13 exceeds the teacher's 2: choose 1 to 2$"):
         create_student(teacher, 1, 13)
     with pytest.raises(ModelError, match=r"^--student.encoder_layers 0 is less"):
         create_student(teacher, 0, choice="first")
     with pytest.raises(ModelError, match=r"^--student.encoder_layer_ids 0 2: the teacher has no layer 2"):
         create_student(teacher, encoder_layer_ids=[0, 2])
-    with pytest.raises(
-        ModelError, match=r"--student.decoder_layers 2 contradicts --student.decoder_layer_ids"
-    ):
+    with pytest.raises(ModelError, match=r"--student.decoder_layers 2 contradicts --student.decoder_layer_ids"):
         create_student(teacher, 1, 2, decoder_layer_ids=[0])
 
 
@@ -164,9 +160,7 @@ def test_impossible_depths_and_ids_name_their_flag() -> None:
 @pytest.mark.parametrize("model_type", T5_KIN)
 def test_untied_t5_heads_stay_apart(model_type: str, tmp_path: Path) -> None:
     """Configs of T5 v1.1, Flan and mT5 claim tied weights; tying them anew destroys the head."""
-    teacher: Any = untie_head(
-        tiny_model(model_type, encoder_layers=3, decoder_layers=3, tie_word_embeddings=False)
-    )
+    teacher: Any = untie_head(tiny_model(model_type, encoder_layers=3, decoder_layers=3, tie_word_embeddings=False))
     batch = tiny_batch(teacher)
     assert torch.equal(logits(create_student(teacher, 3, 3), batch), logits(teacher, batch))
     student: Any = create_student(teacher, 2, 2, overrides={"dropout": 0.0})
@@ -276,9 +270,7 @@ def test_dropout_overrides_reach_the_built_modules(model_type: str) -> None:
     first, second = random_passes(create_student(teacher, 1, 1, overrides={"dropout": 0.3, **off}))
     assert not torch.equal(first, second)
     for key in off.keys() & set(keys):
-        first, second = random_passes(
-            create_student(teacher, 1, 1, overrides={**off, "dropout": 0.0, key: 0.4})
-        )
+        first, second = random_passes(create_student(teacher, 1, 1, overrides={**off, "dropout": 0.0, key: 0.4}))
         assert not torch.equal(first, second), key
 
 
@@ -327,9 +319,7 @@ def test_an_override_of_none_leaves_the_key_alone() -> None:
         ("bart", {"decoder_layers": 1}, "decoder_layers: give the depth as --student.encoder_layers"),
     ],
 )
-def test_overrides_that_cannot_be_are_refused(
-    model_type: str, overrides: dict[str, object], message: str
-) -> None:
+def test_overrides_that_cannot_be_are_refused(model_type: str, overrides: dict[str, object], message: str) -> None:
     with pytest.raises(ModelError, match=message):
         create_student(tiny_model(model_type), overrides=overrides)
 
@@ -431,9 +421,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
 def test_same_tokenizer_looks_beyond_the_size() -> None:
     """Two vocabularies of one size are not one tokenizer."""
     same_tokenizer(tokenizer(), tokenizer())
-    with pytest.raises(
-        ModelError, match=r"^--student.path: its tokenizer is not the teacher's: in .* token \d is"
-    ):
+    with pytest.raises(ModelError, match=r"^--student.path: its tokenizer is not the teacher's: in .* token \d is"):
         same_tokenizer(tokenizer("the brown quick fox"), tokenizer())
     with pytest.raises(ModelError, match="the id of 'fax' is 7, the teacher's None"):
         same_tokenizer(tokenizer("the quick brown fax"), tokenizer("the quick brown fix"))

@@ -11,7 +11,7 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.tokenizers import train_tokenizer
 from seq2seq_distill.models import families, layer_map
 from seq2seq_distill.models.student import fresh_student
-from seq2seq_distill.run.train import cut_student
+from seq2seq_distill.run.parts import cut_student
 from tests.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]

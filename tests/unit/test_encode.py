@@ -81,9 +81,7 @@ class TestEncodeSplit:
         rows = encoded(pairs, tokenizer, tmp_path)
         vocab = tokenizer.get_vocab()
         pieces = [tokenizer.spm_target.encode(text, out_type=str) for text in TARGETS]
-        assert rows["labels"][:] == [
-            [vocab[piece] for piece in row] + [tokenizer.eos_token_id] for row in pieces
-        ]
+        assert rows["labels"][:] == [[vocab[piece] for piece in row] + [tokenizer.eos_token_id] for row in pieces]
         assert rows["labels"][:] != tokenizer(TARGETS)["input_ids"]
         assert rows["input_ids"][:] == tokenizer(SOURCES)["input_ids"]
 
@@ -108,9 +106,7 @@ class TestEncodeSplit:
         assert {row[place] for row in rows["labels"][:]} == {target}
 
     @every_kind
-    def test_truncation_keeps_special_tokens_and_is_told(
-        self, pairs: Dataset, tmp_path: Path, make: Make
-    ) -> None:
+    def test_truncation_keeps_special_tokens_and_is_told(self, pairs: Dataset, tmp_path: Path, make: Make) -> None:
         tokenizer = make(tmp_path)
         full = encoded(pairs, tokenizer, tmp_path)
         lengths = [len(row) for row in full["labels"]]
@@ -124,9 +120,7 @@ class TestEncodeSplit:
             assert [i for i in row if i in special] == [i for i in whole if i in special]
 
     def test_report_tells_the_shares(self) -> None:
-        rows = Dataset.from_dict(
-            {"source_truncated": [True, False, False, False], "target_truncated": [False] * 4}
-        )
+        rows = Dataset.from_dict({"source_truncated": [True, False, False, False], "target_truncated": [False] * 4})
         assert truncation_report(rows, 512, 64) == (
             "truncated: 25.0% of the sources (--encode.max_source_length 512), "
             "0.0% of the targets (--encode.max_target_length 64)"
@@ -145,9 +139,7 @@ class TestEncodeSplit:
 
 
 class TestCache:
-    def test_second_call_reads_the_file(
-        self, pairs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_second_call_reads_the_file(self, pairs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = encoded(pairs, plain_tokenizer(), tmp_path)
         monkeypatch.setattr(encode, "_encode", None)
         again = encoded(Dataset.from_dict(pairs[:]), plain_tokenizer(), tmp_path)
@@ -200,13 +192,9 @@ class TestCache:
         assert all(result == results[0] for result in results)
         assert [path.suffix for path in tmp_path.iterdir()] == [".arrow"]
 
-    def test_place_can_be_chosen(
-        self, pairs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_place_can_be_chosen(self, pairs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SEQ2SEQ_DISTILL_CACHE", str(tmp_path / "root"))
-        rows = encode_split(
-            pairs, plain_tokenizer(), max_source_length=9, max_target_length=9, cache_dir=None
-        )
+        rows = encode_split(pairs, plain_tokenizer(), max_source_length=9, max_target_length=9, cache_dir=None)
         assert default_cache_dir() == tmp_path / "root" / "encoded"
         assert Path(rows.cache_files[0]["filename"]).parent == default_cache_dir()
         monkeypatch.delenv("SEQ2SEQ_DISTILL_CACHE")
@@ -242,10 +230,7 @@ class TestPrefix:
         assert default_prefix(self.CONFIG, "summarization", None) == "summarize: "
         assert default_prefix(self.CONFIG, "translation", None, ("en", "fr")) == "general: "
         assert default_prefix(self.CONFIG, "translation", None) == "general: "
-        assert (
-            default_prefix(SimpleNamespace(task_specific_params=None, prefix=None), "summarization", None)
-            == ""
-        )
+        assert default_prefix(SimpleNamespace(task_specific_params=None, prefix=None), "summarization", None) == ""
         assert default_prefix(SimpleNamespace(), "translation", None, ("en", "de")) == ""
 
 
@@ -255,9 +240,7 @@ ids = st.lists(st.integers(0, 60), min_size=1, max_size=7)
 class TestCollator:
     @settings(deadline=None, max_examples=50)
     @given(rows=st.lists(st.tuples(ids, ids), min_size=1, max_size=5), multiple=st.sampled_from([None, 1, 4]))
-    def test_padding_is_what_the_masks_say(
-        self, rows: list[tuple[list[int], list[int]]], multiple: int | None
-    ) -> None:
+    def test_padding_is_what_the_masks_say(self, rows: list[tuple[list[int], list[int]]], multiple: int | None) -> None:
         features = [{"input_ids": s, "labels": t, "row": 10 + i} for i, (s, t) in enumerate(rows)]
         batch = Collator(pad_token_id=0, pad_to_multiple_of=multiple)(features)
         assert all(tensor.dtype == torch.int64 for tensor in batch.values())
@@ -306,9 +289,7 @@ class TestLoadTokenizer:
         assert labels == tokenizer(text_target=TARGETS)["input_ids"]
         if not isinstance(tokenizer.backend_tokenizer.model if tokenizer.is_fast else None, WordLevel):
             assert loaded.batch_decode(labels, skip_special_tokens=True) == TARGETS
-        assert tokenizer_fingerprint(loaded) == tokenizer_fingerprint(
-            load_tokenizer(tmp_path / "saved", None, None)
-        )
+        assert tokenizer_fingerprint(loaded) == tokenizer_fingerprint(load_tokenizer(tmp_path / "saved", None, None))
 
     def test_languages_given_replace_those_saved(self, tmp_path: Path) -> None:
         nllb_tokenizer().save_pretrained(tmp_path)
@@ -352,9 +333,7 @@ class TestLoadTokenizer:
 
     @pytest.mark.parametrize("folder", ["missing", ""])
     def test_no_tokenizer_is_one_line(self, tmp_path: Path, folder: str) -> None:
-        with pytest.raises(
-            ModelError, match=r"^--teacher .*: no (such folder|tokenizer can be loaded)"
-        ) as caught:
+        with pytest.raises(ModelError, match=r"^--teacher .*: no (such folder|tokenizer can be loaded)") as caught:
             load_tokenizer(tmp_path / folder, None, None)
         assert "\n" not in str(caught.value)
 
@@ -400,9 +379,7 @@ class TestTrainTokenizer:
         assert self.tokenizer.decode(row, skip_special_tokens=True) == text
 
     def test_words_are_the_same_at_the_start_and_inside(self) -> None:
-        alone, *inside = (
-            self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("dog", "a dog")
-        )
+        alone, *inside = (self.tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("dog", "a dog"))
         assert inside[0][-len(alone) :] == alone
 
     def test_digits_stand_alone(self) -> None:

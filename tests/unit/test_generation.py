@@ -33,8 +33,7 @@ SIZES = {
 EXTRAS: dict[str, dict[str, Any]] = {
     "bart": SIZES,
     "m2m_100": SIZES,
-    "marian": SIZES
-    | {"pad_token_id": 63, "eos_token_id": 0, "forced_eos_token_id": 0, "decoder_start_token_id": 63},
+    "marian": SIZES | {"pad_token_id": 63, "eos_token_id": 0, "forced_eos_token_id": 0, "decoder_start_token_id": 63},
     "t5": {
         "d_model": 16,
         "d_kv": 8,
@@ -141,9 +140,7 @@ class TestGenerationConfig:
         assert [len(ids) for ids in outputs] == [largest]
         assert not [w for w in recwarn if "length" in str(w.message)]
 
-    def test_a_minimum_that_does_not_fit_still_leaves_room_for_the_end(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_a_minimum_that_does_not_fit_still_leaves_room_for_the_end(self, caplog: pytest.LogCaptureFixture) -> None:
         model = tiny("bart")
         model.generation_config.min_length = 56
         with caplog.at_level(logging.WARNING):
@@ -249,9 +246,7 @@ class TestDecodeSplit:
             return collate(batch)
 
         settings = GenerationSettings(max_length=4, batch_size=4)
-        decode_split(
-            tiny("bart"), tokenizer, rows, settings, collate=spy, device="cpu", on_batch=heard.append
-        )
+        decode_split(tiny("bart"), tokenizer, rows, settings, collate=spy, device="cpu", on_batch=heard.append)
         assert widths == sorted(widths, reverse=True)
         assert heard == [4, 4, 1]
 
@@ -265,9 +260,7 @@ class TestDecodeSplit:
         assert decoded.lengths == [len(ids) for ids in alone]
         assert decoded.gen_len == pytest.approx(sum(map(len, alone)) / len(alone))
 
-    def test_texts_have_no_special_tokens_and_no_outer_space(
-        self, tokenizer: Any, rows: list[dict[str, Any]]
-    ) -> None:
+    def test_texts_have_no_special_tokens_and_no_outer_space(self, tokenizer: Any, rows: list[dict[str, Any]]) -> None:
         decoded = self.decode(tiny("bart"), tokenizer, rows, max_length=30)
         assert all(text == text.strip() for text in decoded.texts)
         assert not {"w0", "w1", "w2"} & set(" ".join(decoded.texts).split())

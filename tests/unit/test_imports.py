@@ -19,8 +19,8 @@ models/families models/layer_map models/hooks models/pruning models/student mode
 losses/logits losses/hidden losses/blend
 metrics generation measure
 modules/optim modules/summarization modules/translation modules/distillers
-run/outdir run/results run/card run/callbacks run/train
-student convert average cli __main__
+run/outdir run/results run/card run/callbacks run/parts run/trainer run/train
+student convert average arguments cli __main__
 """.split()
 EMPTY = {f"{folder}/__init__" for folder in ("data", "models", "losses", "modules", "run")}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))

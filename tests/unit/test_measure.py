@@ -87,9 +87,7 @@ class TestMeasureDecoding:
         monkeypatch.setattr(measure, "generate_batch", fake)
         monkeypatch.setattr(measure, "perf_counter", lambda: clock[0])
         heard: list[int] = []
-        got = measure_decoding(
-            {"a": a, "b": b}, batches(3), GenerationSettings(), warmup=1, on_input=heard.append
-        )
+        got = measure_decoding({"a": a, "b": b}, batches(3), GenerationSettings(), warmup=1, on_input=heard.append)
         assert order == ["a", "b"] + ["a", "b", "b", "a", "a", "b"]
         assert astuple(got["b"]) == pytest.approx((10, 5, 2, 3, 1))
         assert got["a"].latency_ms == pytest.approx(60)

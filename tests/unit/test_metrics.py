@@ -81,9 +81,7 @@ class TestRouge:
         assert len(caplog.records) == 1
 
     @pytest.mark.parametrize("text", ["Die Straße ist schön.", "L'été à la plage", "...", "", "42 %"])
-    def test_european_and_empty_texts_raise_no_warning(
-        self, text: str, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_european_and_empty_texts_raise_no_warning(self, text: str, caplog: pytest.LogCaptureFixture) -> None:
         rouge([text, "a cat"], [text, "a cat"])
         assert not caplog.records
 
@@ -91,14 +89,11 @@ class TestRouge:
         text = "A cat saw ∯ once. It ran up."
         assert set(rouge([text], [text]).values()) == {100.0}
         assert (
-            rouge_per_example([text], ["a cat"])["rouge1"]
-            == rouge_per_example([text], ["a cat"], ["rouge1"])["rouge1"]
+            rouge_per_example([text], ["a cat"])["rouge1"] == rouge_per_example([text], ["a cat"], ["rouge1"])["rouge1"]
         )
 
     @settings(max_examples=40, deadline=None)
-    @given(
-        st.lists(st.sampled_from(["Dr.", "cat", "(a)", "1.", "U.S.", '"Why?"', "...", "ran.", "Mr", "\n"]))
-    )
+    @given(st.lists(st.sampled_from(["Dr.", "cat", "(a)", "1.", "U.S.", '"Why?"', "...", "ran.", "Mr", "\n"])))
     def test_splitting_sentences_loses_no_word(self, words: list[str]) -> None:
         text = " ".join(words)
         plain = rouge_per_example([text], ["cat ran up"], ["rouge1", "rougeL"])
@@ -203,9 +198,7 @@ class TestPairedBootstrap:
 
     def test_is_repeatable(self, task: str) -> None:
         mixed = [*self.references[:9], *self.worse[9:]]
-        run = [
-            paired_bootstrap(task, self.worse, mixed[::-1], self.references, n=100, seed=s) for s in (1, 1)
-        ]
+        run = [paired_bootstrap(task, self.worse, mixed[::-1], self.references, n=100, seed=s) for s in (1, 1)]
         assert run[0] == run[1]
 
     def test_copies_of_a_test_set_are_no_more_evidence_when_grouped(self, task: str) -> None:

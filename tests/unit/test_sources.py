@@ -34,9 +34,7 @@ def write_pair(folder: Path, source: str | bytes, target: str | bytes, split: st
         (folder / f"{split}.{suffix}").write_bytes(raw)
 
 
-def write_table(
-    path: Path, rows: list[tuple[str, str]], names: tuple[str, str] = ("source", "target")
-) -> None:
+def write_table(path: Path, rows: list[tuple[str, str]], names: tuple[str, str] = ("source", "target")) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".parquet":
         columns = zip(*rows, strict=True)
@@ -222,16 +220,12 @@ class TestColumns:
         read = load_split(str(tmp_path), "train", source_column="text", target_column="title")
         assert pairs(read) == [("c", "d")]
         assert pairs(load_split(str(tmp_path), "train", source_column="text")) == [("c", "b")]
-        with pytest.raises(
-            DataError, match=r"no column 'body' \(--encode\.source_column\); there are: source"
-        ):
+        with pytest.raises(DataError, match=r"no column 'body' \(--encode\.source_column\); there are: source"):
             load_split(str(tmp_path), "train", source_column="body")
 
     @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
     @pytest.mark.parametrize("codes", [("en", "de"), ("en_XX", "de_DE"), ("eng_Latn", "deu_Latn")])
-    def test_nested_translation_column_by_languages(
-        self, tmp_path: Path, suffix: str, codes: tuple[str, str]
-    ) -> None:
+    def test_nested_translation_column_by_languages(self, tmp_path: Path, suffix: str, codes: tuple[str, str]) -> None:
         records = [{"id": 1, "translation": {"de": "ein Hund", "en": "a dog", "fr": "un chien"}}]
         if suffix == ".parquet":
             pq.write_table(pa.Table.from_pylist(records), tmp_path / "train.parquet")
@@ -239,13 +233,9 @@ class TestColumns:
             (tmp_path / "train.jsonl").write_text(json.dumps(records[0]))
         read = load_split(str(tmp_path), "train", src_lang=codes[0], tgt_lang=codes[1])
         assert pairs(read) == [("a dog", "ein Hund")]
-        with pytest.raises(
-            DataError, match=r"--src_lang \(now en\) and --tgt_lang \(now xx\).*translation\.fr"
-        ):
+        with pytest.raises(DataError, match=r"--src_lang \(now en\) and --tgt_lang \(now xx\).*translation\.fr"):
             load_split(str(tmp_path), "train", src_lang="en", tgt_lang="xx")
-        read = load_split(
-            str(tmp_path), "train", source_column="translation.fr", target_column="translation.de"
-        )
+        read = load_split(str(tmp_path), "train", source_column="translation.fr", target_column="translation.de")
         assert pairs(read) == [("un chien", "ein Hund")]
 
     def test_base_language(self) -> None:
@@ -265,9 +255,7 @@ class TestHub:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
-    def test_splits_configs_and_nested_columns(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_splits_configs_and_nested_columns(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         folder = tmp_path / "org" / "set" / "big" / "data"
         folder.mkdir(parents=True)
         records = [{"translation": {"en": source, "de": target}} for source, target in [*ROWS, (" ", "x")]]
@@ -297,9 +285,7 @@ class TestHub:
     def test_no_network_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(
-            DataError, match=r"^--data org/far: no such folder, and no hub data set"
-        ) as caught:
+        with pytest.raises(DataError, match=r"^--data org/far: no such folder, and no hub data set") as caught:
             load_split("org/far", "train")
         assert "\n" not in str(caught.value)
 

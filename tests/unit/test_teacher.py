@@ -39,9 +39,7 @@ def test_the_teacher_stays_in_eval_mode() -> None:
     assert torch.equal(teacher.encode(batch), expected)
     teacher.model.get_decoder().train()
     inputs = decoder_inputs(teacher.model, batch["labels"])
-    assert torch.equal(
-        teacher.decode(batch, expected, inputs), decode(tiny_model("bart"), batch, expected, inputs)
-    )
+    assert torch.equal(teacher.decode(batch, expected, inputs), decode(tiny_model("bart"), batch, expected, inputs))
 
 
 def test_the_teacher_gives_no_gradient() -> None:
@@ -52,9 +50,7 @@ def test_the_teacher_gives_no_gradient() -> None:
     assert state.requires_grad
     inputs = decoder_inputs(teacher.model, batch["labels"])
     hidden = teacher.decode(batch, state, inputs)
-    assert not any(
-        tensor.requires_grad for tensor in (hidden, teacher.head(hidden), *teacher.model.parameters())
-    )
+    assert not any(tensor.requires_grad for tensor in (hidden, teacher.head(hidden), *teacher.model.parameters()))
     assert torch.equal(teacher.head(hidden), head(teacher.model, hidden))
 
 

@@ -1,0 +1,133 @@
+"""What a run is put together from: texts, tokenizer, teacher, student, encoded data."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from seq2seq_distill import demo
+from seq2seq_distill.config import RunConfig, StudentConfig
+from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, load_texts
+from seq2seq_distill.data.encode import Collator, default_prefix, task_params
+from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
+from seq2seq_distill.errors import ModelError
+from seq2seq_distill.generation import settle
+from seq2seq_distill.models import families
+from seq2seq_distill.models.layer_map import check_depth
+from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
+from seq2seq_distill.models.teacher import Teacher, load_teacher
+from seq2seq_distill.modules.summarization import freeze_parts, generation_settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run is put together from."""
+
+    tokenizer: PreTrainedTokenizerBase
+    teacher: Teacher | None
+    student: PreTrainedModel
+    data: Seq2SeqData
+    fingerprint: str
+
+
+def build_parts(config: RunConfig) -> Parts:
+    """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
+    sources = [str(demo.resolve_data(name)) if demo.is_demo(name) else name for name in config.data or ()]
+    texts = load_texts(config, sources)
+    teacher_path = config.teacher
+    if teacher_path is not None and demo.is_demo(teacher_path):
+        teacher_path = str(demo.resolve_teacher(teacher_path))
+    tokenizer = _tokenizer(config, teacher_path, texts)
+    teacher = load_teacher(teacher_path, dtype=torch.float32) if teacher_path else None
+    student = _student(config, teacher, tokenizer)
+    _freeze(config, student, teacher)
+    model = teacher.model if teacher else student
+    languages = (config.src_lang, config.tgt_lang)
+    for each in {model, student}:
+        settings = replace(
+            generation_settings(config),
+            forced_bos_token_id=forced_bos_token_id(tokenizer, config.tgt_lang, each.generation_config),
+        )
+        params = task_params(each.config, str(config.task), languages)
+        settle(each, settings, params, decoder_start_token_id(tokenizer, config.tgt_lang))
+    positions = [families.max_positions(m.config) for m in (model, student)]
+    data = Seq2SeqData(
+        config,
+        texts,
+        tokenizer,
+        Collator(_pad_id(tokenizer, model), families.extra_inputs(student.config)),
+        prefix=default_prefix(model.config, str(config.task), config.encode.prefix, languages),
+        max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
+    )
+    return Parts(tokenizer, teacher, student, data, texts.fingerprint)
+
+
+def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
+    """The student that is cut from the teacher's layers."""
+    for side, depth in zip(("encoder", "decoder"), families.depths(teacher.config), strict=True):
+        wanted = getattr(wish, f"{side}_layers")
+        if wanted is not None:
+            check_depth(depth, wanted, f"--student.{side}_layers")
+    named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
+    overrides = {name: getattr(wish, name) for name in named if getattr(wish, name) is not None}
+    return create_student(
+        teacher,
+        wish.encoder_layers,
+        wish.decoder_layers,
+        encoder_layer_ids=wish.encoder_layer_ids,
+        decoder_layer_ids=wish.decoder_layer_ids,
+        choice=wish.choice,
+        overrides={**overrides, **wish.overrides},
+    )
+
+
+def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrainedTokenizerBase:
+    student = config.student
+    if teacher:
+        return load_tokenizer(teacher, config.src_lang, config.tgt_lang)
+    if student.path:
+        return load_tokenizer(student.path, config.src_lang, config.tgt_lang, flag="--student.path")
+    if student.vocab_size:
+        lines = (text for column in ("source", "target") for text in texts.splits["train"][column])
+        return train_tokenizer(lines, student.vocab_size)
+    return load_tokenizer(str(student.config), config.src_lang, config.tgt_lang, flag="--student.config")
+
+
+def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    wish = config.student
+    if wish.path:
+        student = load_student(wish.path)
+        if teacher is not None:
+            same_tokenizer(
+                tokenizer, load_tokenizer(wish.path, config.src_lang, config.tgt_lang, flag="--student.path")
+            )
+        return student
+    if wish.config:
+        return fresh_student(wish.config, len(tokenizer), tokenizer)
+    assert teacher is not None  # RunConfig.check
+    return cut_student(wish, teacher.model)
+
+
+def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None) -> None:
+    """As asked; by default an encoder that is the teacher's, unchanged, is frozen together with the embeddings."""
+    wish = config.student
+    whole = False
+    if teacher is not None and not (wish.path or wish.config):
+        every_layer = range(families.depths(teacher.model.config)[0])
+        whole = list(student.config.distilled_encoder_layers) == list(every_layer)
+    encoder = whole if wish.freeze_encoder is None else wish.freeze_encoder
+    embeddings = encoder if wish.freeze_embeds is None else wish.freeze_embeds
+    freeze_parts(student, encoder=encoder, embeddings=embeddings)
+
+
+def _pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id
+    if pad is None:
+        raise ModelError("the tokenizer has no pad token: set pad_token_id in the model's config")
+    return int(pad)
+
+
+def _smallest(limits: Any) -> int | None:
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None

@@ -1,0 +1,118 @@
+"""Lightning's Trainer for a run, with its callbacks and loggers."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, Timer
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from seq2seq_distill.config import RunConfig, TrainerConfig
+from seq2seq_distill.data.datamodule import Seq2SeqData
+from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.metrics import monitor_mode
+from seq2seq_distill.run.callbacks import BestStudent, EndWithValidation, Figures, SeedByBatch
+from seq2seq_distill.run.outdir import OutputFolder
+
+
+def build_trainer(
+    config: RunConfig, data: Seq2SeqData, folder: OutputFolder, callbacks: Sequence[Callback] = ()
+) -> Trainer:
+    """Lightning's Trainer for one epoch that is the whole run: data epochs live in the plan of batches."""
+    options, accumulate = config.trainer, config.trainer.accumulate_grad_batches
+    interval = data.plan.steps_between_validations
+    try:
+        return Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            strategy=options.strategy,
+            precision=options.precision or _default_precision(options.accelerator),  # type: ignore[arg-type]
+            max_epochs=1,
+            max_steps=data.plan.total_steps,
+            val_check_interval=interval * accumulate,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            accumulate_grad_batches=accumulate,
+            gradient_clip_val=options.gradient_clip_val,
+            log_every_n_steps=options.log_every_n_steps,
+            deterministic=options.deterministic,
+            enable_progress_bar=options.enable_progress_bar,
+            enable_model_summary=False,
+            logger=[_logger(name, folder) for name in config.logger],
+            callbacks=[*_callbacks(config, data, folder), *callbacks],
+            default_root_dir=folder.path,
+            **options.extra,
+        )
+    except (TypeError, ValueError, MisconfigurationException) as error:
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{_options_named(options, message)}: refused by Lightning: {message}") from None
+
+
+def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder) -> list[Callback]:
+    monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
+    callbacks: list[Callback] = [
+        SeedByBatch(config.seed),
+        EndWithValidation(),
+        Figures(data.plan),
+        BestStudent(folder, data.plan, config.monitor),
+        ModelCheckpoint(
+            folder.checkpoints,
+            filename="step={step}-" + monitor + "={" + monitor + ":.4f}",
+            auto_insert_metric_name=False,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=config.eval.save_top_k,
+        ),
+        ModelCheckpoint(
+            folder.checkpoints,
+            filename="last",
+            monitor=None,
+            # After the validation, so that it knows the best student and the best checkpoints so far.
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
+        ),
+    ]
+    if config.eval.patience is not None:
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=config.eval.patience))
+    if config.trainer.max_time is not None:
+        callbacks.append(Timer(config.trainer.max_time))
+    if config.trainer.enable_progress_bar:
+        callbacks.append(RichProgressBar())
+    return callbacks
+
+
+def _options_named(options: TrainerConfig, message: str) -> str:
+    """The Trainer options that Lightning's message is about, as flags."""
+    defaults = asdict(TrainerConfig())
+    given = {name: value for name, value in asdict(options).items() if value != defaults[name]}
+    given |= {f"extra.{name}": value for name, value in given.pop("extra", {}).items()}
+    about = [
+        f"--trainer.{name} {value}"
+        for name, value in given.items()
+        if name.removeprefix("extra.") in message.lower() or (isinstance(value, str) and value in message)
+    ]
+    return " ".join(about) or "--trainer"
+
+
+def _logger(name: str, folder: OutputFolder) -> Logger:
+    try:
+        match name:
+            case "tensorboard":
+                return TensorBoardLogger(folder.path, name="logs", version="")
+            case "csv":
+                return CSVLogger(folder.path, name="logs")  # a version for each start: it would delete the last one's
+            case "wandb":
+                return WandbLogger(save_dir=folder.logs)
+            case _:
+                return MLFlowLogger(tracking_uri=f"file:{folder.logs}")
+    except ModuleNotFoundError:
+        raise ConfigError(f"--logger {name} is not installed: pip install 'seq2seq_distill[{name}]'") from None
+
+
+def _default_precision(accelerator: str) -> str:
+    cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
