@@ -1,7 +1,7 @@
 """What a student keeps of its teacher: every run of docs/results.md, and the table there.
 
     python -m benchmarks.students                 # the built-in teachers: 2 tasks, kd and sft, 3 seeds, and fresh twins
-    python -m benchmarks.students --multi30k DIR  # DIR holds a Marian teacher `teacher` and its data `data` besides
+    python -m benchmarks.students --multi30k      # besides, those of multi30k/teacher on multi30k/data
 
 Each finished run is a line of docs/results.jsonl; a run that is there is not repeated. Two runs go side by side, each
 on one thread, so that they share a machine of two cores evenly.
@@ -73,20 +73,19 @@ def demo_runs() -> list[Run]:
     return runs
 
 
-def multi30k_runs(folder: Path) -> list[Run]:
-    """A student each of a Marian teacher that this project did not make."""
-    arguments = ("--config", "configs/translation/multi30k-en-de.yaml")
-    own = (*arguments, "--teacher", str(folder / "teacher"), "--data", str(folder / "data"))
+def multi30k_runs() -> list[Run]:
+    """Students of a Marian teacher that this project did not make, in the folder multi30k."""
+    own = ("--config", "configs/translation/multi30k-en-de.yaml")
     return [Run("multi30k", "translation", kind, 1, own) for kind in ("kd", "sft")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--multi30k", type=Path, help="folder with `teacher` and `data`")
+    parser.add_argument("--multi30k", action="store_true", help="run also those of multi30k/teacher and multi30k/data")
     parser.add_argument("--only", default="", help="runs whose name contains this")
     parser.add_argument("--parallel", type=int, default=2, help="runs side by side")
     arguments = parser.parse_args()
-    runs = demo_runs() + (multi30k_runs(arguments.multi30k) if arguments.multi30k else [])
+    runs = demo_runs() + (multi30k_runs() if arguments.multi30k else [])
     done = {record["name"] for record in read_records()}
     todo = [run for run in runs if run.name not in done and arguments.only in run.name]
     # A twin's shape is that of the first student, which must be there before.

@@ -26,6 +26,7 @@ TEACHERS = {
     "google/pegasus-xsum": ("pegasus", 16, 16),
     "google-t5/t5-base": ("t5", 12, 12),
     "Helsinki-NLP/opus-mt-en-ro": ("marian", 6, 6),
+    "multi30k/teacher": ("marian", 6, 6),
     "facebook/mbart-large-en-ro": ("mbart", 12, 12),
     "facebook/nllb-200-distilled-600M": ("m2m_100", 12, 12),
 }
