@@ -75,7 +75,7 @@ def demo_runs() -> list[Run]:
 
 def multi30k_runs() -> list[Run]:
     """Students of a Marian teacher that this project did not make, in the folder multi30k."""
-    own = ("--config", "configs/translation/multi30k-en-de.yaml")
+    own = ("--config", "configs/translation/multi30k-en-de-6-1.yaml")
     return [Run("multi30k", "translation", kind, 1, own) for kind in ("kd", "sft")]
 
 
