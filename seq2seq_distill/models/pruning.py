@@ -84,7 +84,9 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
         except (*CONFIG_ERRORS, RuntimeError, AssertionError) as error:
             raise ModelError(f"--student.overrides {key} {value!r} is impossible ({first_line(error)})") from error
         if before != after:
-            raise ModelError(f"--student.overrides {key} {value!r} would change the shape of copied weights: leave it out")
+            raise ModelError(
+                f"--student.overrides {key} {value!r} would change the shape of copied weights: leave it out"
+            )
 
 
 def _skeleton(model: PreTrainedModel, config: PreTrainedConfig) -> PreTrainedModel:

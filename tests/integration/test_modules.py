@@ -337,7 +337,9 @@ def test_given_student_that_was_cut_from_a_deeper_model_is_matched_by_depth() ->
 
 
 def test_unequal_widths_are_refused_where_they_matter() -> None:
-    with pytest.raises(ConfigError, match="the student's encoder is 8 wide and the teacher's 16: set --loss.alpha_hid 0"):
+    with pytest.raises(
+        ConfigError, match="the student's encoder is 8 wide and the teacher's 16: set --loss.alpha_hid 0"
+    ):
         distiller(tiny_model("bart", d_model=8), tiny_model("bart"))
 
 
