@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
-from seq2seq_distill.data.encode import Collator, encode_split
+from seq2seq_distill.data.encode import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 
 
@@ -112,8 +112,7 @@ class Seq2SeqData(LightningDataModule):
 
     def truncation(self) -> dict[str, float]:
         """Share of training sources and targets that were cut."""
-        train = self.encoded["train"]
-        return {side: float(np.mean(train[f"{side}_truncated"])) for side in ("source", "target")}
+        return dict(zip(("source", "target"), truncation_shares(self.encoded["train"]), strict=True))
 
     def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
         """These rows of a split as one batch."""

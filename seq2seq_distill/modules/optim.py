@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -68,10 +68,6 @@ def build_schedule(optimizer: Optimizer, config: OptimConfig, total_steps: int) 
 def warmup_steps(config: OptimConfig, total_steps: int) -> int:
     """As configured, or 500 steps, at most a tenth of the run."""
     return min(MOST_WARMUP_STEPS, total_steps // 10) if config.warmup_steps is None else config.warmup_steps
-
-
-def trainable(parameters: Iterable[nn.Parameter]) -> Iterator[nn.Parameter]:
-    return (parameter for parameter in parameters if parameter.requires_grad)
 
 
 def _inverse_sqrt(warmup: int) -> Callable[[int], float]:
