@@ -173,7 +173,9 @@ class TrainerConfig:
     num_nodes: int = 1
     """Machines."""
     strategy: str = "auto"
-    """ddp, ... or auto."""
+    """ddp, fsdp2, ... or auto; docs/scaling.md says what each is for."""
+    shard_teacher: bool = False
+    """With fsdp2: shard the teacher over the processes too, instead of a whole one on each."""
     precision: str | None = None
     """32-true, bf16-mixed, 16-mixed, ...; by default bf16-mixed on a GPU that has it, else 32-true."""
     max_epochs: float = 3
@@ -188,6 +190,10 @@ class TrainerConfig:
     """Share of a data epoch's optimiser steps to use (up to 1.0), or their number (2 and more)."""
     accumulate_grad_batches: int = 1
     """Micro-batches of one optimiser step on each process; the step stays as large as --batch says."""
+    save_every_n_steps: int | None = None
+    """Write a checkpoint to resume from every so many optimiser steps, besides those at validations."""
+    save_every_minutes: float | None = 10.0
+    """Write one when the last is so many minutes old; null does not look at the clock."""
     gradient_clip_val: float | None = 1.0
     """Largest gradient norm; null does not clip."""
     log_every_n_steps: int = 50
@@ -222,6 +228,8 @@ class RunConfig:
     """kd: learn from the teacher's distributions and the labels; sft: shrink, then learn from the labels alone."""
     resume: str = "auto"
     """auto: go on from the folder's last checkpoint, or start; never: refuse a folder with a run; or a checkpoint."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When a loss or gradient is NaN or infinite: stop at the last good checkpoint, or leave out that step."""
     seed: int = 42
     """Seed of weights, data order and dropout."""
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
@@ -305,6 +313,7 @@ def _range_problems(config: RunConfig) -> Iterator[str]:
         "trainer.accumulate_grad_batches": 1,
         "trainer.log_every_n_steps": 0,
         "trainer.num_nodes": 1,
+        "trainer.save_every_n_steps": 1,
     }
     above_zero = (
         "loss.temperature",
@@ -313,6 +322,7 @@ def _range_problems(config: RunConfig) -> Iterator[str]:
         "trainer.val_check_interval",
         "trainer.limit_train_batches",
         "trainer.gradient_clip_val",
+        "trainer.save_every_minutes",
     )
     shares = (
         "student.dropout",
