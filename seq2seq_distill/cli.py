@@ -11,7 +11,8 @@ from typing import Any
 
 from seq2seq_distill.arguments import config_from, suggestion
 from seq2seq_distill.config import AverageConfig, ConvertConfig, RunConfig, StudentOnlyConfig
-from seq2seq_distill.errors import ConfigError, UserError
+from seq2seq_distill.errors import ConfigError, RunError, Stopped, UserError
+from seq2seq_distill.redaction import redacted
 
 DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
 
@@ -30,13 +31,14 @@ IDLE_WARNINGS = (
     "Recommended: pip install sacremoses",
     r"Found \d+ module\(s\) in eval mode",  # frozen parts are meant to be
     r".*isinstance\(treespec, LeafSpec\)",
+    "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
     "The '.*' does not have many workers",
 )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0, or 2 after a mistake of the user."""
+    """Run the command; returns the exit code, as `errors` names them."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     verb = arguments.pop(0) if arguments and arguments[0] in VERBS else "run"
     try:
@@ -51,6 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         for line in str(error).split("\n"):
             print(f"distill: {line}", file=sys.stderr)
         return 2
+    except RunError as error:
+        print(f"distill: {error}", file=sys.stderr)
+        return 3
+    except Stopped as stop:
+        print(f"distill: {stop}", file=sys.stderr)
+        return 128 + stop.signal
     return 0
 
 
@@ -72,9 +80,18 @@ def parse(verb: str, arguments: Sequence[str]) -> Any:
     return config
 
 
+class _Redacting(logging.Formatter):
+    """Messages that show no secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
+
+
 def _set_up_logging() -> None:
     """Our own messages, and of the libraries what a user can act on."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Redacting("%(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("seq2seq_distill").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in IDLE_WARNINGS:

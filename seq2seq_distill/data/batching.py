@@ -136,6 +136,15 @@ class RunPlan:
         self.steps_between_validations = min(self.total_steps, max(1, round(interval)))
         """Optimiser steps from one validation to the next; the run's end validates in any case."""
 
+    def validates_after(self, step: int) -> bool:
+        """Whether a validation follows these many optimiser steps."""
+        return step % self.steps_between_validations == 0 or step == self.total_steps
+
+    def rows(self, step: int) -> Rows:
+        """Rows of the `step`-th optimiser step, counted from 0."""
+        epoch, within = self._locate(step)
+        return self._epoch(epoch)[within]
+
     def data_epoch(self, step: int) -> float:
         """How many data epochs are over after `step` optimiser steps."""
         epoch, within = self._locate(step)
@@ -151,8 +160,7 @@ class RunPlan:
         parts = world * accumulate
         for number in range(start, self.total_steps * accumulate):
             step, turn = divmod(number, accumulate)
-            epoch, within = self._locate(step)
-            rows = self._epoch(epoch)[within]
+            rows = self.rows(step)
             own = rows[turn * world + rank :: parts]
             yield MicroBatch(tuple(own.tolist()), *self.batches.tokens(rows))
 

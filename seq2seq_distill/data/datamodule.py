@@ -1,5 +1,6 @@
 """Encoded splits and their loaders, dealt out to processes by the plan."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,7 +205,9 @@ class PlannedLoader(DataLoader[dict[str, Tensor]]):
     """
 
     def __init__(self, dataset: EncodedBatches, sampler: PlannedSampler, workers: int) -> None:
-        super().__init__(dataset, batch_size=None, sampler=sampler, num_workers=workers)
+        super().__init__(
+            dataset, batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals_to_parent
+        )
         self._handed_over = 0
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
@@ -218,6 +221,12 @@ class PlannedLoader(DataLoader[dict[str, Tensor]]):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._handed_over = state["handed_over"]
+
+
+def _leave_signals_to_parent(_: int) -> None:
+    """A Ctrl-C or preemption reaches worker processes too, but the run still needs them to end its step."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _first(dataset: datasets.Dataset, n: int | None) -> datasets.Dataset:

@@ -2,14 +2,18 @@
 
 import hashlib
 import logging
+import random
 import time
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from seq2seq_distill.data.batching import RunPlan
 from seq2seq_distill.metrics import monitor_mode
+from seq2seq_distill.models.sharding import whole_state
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.run.card import model_card
 from seq2seq_distill.run.outdir import OutputFolder, save_model, write_jsonl
@@ -18,14 +22,33 @@ logger = logging.getLogger(__name__)
 
 
 class SeedByBatch(Callback):
-    """Seed torch before every batch from (seed, batch, process): a resumed run draws what it would have drawn."""
+    """Seed Python, NumPy and torch (with all devices) before every batch from (seed, step, batch, process).
+
+    So a resumed run draws what it would have drawn, and no random state needs to be saved.
+    """
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        key = f"{self._seed} {batch_idx} {trainer.global_rank}".encode()
-        torch.manual_seed(int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1)
+        self._start("train", 0, batch_idx, trainer.global_rank)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._start("val", trainer.global_step, batch_idx, trainer.global_rank)
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._start("test", 0, batch_idx, trainer.global_rank)
+
+    def _start(self, *counters: object) -> None:
+        key = " ".join(map(str, (self._seed, *counters))).encode()
+        number = int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
+        random.seed(number)
+        np.random.seed(number % 2**32)
+        torch.manual_seed(number)
 
 
 class EndWithValidation(Callback):
@@ -65,25 +88,28 @@ class BestStudent(Callback):
         improved = self.best is None or self._sign * values[self._monitor] > self._sign * self.best
         if improved:
             self.best, self.best_step = values[self._monitor], step
+        assert isinstance(pl_module, SummarizationModule)
+        weights = whole_state(pl_module.student, keep=trainer.is_global_zero) if improved else None  # by all processes
         if trainer.is_global_zero:
-            self._write(pl_module, step, values, improved)
+            self._write(pl_module, step, values, weights)
         trainer.strategy.barrier()
 
-    def _write(self, module: LightningModule, step: int, values: dict[str, float], improved: bool) -> None:
-        assert isinstance(module, SummarizationModule)
+    def _write(
+        self, module: SummarizationModule, step: int, values: dict[str, float], best: dict[str, Tensor] | None
+    ) -> None:
         record = {"step": step, "data_epoch": round(self._plan.data_epoch(step), 4), **values}
         # After a resume, later lines of the interrupted run are not part of this one.
         earlier = [line for line in self._folder.read_metrics() if line["step"] < step]
         write_jsonl(self._folder.metrics, [*earlier, record])
-        if improved:
-            save_model(self._folder.best, module.student, module.tokenizer, model_card(module.config))
+        if best is not None:
+            save_model(self._folder.best, module.student, module.tokenizer, model_card(module.config), best)
         logger.info(
             "step %d of %d, data epoch %.2f: %s%s",
             step,
             self._plan.total_steps,
             record["data_epoch"],
             ", ".join(f"{name} {value:.4g}" for name, value in sorted(values.items())),
-            " (best)" if improved else "",
+            " (best)" if best is not None else "",
         )
 
 

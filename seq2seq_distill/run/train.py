@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,19 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import AutoModelForSeq2SeqLM
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.errors import ConfigError, DataError
 from seq2seq_distill.models import families
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.summarization import SummarizationModule, generation_settings
 from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.run.card import model_card
+from seq2seq_distill.run.checkpoints import HashedCheckpointIO, newest_whole
+from seq2seq_distill.run.faults import LastBatch, explained
 from seq2seq_distill.run.outdir import OutputFolder, provenance, save_model, write_json, write_jsonl
 from seq2seq_distill.run.parts import Parts, build_parts
+from seq2seq_distill.run.preflight import preflight
 from seq2seq_distill.run.results import combine, measured, print_table, signature, test_model
+from seq2seq_distill.run.signals import StopSignals
 from seq2seq_distill.run.trainer import build_trainer
 
 logger = logging.getLogger(__name__)
@@ -47,20 +52,36 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
         UserError: a `ConfigError`, `DataError` or `ModelError` whose one line (or lines) names flag, value and remedy.
     """
     config.check()
-    folder = OutputFolder(config.folder)
-    checkpoint = _where_to_start(config, folder)
-    if config.resume == "auto" and checkpoint and folder.results.exists():
-        return _show_again(config, folder)
-    seed_everything(config.seed, workers=True, verbose=False)
-    parts = build_parts(config)
-    module = _module(config, parts)
-    _tell(config, parts, module)
-    trainer = build_trainer(config, parts.data, folder, callbacks)
-    _write_start(config, parts, folder, afresh=checkpoint is None)
-    if checkpoint is None:
-        trainer.validate(module, datamodule=parts.data, verbose=False)  # the untrained student is step 0
-    trainer.fit(module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
-    return _judge(config, parts, trainer, folder)
+    folder, last = OutputFolder(config.folder), LastBatch()
+    with StopSignals() as signals, _locked(folder), explained(config, last):
+        checkpoint = _where_to_start(config, folder)
+        if config.resume == "auto" and checkpoint and folder.results.exists():
+            return _show_again(config, folder)
+        seed_everything(config.seed, workers=True, verbose=False)
+        parts = build_parts(config)
+        _check_data(config, parts, folder, checkpoint)
+        module = _module(config, parts)
+        _tell(config, parts, module)
+        preflight(parts, config)
+        trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks])
+        _write_start(config, parts, folder, afresh=checkpoint is None)
+        if checkpoint is None:
+            trainer.validate(module, datamodule=parts.data, verbose=False)  # the untrained student is step 0
+        else:
+            logger.info("going on from %s", checkpoint)
+        trainer.fit(module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
+        return _judge(config, parts, trainer, folder)
+
+
+@contextmanager
+def _locked(folder: OutputFolder) -> Iterator[None]:
+    """Process 0 holds the folder for all."""
+    if rank_zero_only.rank != 0:
+        yield
+        return
+    with folder.locked():
+        folder.recover()
+        yield
 
 
 def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
@@ -68,17 +89,31 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
     if config.resume not in ("auto", "never"):
         if not Path(config.resume).is_file():
             raise ConfigError(f"--resume {config.resume}: no such checkpoint; choose a file, or auto, or never")
+        origin = OutputFolder(Path(config.resume).resolve().parent.parent)
+        for line in origin.differences(config):
+            logger.warning("%s: it goes on otherwise than it would have", line)
         return config.resume
     if config.resume == "never" and folder.run_yaml.exists():
         raise ConfigError(
             f"--resume never, but --output_dir {folder.path} holds a run: choose another folder, or --resume auto"
         )
-    if not folder.last_checkpoint.exists():
+    checkpoint = newest_whole(folder)
+    if checkpoint is None:
         return None
     differences = folder.differences(config)
     if differences:
         raise ConfigError("\n".join(f"{line}: choose another --output_dir, or the same value" for line in differences))
-    return str(folder.last_checkpoint)
+    return str(checkpoint)
+
+
+def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoint: str | None) -> None:
+    """A run goes on with the data that it began with."""
+    before = folder.read_run().get("provenance", {}).get("data_fingerprint")
+    if checkpoint is not None and config.resume == "auto" and before not in (None, parts.fingerprint):
+        raise DataError(
+            f"--data {' '.join(config.data or [])} has changed since the run in {folder.path} began "
+            f"(fingerprint {parts.fingerprint}, then {before}): restore it, or choose another --output_dir"
+        )
 
 
 def _module(config: RunConfig, parts: Parts) -> SummarizationModule:
@@ -108,7 +143,6 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
 
 @rank_zero_only
 def _write_start(config: RunConfig, parts: Parts, folder: OutputFolder, *, afresh: bool) -> None:
-    folder.create()
     folder.results.unlink(missing_ok=True)  # until the run has ended again
     folder.write_run(replace(config, output_dir=str(folder.path)), provenance(parts.fingerprint))
     if afresh or not folder.student_init.exists():
@@ -148,6 +182,7 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
         records = ({"row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns))
         write_jsonl(folder.test_generations, records)
         save_model(folder.best, models["student"], parts.tokenizer, model_card(config, results))
+        HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
         write_json(folder.results, results)  # the last: it says that the run has ended
         _print(results, config)
     trainer.strategy.barrier()

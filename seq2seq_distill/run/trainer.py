@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar, Timer
+from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
@@ -14,11 +16,19 @@ from seq2seq_distill.data.datamodule import Seq2SeqData
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.metrics import monitor_mode
 from seq2seq_distill.run.callbacks import BestStudent, EndWithValidation, Figures, SeedByBatch
+from seq2seq_distill.run.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumePoints
+from seq2seq_distill.run.faults import FiniteNumbers
 from seq2seq_distill.run.outdir import OutputFolder
+from seq2seq_distill.run.signals import StopSignals
+from seq2seq_distill.run.strategies import strategy_options
 
 
 def build_trainer(
-    config: RunConfig, data: Seq2SeqData, folder: OutputFolder, callbacks: Sequence[Callback] = ()
+    config: RunConfig,
+    data: Seq2SeqData,
+    folder: OutputFolder,
+    signals: StopSignals,
+    callbacks: Sequence[Callback] = (),
 ) -> Trainer:
     """Lightning's Trainer for one epoch that is the whole run: data epochs live in the plan of batches."""
     options, accumulate = config.trainer, config.trainer.accumulate_grad_batches
@@ -28,10 +38,10 @@ def build_trainer(
             accelerator=options.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
-            strategy=options.strategy,
+            **strategy_options(options.strategy),
             precision=options.precision or _default_precision(options.accelerator),  # type: ignore[arg-type]
+            # Not by max_steps: with it, a run that was killed before its last validation would not come to it again.
             max_epochs=1,
-            max_steps=data.plan.total_steps,
             val_check_interval=interval * accumulate,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -43,7 +53,8 @@ def build_trainer(
             enable_progress_bar=options.enable_progress_bar,
             enable_model_summary=False,
             logger=[_logger(name, folder) for name in config.logger],
-            callbacks=[*_callbacks(config, data, folder), *callbacks],
+            callbacks=[*_callbacks(config, data, folder, signals), *callbacks],
+            plugins=_plugins(folder),
             default_root_dir=folder.path,
             **options.extra,
         )
@@ -52,29 +63,32 @@ def build_trainer(
         raise ConfigError(f"{_options_named(options, message)}: refused by Lightning: {message}") from None
 
 
-def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder) -> list[Callback]:
+def _plugins(folder: OutputFolder) -> list[Any]:
+    plugins: list[Any] = [HashedCheckpointIO(folder)]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save inside a step; `StopSignals` requeues
+    return plugins
+
+
+def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder, signals: StopSignals) -> list[Callback]:
     monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
     callbacks: list[Callback] = [
         SeedByBatch(config.seed),
         EndWithValidation(),
         Figures(data.plan),
         BestStudent(folder, data.plan, config.monitor),
-        ModelCheckpoint(
+        FiniteNumbers(config.on_nonfinite, data.plan, folder),
+        BestCheckpoints(
             folder.checkpoints,
             filename="step={step}-" + monitor + "={" + monitor + ":.4f}",
             auto_insert_metric_name=False,
             monitor=monitor,
             mode=mode,
             save_top_k=config.eval.save_top_k,
+            enable_version_counter=False,  # a resumed run writes what it wrote before
         ),
-        ModelCheckpoint(
-            folder.checkpoints,
-            filename="last",
-            monitor=None,
-            # After the validation, so that it knows the best student and the best checkpoints so far.
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        ),
+        # The last, so that its checkpoint knows what the validation changed in all others.
+        ResumePoints(folder, data.plan, signals, config.trainer.save_every_n_steps, config.trainer.save_every_minutes),
     ]
     if config.eval.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=config.eval.patience))

@@ -199,7 +199,8 @@ class TestOutputFolder:
         assert [path for path in runs[entry].rglob("*") if path.name.startswith(".") or "tmp" in path.name] == []
 
     def test_has_the_last_checkpoint_and_the_top_k(self, runs, configs, entry):
-        names = {path.name for path in (runs[entry] / "checkpoints").iterdir()}
+        names = {path.name for path in (runs[entry] / "checkpoints").glob("*.ckpt")}
+        assert {path.name for path in (runs[entry] / "checkpoints").iterdir()} - names == {f"{n}.sha256" for n in names}
         monitored = {
             line["step"]: line[f"val_{configs[entry].monitor}"] for line in lines(runs[entry] / "metrics.jsonl")
         }
@@ -221,7 +222,7 @@ class TestOutputFolder:
     def test_checkpoints_load_as_plain_values_and_hold_no_teacher(self, runs, entry):
         """H29: the teacher's weights were in every checkpoint."""
         student = weights(runs[entry] / "student_init")
-        for path in (runs[entry] / "checkpoints").iterdir():
+        for path in (runs[entry] / "checkpoints").glob("*.ckpt"):
             checkpoint = torch.load(path, weights_only=True)
             names = {name.removeprefix("student.") for name in checkpoint["state_dict"]}
             assert all(name.startswith("student.") for name in checkpoint["state_dict"])
@@ -237,6 +238,7 @@ class TestOutputFolder:
         assert [record["data_epoch"] for record in records] == [record["step"] / 2 for record in records]
         scores = SCORES["summarization" if entry == "sft" else "translation"]
         expected = {"val_loss", "val_mlm_loss", "val_gen_len", *(f"val_{name}" for name in scores)}
+        expected |= {"val_empty", "val_repetition", "val_length_ratio"}
         if entry == "kd":
             expected |= {"val_ce_loss", "val_hid_loss_enc", "val_hid_loss_dec", "val_teacher_entropy"}
         assert all(record.keys() == {"step", "data_epoch"} | expected for record in records)
@@ -250,7 +252,7 @@ class TestOutputFolder:
         if best == 0:
             assert same(weights(runs[entry] / "best"), weights(runs[entry] / "student_init"))
             return
-        checkpoint = next((runs[entry] / "checkpoints").glob(f"step={best}-*"))
+        checkpoint = next((runs[entry] / "checkpoints").glob(f"step={best}-*.ckpt"))
         state = torch.load(checkpoint, weights_only=True)["state_dict"]
         for name, value in weights(runs[entry] / "best").items():
             assert value.equal(state[f"student.{name}"])
@@ -461,7 +463,7 @@ class TestSecondStart:
 
     def test_goes_on_from_a_checkpoint_that_is_named(self, own, tmp_path):
         run_config(changed(own, eval={"save_top_k": -1}))
-        earlier = next((tmp_path / "run" / "checkpoints").glob("step=4-*"))
+        earlier = next((tmp_path / "run" / "checkpoints").glob("step=4-*.ckpt"))
         run_config(changed(own, resume=str(earlier), output_dir=str(tmp_path / "other")))
         assert [record["step"] for record in lines(tmp_path / "other" / "metrics.jsonl")] == [6]
         assert same(weights(tmp_path / "other" / "best"), weights(tmp_path / "run" / "best"))
