@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seq2seq_distill.behaviour import behaviour, collapse
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
 from seq2seq_distill.losses.blend import add, blend
@@ -198,8 +199,17 @@ class SummarizationModule(LightningModule):
         references = self.trainer.datamodule.references(split)  # type: ignore[attr-defined]
         texts, lengths = [by_row[row][0] for row in rows], [by_row[row][1] for row in rows]
         self.generations = Generations(texts, lengths)
-        scores = self.score(texts, [references[row] for row in rows])
-        return {**scores, "gen_len": sum(lengths) / len(lengths)}
+        references = [references[row] for row in rows]
+        figures = self._behaviour(texts, references) if split == "val" else {}
+        return {**self.score(texts, references), "gen_len": sum(lengths) / len(lengths), **figures}
+
+    def _behaviour(self, texts: list[str], references: list[str]) -> dict[str, float]:
+        """How the outputs look beside the references; a student in training that has collapsed is told of."""
+        figures = behaviour(texts, references)
+        words = collapse(figures)
+        if words and self.trainer.global_step > 0 and self.trainer.is_global_zero:
+            logger.warning("step %d: %s", self.trainer.global_step, words)
+        return figures.named()
 
     def _over_processes(self, term: Term) -> Term:
         total, count = self.all_gather(term)
