@@ -1,15 +1,21 @@
 """The frozen teacher, kept outside every module tree."""
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
 from seq2seq_distill.models import families
+from seq2seq_distill.models.sharding import shard
 from seq2seq_distill.models.student import load_student
+
+T = TypeVar("T")
 
 
 class Teacher:
@@ -23,14 +29,45 @@ class Teacher:
     def __init__(self, model: PreTrainedModel) -> None:
         families.family_of(model)
         self.model = model.eval().requires_grad_(False)
+        """The whole model."""
+        self._sharded: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
         return self
 
     def to(self, device: torch.device | str) -> "Teacher":
-        """Move the model to `device`; returns self."""
+        """Move the whole model to `device`; returns self."""
         self.model.to(device)
         return self
+
+    @property
+    def running(self) -> PreTrainedModel:
+        """The model that passes run through: the whole one, or its sharded copy."""
+        return self.model if self._sharded is None else self._sharded
+
+    def shard(self, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
+        """Let passes run through a copy spread over the processes of `mesh`; the whole model stays where it is."""
+        if self._sharded is None:
+            self._sharded = copy.deepcopy(self.model)
+            self._sharded.within = lambda function: function()
+            shard(self._sharded, self._sharded, mesh, policy, forward=["within"], keep_root=False)
+
+    def drop_shards(self) -> None:
+        """Let passes run through the whole model again."""
+        self._sharded = None
+
+    @torch.no_grad()
+    def within(self, function: Callable[[], T]) -> T:
+        """Call `function`, which uses the running model. If that is sharded, all processes must call it.
+
+        Meanwhile the weights outside the layers are gathered.
+        """
+        if self._sharded is None:
+            return function()
+        result = self._sharded.within(function)
+        if hasattr(self._sharded, "reset_iter_state"):  # without a backward pass FSDP forgets no forward pass by itself
+            self._sharded.reset_iter_state()
+        return result
 
     @torch.no_grad()
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
@@ -45,11 +82,11 @@ class Teacher:
     @torch.no_grad()
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [B, T, V] of the decoder's last hidden state [B, T, H]."""
-        return families.head(self.model, hidden)
+        return families.head(self.running, hidden)
 
     def _in_eval_mode(self) -> PreTrainedModel:
         # whoever reached the model, a call of `train()` on it or on a part of it does not turn dropout on
-        return self.model.eval()
+        return self.running.eval()
 
 
 def load_teacher(path: str | Path, dtype: torch.dtype = torch.float32, *, flag: str = "--teacher") -> Teacher:

@@ -14,6 +14,7 @@ from seq2seq_distill.losses.logits import IGNORED, Term, entropy, kl_divergence
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import LayerOutputs
 from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
+from seq2seq_distill.models.sharding import is_sharded, precision_policy
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
 
@@ -59,29 +60,32 @@ class SummarizationDistiller(SummarizationModule):
         }
 
     def setup(self, stage: str) -> None:
-        self.teacher.to(self.device)
+        super().setup(stage)
+        self._move_teacher()
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        if is_sharded(self) and self.config.trainer.shard_teacher:
+            assert self.device_mesh is not None
+            self.teacher.shard(self.device_mesh["data_parallel"], precision_policy(str(self.trainer.precision)))
 
     def on_fit_start(self) -> None:
         super().on_fit_start()
-        self.teacher.to(self.device)
+        self._move_teacher()
+
+    def on_fit_end(self) -> None:
+        self.teacher.drop_shards()
 
     def on_validation_start(self) -> None:
-        self.teacher.to(self.device)
+        self._move_teacher()
+
+    def _move_teacher(self) -> None:
+        if not self.config.trainer.shard_teacher:
+            self.teacher.to(self.device)
 
     def _terms(self, batch: Batch, student: StudentPass) -> dict[str, Term]:
         labelled = batch["labels"] != IGNORED
-        encoder_indices, decoder_indices = (
-            {t for _, t in pairs} for pairs in (self._encoder_pairs, self._decoder_pairs)
-        )
-        source_width = batch["attention_mask"].shape[1]
-        with (
-            torch.no_grad(),
-            LayerOutputs(families.encoder_layers(self.teacher.model), encoder_indices, source_width) as encoder,
-            LayerOutputs(families.decoder_layers(self.teacher.model), decoder_indices) as decoder,
-        ):
-            state = student.encoder_state if self.shares_encoder else self.teacher.encode(batch)
-            hidden = self.teacher.decode(batch, state, student.decoder_input_ids)
-            logits = families.head(self.teacher.model, hidden[labelled])
+        logits, encoder, decoder = self.teacher.within(lambda: self._teacher_pass(batch, student))
         normalize = self.loss.normalize_hidden
         # A row of -1 is padding of the plan; its one attended position must not count.
         sources = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
@@ -98,6 +102,21 @@ class SummarizationDistiller(SummarizationModule):
         if not self.training:  # a figure of the teacher and the data: not worth its time in every step
             terms["teacher_entropy"] = entropy(logits, student.labels)
         return terms
+
+    def _teacher_pass(self, batch: Batch, student: StudentPass) -> tuple[Tensor, LayerOutputs, LayerOutputs]:
+        """Logits [N, V] of the labelled positions, and the outputs of the layers to compare."""
+        encoder_indices, decoder_indices = (
+            {t for _, t in pairs} for pairs in (self._encoder_pairs, self._decoder_pairs)
+        )
+        model, source_width = self.teacher.running, batch["attention_mask"].shape[1]
+        with (
+            torch.no_grad(),
+            LayerOutputs(families.encoder_layers(model), encoder_indices, source_width) as encoder,
+            LayerOutputs(families.decoder_layers(model), decoder_indices) as decoder,
+        ):
+            state = student.encoder_state if self.shares_encoder else self.teacher.encode(batch)
+            hidden = self.teacher.decode(batch, state, student.decoder_input_ids)
+            return self.teacher.head(hidden[batch["labels"] != IGNORED]), encoder, decoder
 
     def _pairs(self) -> tuple[Pairs, Pairs]:
         own, teachers = self.student.config, self.teacher.model.config

@@ -7,18 +7,21 @@ from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.behaviour import behaviour, collapse
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
 from seq2seq_distill.losses.blend import add, blend
 from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import LayerOutputs
+from seq2seq_distill.models.sharding import is_sharded, keep_layers, precision_policy, shard, zero_row
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
 
 logger = logging.getLogger(__name__)
@@ -86,7 +89,37 @@ class SummarizationModule(LightningModule):
         self._generated: list[tuple[int, str, int]] = []
         self.generations: Generations | None = None
         """Outputs of the last validation or test; only on process 0."""
-        self._keep_pad_row_at_zero()
+        self._zero_pad_row = self._keep_pad_row_at_zero()
+
+    # Many processes
+
+    def setup(self, stage: str) -> None:
+        strategy = self.trainer.strategy
+        if isinstance(strategy, DDPStrategy) and _drops_layers(self.student):
+            # A dropped layer has no gradient, and DDP would wait for it.
+            strategy._ddp_kwargs.setdefault("find_unused_parameters", True)
+
+    def configure_model(self) -> None:
+        """With fsdp2, shard the student; a test, which has neither gradients nor optimiser, leaves it whole.
+
+        Raises:
+            ConfigError: LayerDrop, with which processes would gather different layers and wait for each other.
+        """
+        if self.device_mesh is None or self.trainer.state.fn == "test" or is_sharded(self):
+            return
+        if _drops_layers(self.student):
+            raise ConfigError(
+                "--trainer.strategy fsdp2 gathers every layer on all processes at once, but the student drops layers "
+                "at random: set --student.encoder_layerdrop 0 and --student.decoder_layerdrop 0, or use ddp"
+            )
+        policy = precision_policy(str(self.trainer.precision))
+        # The steps run embeddings, layers and head apart: the whole step is the forward pass of the root unit.
+        steps = ("training_step", "validation_step")
+        shard(self, self.student, self.device_mesh["data_parallel"], policy, forward=steps)
+        if self._zero_pad_row:
+            weight = self.student.get_decoder().get_input_embeddings().weight
+            pad = self.student.config.pad_token_id
+            weight.register_post_accumulate_grad_hook(lambda parameter: zero_row(parameter.grad, pad))
 
     # Training
 
@@ -149,15 +182,20 @@ class SummarizationModule(LightningModule):
             self.student.get_encoder().eval()
         return self
 
-    def _keep_pad_row_at_zero(self) -> None:
+    def _keep_pad_row_at_zero(self) -> bool:
         # Marian decodes from the pad token's embedding, zero in its models; the tied head would move it.
         embedding = families.zero_pad_row(self.student)
         pad = self.student.config.pad_token_id
-        if embedding is not None and embedding.requires_grad:
-            row = torch.tensor([pad])
-            embedding.register_hook(lambda gradient: gradient.index_fill(0, row.to(gradient.device), 0))
+        if embedding is None or not embedding.requires_grad:
+            return False
+        row = torch.tensor([pad])
+        embedding.register_hook(lambda gradient: gradient.index_fill(0, row.to(gradient.device), 0))
+        return True
 
     # Validation and test
+
+    def on_validation_epoch_start(self) -> None:
+        keep_layers(self.student, True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         terms = {name: Term(term.sum.detach().double(), term.count) for name, term in self._step(batch).items()}
@@ -165,6 +203,7 @@ class SummarizationModule(LightningModule):
         self._generate(batch)
 
     def on_validation_epoch_end(self) -> None:
+        keep_layers(self.student, False)
         sums, self._sums = self._sums, {}
         report = blend({name: self._over_processes(term) for name, term in sums.items()}, self.weights)
         self.log_dict(report.named("val_"), rank_zero_only=False)
@@ -214,6 +253,15 @@ class SummarizationModule(LightningModule):
     def _over_processes(self, term: Term) -> Term:
         total, count = self.all_gather(term)
         return Term(total.sum(), count.sum())
+
+
+def _drops_layers(student: PreTrainedModel) -> bool:
+    """Whether training leaves out layers at random."""
+    stacks = {"encoder": families.encoder_layers(student), "decoder": families.decoder_layers(student)}
+    return any(
+        getattr(student.config, f"{side}_layerdrop", 0.0) and any(p.requires_grad for p in layers.parameters())
+        for side, layers in stacks.items()
+    )
 
 
 def generation_settings(config: RunConfig) -> GenerationSettings:
