@@ -1,21 +1,21 @@
-"""Command-line arguments to a config: one option for each field, and every mistake told in a line of its own."""
+"""Command-line arguments to a config; every mistake among them is told in a line of its own."""
 
-import difflib
+import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from typing import Any, get_args
 
-import yaml
-from jsonargparse import SUPPRESS, ArgumentParser, set_parsing_settings
+from jsonargparse import Namespace
 
-from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.config_files import NoRecord, read_record, record_of
+from seq2seq_distill.errors import ConfigError, shown
+from seq2seq_distill.parser import Parser, WrongValue, element_of, expected, suggestion
 
-FLAG = re.compile(r"(?<!\S)--[\w.+-]+")
-NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text (in YAML, in quotes)"}
-"""What values of a type look like, for an error message."""
+QUESTIONS = ("-h", "--help", "--print_config")
+LONGEST_NUMBER = 60
+"""Characters of a number on the command line."""
 
 
 def config_from(arguments: Sequence[str], kind: type, prog: str, description: str) -> Any:
@@ -26,164 +26,178 @@ def config_from(arguments: Sequence[str], kind: type, prog: str, description: st
             otherwise the values are not checked.
     """
     parser = Parser.of(kind, prog, description)
-    named, rest = _part("--config", parser.join_lists(arguments))
-    paths = [argument.removeprefix("--config=") for argument in named if argument != "--config"]
-    mistakes = [line for path in paths for line in parser.mistakes_in(path)]
-    if not mistakes:
-        rest = [*named, *rest]  # the files in front: whatever comes later wins
-    while True:
-        try:
-            values = parser.parse_args(rest)
-            break
-        except ConfigError as error:
-            lines = str(error).split("\n")
-            mistakes += lines
-            fewer = rest
-            for flag in filter(None, map(FLAG.match, lines)):  # without these, further mistakes come to light
-                fewer = _part(flag[0], fewer)[1]
-            if fewer == rest:
-                raise ConfigError("\n".join(mistakes)) from None
-            rest = fewer
+    given = CommandLine(parser, arguments)
+    values, wrong = Namespace(), []
+    for opening, record in given.records:  # in front of the flags: whatever comes later wins
+        parse_record = functools.partial(parser.parse_object, namespace=values, defaults=False)
+        values, lines = _parsed(parse_record, record, dict(record), opening)
+        wrong += lines
+
+    def parse_flags(flags: Mapping[str, str]) -> Namespace:
+        return parser.parse_args([*given.questions, *(f"--{name}={text}" for name, text in flags.items())], values)
+
+    values, lines = _parsed(parse_flags, given.flags, given.typed, "--")
     fields = parser.instantiate(values).as_dict()
     config = kind(**{name: value for name, value in fields.items() if name not in ("config", "provenance")})
-    if mistakes:
-        raise ConfigError("\n".join([*mistakes, *_further_mistakes(config, mistakes)]))
+    if mistakes := [*given.mistakes_in_files, *wrong, *lines, *given.mistakes]:
+        further = [] if given.lacks_a_file else _further_mistakes(config, mistakes)
+        raise ConfigError("\n".join([*mistakes, *further]))
     return config
 
 
+def _parsed(
+    parse: Callable[[dict[str, Any]], Namespace], values: dict[str, Any], typed: Mapping[str, Any], opening: str
+) -> tuple[Namespace, list[str]]:
+    """What comes of the values but for those of the wrong type, and a line for each of these."""
+    wrong: list[str] = []
+    while True:
+        try:
+            return parse(values), wrong
+        except WrongValue as error:
+            name = next((name for name in values if name == error.name or name.startswith(f"{error.name}.")), None)
+            if name is None:
+                raise ConfigError(f"{opening}{error}") from None
+            del values[name]  # so that others come to light
+            wrong.append(f"{opening}{name} {shown(typed[name])}: expected {expected(error.hint)}")
+
+
 def _further_mistakes(config: Any, mistakes: Sequence[str]) -> list[str]:
-    """What else is wrong, but for what may follow from leaving out the flags of these mistakes."""
-    named = {flag for line in mistakes for flag in FLAG.findall(line)}
+    """What else is wrong, but for what may follow from leaving out the options of these mistakes."""
+    named = {word for line in mistakes for word in re.findall(r"[\w.]*\w", line)}
     try:
         config.check()
     except ConfigError as error:
         lines = str(error).split("\n")
-        return [line for line in lines if "--config" not in named and named.isdisjoint(FLAG.findall(line))]
+        return [line for line in lines if named.isdisjoint(re.findall(r"(?<!\S)--([\w.]*\w)", line))]
     return []
 
 
-class Parser(ArgumentParser):
-    """The options of one verb. A mistake is a `ConfigError`, one line with a remedy, instead of usage and exit."""
+class CommandLine:
+    """What the arguments of a command say, sorted out, and what is wrong with them but for the types of values."""
 
-    @classmethod
-    def of(cls, kind: type, prog: str, description: str) -> "Parser":
-        """A parser whose options are the fields of `kind`, a dataclass."""
-        set_parsing_settings(docstring_parse_attribute_docstrings=True)
-        usage = f"{prog} [--config FILE] [options]"
-        parser = cls(prog=prog, description=description, usage=usage, allow_abbrev=False)
-        parser.add_argument("--config", action="config", help="YAML file with any of these options; flags win over it.")
-        parser.add_class_arguments(kind, nested_key=None, as_group=False)
-        parser.add_argument("--provenance", type=dict, default={}, help=SUPPRESS)  # run.yaml holds it: nothing to set
-        return parser
+    def __init__(self, parser: Parser, arguments: Sequence[str]) -> None:
+        self.records: list[tuple[str, dict[str, Any]]] = []
+        """Of config files and of groups (`--optim '{"lr": 1e-4}'`): the opening of a message, and values by option."""
+        self.flags: dict[str, str] = {}
+        """Option to value, in the form in which it is parsed."""
+        self.typed: dict[str, str] = {}
+        """Option to value, as it was typed."""
+        self.questions: list[str] = []
+        """For help, or for the config."""
+        self.mistakes_in_files: list[str] = []
+        self.mistakes: list[str] = []
+        self.lacks_a_file = False
+        """Whether a config file could not be read."""
+        self._parser = parser
+        for flag, words in _groups(arguments):
+            if flag.partition("=")[0] in QUESTIONS:
+                self.questions += [flag, *words]
+            elif flag:
+                self._take(*flag.partition("="), words)
+            else:
+                self._stray(words)
 
-    @property
-    def types(self) -> dict[str, Any]:
-        """Type of each option by its name; None for a group of options."""
-        others = ("help", "config", "print_config")
-        return {a.dest: getattr(a, "_typehint", None) for a in self._actions if a.dest not in others}
+    def _take(self, flag: str, equals: str, value: str, words: list[str]) -> None:
+        name = flag.removeprefix("--")
+        if name != "config" and not self._parser.knows(name):
+            known = [f"--{name}" for name in self._parser.types]
+            self.mistakes.append(f"{shown(flag)}: no such option{suggestion(flag, known)}")
+            return
+        hint = Path if name == "config" else self._parser.type_of(name)
+        element = element_of(hint)
+        values = [value] if equals else words if element else words[:1]
+        typed = " ".join(values)
+        if not values:
+            self.mistakes.append(f"{flag}: its value is missing; expected {expected(hint)}")
+        elif name in self.typed:
+            self.mistakes.append(f"{flag} is given twice, {shown(self.typed[name])} and {shown(typed)}: give it once")
+        elif wrong := next((each for each in values if not _can_be(each, element or hint)), None):
+            self.mistakes.append(f"{flag} {shown(wrong, LONGEST_NUMBER)}: expected {expected(hint)}")
+        elif name == "config":
+            self._add_file(values[0])
+        elif hint is None:
+            self._add_group(name, values[0])
+        else:
+            self.flags[name] = _as_list(values, element) if element else values[0]
+            self.typed[name] = typed
+        self._stray(words if equals else words[len(values) :])
 
-    def join_lists(self, arguments: Sequence[str]) -> list[str]:
-        """`--data a b` as `--data ["a", "b"]`, which is how a list is parsed."""
-        types, joined, rest = self.types, [], list(arguments)
-        while rest:
-            flag, equals, value = rest.pop(0).partition("=")
-            element = _element(types.get(flag.removeprefix("--")))
-            values = [value] if equals else []
-            while element and not equals and rest and not rest[0].startswith("--"):
-                values.append(rest.pop(0))
-            if element and values and not values[0].startswith("["):
-                numbers = element in (int, float)
-                values = [f"[{', '.join(v if numbers and _is_number(v) else json.dumps(v) for v in values)}]"]
-            joined += [f"{flag}={values[0]}"] if equals else [flag, *values]
-        return joined
+    def _stray(self, words: Sequence[str]) -> None:
+        if words:
+            self.mistakes.append(f"{shown(' '.join(words))}: belongs to no option; options start with --, see --help")
 
-    def mistakes_in(self, path: str) -> list[str]:
-        """What is wrong with a config file, the types of its values aside."""
+    def _add_file(self, path: str) -> None:
         try:
-            record = yaml.safe_load(Path(path).read_text("utf-8"))
-        except OSError as error:
-            return [f"--config {path}: {error.strerror}; name a YAML file"]
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            reason = getattr(error, "problem", None) or "not UTF-8 text"
-            return [f"--config {path}{where}: no YAML ({reason}); write lines such as `task: translation`"]
-        if not isinstance(record, dict):
-            return [f"--config {path}: holds no options; write lines such as `task: translation`"]
-        return [f"--config {path}: {mistake}" for mistake in self._mistakes(record)]
+            record = read_record(path)
+        except ConfigError as error:
+            self.mistakes_in_files.append(str(error))
+            self.lacks_a_file = True
+            return
+        opening = f"--config {path}: "
+        values, mistakes = self._values(record, "", opening)
+        self.mistakes_in_files += mistakes
+        self.records.append((opening, values))
 
-    def _mistakes(self, record: dict[Any, Any], group: str = "") -> Iterator[str]:
-        types = self.types
+    def _add_group(self, name: str, text: str) -> None:
+        """A group of options as a mapping, or as the path of a file with one."""
+        try:
+            record = read_record(text) if Path(text).is_file() else record_of(text)
+        except (NoRecord, OSError, ValueError):
+            self.mistakes.append(f"--{name} {shown(text)}: expected {expected(None)}")
+            return
+        values, mistakes = self._values(record, f"{name}.", "--")
+        self.mistakes += mistakes
+        self.typed[name] = text
+        self.records.append(("--", values))
+
+    def _values(self, record: Mapping[Any, Any], group: str, opening: str) -> tuple[dict[str, Any], list[str]]:
+        """Values by option, and what is wrong with the keys, in messages that open with `opening`."""
+        types = self._parser.types
+        values: dict[str, Any] = {}
+        mistakes: list[str] = []
         for key, value in record.items():
-            name = f"{group}{key}"
+            name = f"{group}{key if isinstance(key, str) else shown(key)}"
             if name not in types:
-                yield f"{name}: no such option{suggestion(name, types)}"
-            elif types[name] is None and not isinstance(value, dict):
-                yield f"{name} {value}: expected {expected(None)}"
-            elif types[name] is None:
-                yield from self._mistakes(value, f"{name}.")
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        text, types = " ".join(message.split()), self.types
-        if text.lower().startswith("unrecognized arguments:"):
-            known = [f"--{name}" for name in types]
-            lines = [f"{flag}: no such option{suggestion(flag, known)}" for flag in FLAG.findall(text)]
-            words = text.partition(": ")[2]
-            raise ConfigError("\n".join(lines) or f"{words}: belongs to no option; options start with --, see --help")
-        if found := re.match(r"argument --([\w.]+)\S*: expected one argument", text):
-            raise ConfigError(f"--{found[1]}: its value is missing; expected {expected(types.get(found[1]))}")
-        if found := re.match(r'Parser key "([\w.]+)"', text):
-            group = re.search("load config '(.*?)'", text)
-            value = group[1] if group else text.rpartition("value:")[2].strip()
-            shown = "null" if value == "None" else value
-            raise ConfigError(f"--{found[1]} {shown}: expected {expected(types.get(found[1]))}")
-        raise ConfigError(f"{text}; see --help")
+                mistakes.append(f"{opening}{shown(name)}: no such option{suggestion(name, types)}")
+            elif types[name] is not None:
+                values[name] = value
+            elif isinstance(value, dict):
+                inner, further = self._values(value, f"{name}.", opening)
+                values |= inner
+                mistakes += further
+            else:
+                mistakes.append(f"{opening}{name} {shown(value)}: expected {expected(None)}")
+        return values, mistakes
 
 
-def expected(hint: Any) -> str:
-    """What values of a type look like, in words; without a type, of a group of options."""
-    kind = get_origin(hint) or hint
-    inner = [each for each in get_args(hint) if each is not NoneType]
-    if hint is None:
-        return "a mapping of options, or a YAML file with it"
-    if kind is Literal:
-        return f"one of {', '.join(inner)}"
-    if kind is list:
-        return f"a list, each {expected(inner[0])}"
-    if kind is tuple:
-        return f"{len(inner)} values, each {expected(inner[0])}"
-    if kind is dict:
-        return 'a mapping such as {"key": 1}'
-    return NAMES[kind] if kind in NAMES else " or ".join(map(expected, inner))
-
-
-def _element(hint: Any) -> Any:
-    """Type of the elements of a list or tuple; None for what takes one value."""
-    for each in (hint, *get_args(hint)):
-        if get_origin(each) in (list, tuple):
-            return get_args(each)[0]
-    return None
-
-
-def _part(flag: str, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """A flag with the values that follow it, wherever it is; and all other arguments."""
-    own: list[str] = []
-    others: list[str] = []
-    current = others
+def _groups(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Each flag (or "") with the words behind it; a word may begin with one dash, as -1 does."""
+    flag = ""
+    words: list[str] = []
     for argument in arguments:
-        if argument.startswith("--"):
-            current = own if argument.partition("=")[0] == flag else others
-        current.append(argument)
-    return own, others
+        if argument.startswith("--") or argument in QUESTIONS:
+            yield flag, words
+            flag, words = argument, []
+        else:
+            words.append(argument)
+    yield flag, words
+
+
+def _can_be(text: str, hint: Any) -> bool:
+    """Whether the text is worth a look at its type: it is Unicode; a number is not endless, nor 1:30, YAML's for 90."""
+    if not text.isascii() and re.search("[\ud800-\udfff]", text):
+        return False
+    is_number = not {hint, *get_args(hint)}.isdisjoint({int, float})
+    return not is_number or (len(text) <= LONGEST_NUMBER and ":" not in text)
+
+
+def _as_list(values: Sequence[str], element: Any) -> str:
+    """`a b` as `["a", "b"]`, which is how a list is parsed; a single value may be such a list already."""
+    if len(values) == 1 and values[0].startswith("["):
+        return values[0]
+    numbers = element in (int, float)
+    return f"[{', '.join(value if numbers and _is_number(value) else json.dumps(value) for value in values)}]"
 
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?\d+(\.\d*)?(e[+-]?\d+)?", text) is not None
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.7)
-    in_groups = [name for name in names if name.split(".")[-1] == word.removeprefix("--")]
-    likely = [*in_groups, *close]
-    return f"; did you mean {likely[0]}?" if likely else "; see --help"

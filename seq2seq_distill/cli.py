@@ -9,9 +9,10 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-from seq2seq_distill.arguments import config_from, suggestion
+from seq2seq_distill.arguments import config_from
 from seq2seq_distill.config import AverageConfig, ConvertConfig, RunConfig, StudentOnlyConfig
-from seq2seq_distill.errors import ConfigError, RunError, Stopped, UserError
+from seq2seq_distill.errors import ConfigError, RunError, Stopped, UserError, shown
+from seq2seq_distill.parser import suggestion
 from seq2seq_distill.redaction import redacted
 
 DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
@@ -69,7 +70,7 @@ def parse(verb: str, arguments: Sequence[str]) -> Any:
         ConfigError: every mistake that can be seen without loading anything, a line each.
     """
     if verb == "run" and arguments and not arguments[0].startswith("-"):
-        raise ConfigError(f"{arguments[0]}: no such verb{suggestion(arguments[0], VERBS)}")
+        raise ConfigError(f"{shown(arguments[0])}: no such verb{suggestion(arguments[0], VERBS)}")
     kind = VERBS[verb][0]
     about = ("distill [VERB]", DESCRIPTION) if verb == "run" else (f"distill {verb}", kind.__doc__ or "")
     config = config_from(arguments, kind, *about)

@@ -1,11 +1,13 @@
 """The configuration: frozen dataclasses that are the command line. A field is a flag: type, default and help."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.checks import option_problems, words
+from seq2seq_distill.errors import ConfigError, shown
 
 DEFAULT_MONITOR = {"summarization": "rouge2", "translation": "bleu"}
 MONITORS = {
@@ -250,7 +252,7 @@ class RunConfig:
     @property
     def folder(self) -> str:
         """The output folder."""
-        return self.output_dir or f"runs/{self.task}"
+        return os.path.expanduser(self.output_dir or f"runs/{self.task}")
 
     @property
     def is_bare(self) -> bool:
@@ -259,7 +261,7 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake that needs no torch to see, a line each."""
-        _raise([*_source_problems(self), *_range_problems(self), *_conflict_problems(self)])
+        _raise([*_source_problems(self), *option_problems(self), *_conflict_problems(self)])
 
 
 def _source_problems(config: RunConfig) -> Iterator[str]:
@@ -267,95 +269,23 @@ def _source_problems(config: RunConfig) -> Iterator[str]:
     if config.task is None:
         yield "--task is missing: choose summarization or translation"
     if config.teacher is not None and not config.data:
-        yield f"--teacher {config.teacher} comes without --data: name what to train on"
+        yield f"--teacher {shown(config.teacher)} comes without --data: name what to train on"
     if config.teacher is None and config.data and not (student.path or student.config):
         yield (
-            f"--data {' '.join(config.data)} comes without --teacher: name one, "
+            f"--data {words(config.data)} comes without --teacher: name one, "
             "or train without a teacher by --student.path or --student.config"
         )
     if config.data_weights is not None and len(config.data_weights) != len(config.data or ()):
         yield (
-            f"--data_weights {_words(config.data_weights)} does not fit --data "
-            f"{_words(config.data or ['(none)'])}: give one weight for each source"
+            f"--data_weights {words(config.data_weights)} does not fit --data "
+            f"{words(config.data or ['(none)'])}: give one weight for each source"
         )
     if student.path and student.config:
-        yield f"--student.path {student.path} and --student.config {student.config}: choose one"
+        yield f"--student.path {shown(student.path)} and --student.config {shown(student.config)}: choose one"
     if student.vocab_size is not None and not student.config:
         yield f"--student.vocab_size {student.vocab_size} needs --student.config, a model with fresh weights"
     if student.vocab_size is not None and config.teacher is not None:
         yield f"--student.vocab_size {student.vocab_size}: a student shares its teacher's tokenizer; leave it out"
-
-
-def _range_problems(config: RunConfig) -> Iterator[str]:
-    at_least: dict[str, float] = {
-        "student.encoder_layers": 1,
-        "student.decoder_layers": 1,
-        "student.vocab_size": 260,  # all bytes and the special tokens
-        "encode.max_source_length": 2,
-        "encode.max_target_length": 2,
-        "encode.n_train": 1,
-        "batch.size": 1,
-        "batch.max_tokens": 1,
-        "batch.workers": 0,
-        "loss.alpha_ce": 0,
-        "loss.alpha_mlm": 0,
-        "loss.alpha_hid": 0,
-        "optim.warmup_steps": 0,
-        "optim.weight_decay": 0,
-        "eval.beams": 1,
-        "eval.max_target_length": 1,
-        "eval.batch_size": 1,
-        "eval.n_val": 1,
-        "eval.n_test": 1,
-        "eval.n_speed": 0,
-        "eval.patience": 1,
-        "eval.save_top_k": -1,
-        "trainer.accumulate_grad_batches": 1,
-        "trainer.log_every_n_steps": 0,
-        "trainer.num_nodes": 1,
-        "trainer.save_every_n_steps": 1,
-    }
-    above_zero = (
-        "loss.temperature",
-        "optim.lr",
-        "optim.eps",
-        "trainer.val_check_interval",
-        "trainer.limit_train_batches",
-        "trainer.gradient_clip_val",
-        "trainer.save_every_minutes",
-    )
-    shares = (
-        "student.dropout",
-        "student.attention_dropout",
-        "student.encoder_layerdrop",
-        "student.decoder_layerdrop",
-        "loss.label_smoothing",
-    )
-    for name, low in at_least.items():
-        value = _get(config, name)
-        if value is not None and value < low:
-            yield f"--{name} {value} is too small: choose {low} or more"
-    for name in above_zero:
-        value = _get(config, name)
-        if value is not None and value <= 0:
-            yield f"--{name} {value} is too small: choose more than 0"
-    for name in shares:
-        value = _get(config, name)
-        if value is not None and not 0 <= value < 1:
-            yield f"--{name} {value} is out of range: choose 0 or more, less than 1"
-    if config.trainer.max_steps <= 0 and config.trainer.max_epochs <= 0:
-        epochs = config.trainer.max_epochs
-        yield f"--trainer.max_epochs {epochs} is too small: choose more than 0, or --trainer.max_steps"
-    for name in ("trainer.val_check_interval", "trainer.limit_train_batches"):
-        value = _get(config, name)
-        if value > 1 and value != int(value):
-            yield f"--{name} {value} is neither a share nor a whole number of steps: choose up to 1.0, or 2, 3, ..."
-    if not all(0 <= beta < 1 for beta in config.optim.betas):
-        yield f"--optim.betas {_words(config.optim.betas)} is out of range: choose 0 or more, less than 1"
-    if not 0 <= config.seed < 2**32:
-        yield f"--seed {config.seed} is out of range: choose 0 to {2**32 - 1}"
-    if any(weight <= 0 for weight in config.data_weights or ()):
-        yield f"--data_weights {_words(config.data_weights or ())}: every weight must be more than 0"
 
 
 def _conflict_problems(config: RunConfig) -> Iterator[str]:
@@ -364,26 +294,36 @@ def _conflict_problems(config: RunConfig) -> Iterator[str]:
         yield "--loss.alpha_ce 0, --loss.alpha_mlm 0 and --loss.alpha_hid 0 leave nothing to learn: raise one"
     if config.task and config.monitor not in MONITORS[config.task]:
         choices = ", ".join(MONITORS[config.task])
-        yield f"--eval.monitor {config.monitor} is not a value of {config.task}: choose {choices}"
+        yield f"--eval.monitor {shown(config.monitor)} is not a value of {config.task}: choose {choices}"
     for side in ("encoder", "decoder"):
         ids, depth = getattr(student, f"{side}_layer_ids"), getattr(student, f"{side}_layers")
         if ids is not None and depth is not None and len(ids) != depth:
-            yield f"--student.{side}_layers {depth} and --student.{side}_layer_ids {_words(ids)} differ: give one"
+            yield f"--student.{side}_layers {depth} and --student.{side}_layer_ids {words(ids)} differ: give one"
         given = next((f"{side}_{end}" for end in ("layers", "layer_ids") if getattr(student, f"{side}_{end}")), None)
         if given and (student.path or student.config):
             yield f"--student.{given} cuts layers from a teacher: leave it out with --student.path or --student.config"
-    for name in config.trainer.extra:
+    columns = config.encode.source_column, config.encode.target_column
+    if columns[0] is not None and columns[0] == columns[1]:
+        yield f"--encode.source_column and --encode.target_column are both {shown(columns[0])}: choose two columns"
+    for name in config.trainer.extra or ():
         if name in REFUSED_TRAINER_OPTIONS:
             yield f"--trainer.extra {name} is not available: {REFUSED_TRAINER_OPTIONS[name]}"
+    yield from _strategy_problems(config)
 
 
-def _get(config: RunConfig, name: str) -> Any:
-    group, key = name.split(".")
-    return getattr(getattr(config, group), key)
-
-
-def _words(values: Any) -> str:
-    return " ".join(str(value) for value in values)
+def _strategy_problems(config: RunConfig) -> Iterator[str]:
+    strategy = str(config.trainer.strategy)
+    if strategy.startswith("fsdp") and strategy != "fsdp2":
+        yield f"--trainer.strategy {shown(strategy)} cannot hold weights that are tied: choose fsdp2"
+    if strategy == "fsdp2" and config.optim.name == "adafactor":
+        yield "--optim.name adafactor cannot hold the sharded weights of --trainer.strategy fsdp2: choose adamw, or ddp"
+    if strategy != "fsdp2" and config.trainer.shard_teacher:
+        yield f"--trainer.shard_teacher does not go with --trainer.strategy {shown(strategy)}: choose fsdp2"
+    if strategy.startswith("deepspeed") and config.resume != "never":
+        yield (
+            f"--trainer.strategy {shown(strategy)} cannot be resumed exactly, and --resume {shown(config.resume)} "
+            "would be: add --resume never, or choose ddp or fsdp2"
+        )
 
 
 @dataclass(frozen=True)
@@ -399,15 +339,15 @@ class StudentOnlyConfig:
     @property
     def folder(self) -> Path:
         """Where the student is saved."""
-        return Path(self.output_dir)
+        return Path(self.output_dir).expanduser()
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake."""
         given = [f"--student.{name}" for name in ("path", "config", "vocab_size") if getattr(self.student, name)]
-        problems = [f"{flag} makes no student from a teacher's layers: leave it out" for flag in given]
+        problems = _tool_problems(self, "teacher", "output_dir")
+        problems += [f"{flag} makes no student from a teacher's layers: leave it out" for flag in given]
         as_in_a_run = RunConfig(student=replace(self.student, path=None, config=None, vocab_size=None))
-        problems += [*_range_problems(as_in_a_run), *_conflict_problems(as_in_a_run)]
-        _raise([*_missing(self, "teacher", "output_dir"), *problems])
+        _raise([*problems, *_conflict_problems(as_in_a_run)])
 
 
 @dataclass(frozen=True)
@@ -422,11 +362,11 @@ class AverageConfig:
     @property
     def folder(self) -> Path:
         """Where the model is saved."""
-        return Path(self.output_dir)
+        return Path(self.output_dir).expanduser()
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake."""
-        _raise(_missing(self, "checkpoints", "output_dir"))
+        _raise(_tool_problems(self, "checkpoints", "output_dir"))
 
 
 @dataclass(frozen=True)
@@ -443,15 +383,17 @@ class ConvertConfig:
     @property
     def folder(self) -> Path:
         """Where the model is saved."""
-        return Path(self.output_dir)
+        return Path(self.output_dir).expanduser()
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake."""
-        _raise(_missing(self, "checkpoint", "output_dir"))
+        _raise(_tool_problems(self, "checkpoint", "output_dir"))
 
 
-def _missing(config: Any, *names: str) -> list[str]:
-    return [f"--{name} is missing: name one" for name in names if not getattr(config, name)]
+def _tool_problems(config: Any, *required: str) -> list[str]:
+    missing = [name for name in required if not getattr(config, name)]
+    others = [line for line in option_problems(config) if line.split()[0].removeprefix("--") not in missing]
+    return [*(f"--{name} is missing: name one" for name in missing), *others]
 
 
 def _raise(problems: list[str]) -> None:
