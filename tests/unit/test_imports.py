@@ -16,7 +16,7 @@ redaction errors checks config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/teacher
-losses/logits losses/hidden losses/blend
+losses/logits losses/hidden losses/fused losses/blend
 metrics behaviour generation measure
 modules/optim modules/summarization modules/translation modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card run/callbacks run/parts run/token_checks run/preflight run/strategies run/trainer run/train

@@ -1,0 +1,189 @@
+"""How much of a step goes beyond the models themselves: the dense way, ours, and the floor, one after the other.
+
+    python -m benchmarks.step                        # vocabularies of 50,265 and 250,054
+    python -m benchmarks.step --vocab 8000 --rounds 9
+
+A step is both models' forward passes and the student's backward pass; no optimiser. The floor leaves out all of the
+losses but the four head products (logits of student and teacher, gradients of hidden states and weight), in the
+chunks of ours. The dense way makes the logits of the batch, copies those with a label, and takes `KLDivLoss` and
+`CrossEntropyLoss` of them. Models are BART from a config, with random weights. Prints a JSON line for each
+vocabulary: medians over rounds of seconds, and of the ratios within a round.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BartConfig, BartForConditionalGeneration
+
+from seq2seq_distill.config import LossConfig
+from seq2seq_distill.losses.fused import chunk_rows, head_loss
+from seq2seq_distill.losses.logits import IGNORED
+from seq2seq_distill.models import families
+
+Batch = Mapping[str, Tensor]
+VOCABULARIES = (50_265, 250_054)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vocab", type=int, nargs="+", default=VOCABULARIES)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--source", type=int, default=128, help="tokens a row")
+    parser.add_argument("--target", type=int, default=64, help="tokens a row")
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--temperature", type=float, default=LossConfig.temperature)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, help="by default as many as torch takes")
+    arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    for vocabulary in arguments.vocab:
+        line = {
+            "benchmark": "step",
+            "vocab": vocabulary,
+            **{name: getattr(arguments, name) for name in ("batch", "source", "target", "width", "temperature")},
+            "threads": torch.get_num_threads(),
+            **compare(vocabulary, arguments),
+        }
+        print(json.dumps(line), flush=True)
+
+
+def compare(vocabulary: int, arguments: argparse.Namespace) -> dict[str, float]:
+    """Times and ratios; and the losses of the two ways, which must be the same."""
+    torch.manual_seed(0)
+    teacher = bart(vocabulary, arguments.width, 6).eval().requires_grad_(False)
+    student = bart(vocabulary, arguments.width, 2).train()
+    batch = random_batch(vocabulary, arguments.batch, arguments.source, arguments.target)
+    loss = LossConfig(temperature=arguments.temperature)
+    sides: dict[str, Callable[[], Tensor]] = {
+        name: lambda side=side: side(student, teacher, batch, loss)  # type: ignore[misc]
+        for name, side in (("naive", naive), ("ours", ours), ("floor", floor))
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    losses = {}
+    for _ in range(arguments.rounds + 1):
+        for name, side in sides.items():
+            student.zero_grad()
+            torch.manual_seed(0)  # the same dropout
+            start = time.perf_counter()
+            result = side()
+            result.backward()
+            seconds[name].append(time.perf_counter() - start)
+            losses[name] = result.item()
+    for times in seconds.values():
+        del times[0]  # warms up
+    return {
+        "naive_over_ours": round(median(map(float.__truediv__, seconds["naive"], seconds["ours"])), 3),
+        "ours_over_floor": round(median(map(float.__truediv__, seconds["ours"], seconds["floor"])), 3),
+        **{f"{name}_seconds": round(median(times), 3) for name, times in seconds.items()},
+        "naive_loss": round(losses["naive"], 5),
+        "ours_loss": round(losses["ours"], 5),
+    }
+
+
+def bart(vocabulary: int, width: int, decoder_layers: int) -> BartForConditionalGeneration:
+    """BART of 6 encoder layers with random weights."""
+    return BartForConditionalGeneration(
+        BartConfig(
+            vocab_size=vocabulary,
+            d_model=width,
+            encoder_layers=6,
+            decoder_layers=decoder_layers,
+            encoder_attention_heads=max(1, width // 64),
+            decoder_attention_heads=max(1, width // 64),
+            encoder_ffn_dim=4 * width,
+            decoder_ffn_dim=4 * width,
+        )
+    )
+
+
+def random_batch(vocabulary: int, rows: int, source: int, target: int) -> Batch:
+    """Random tokens, no padding."""
+    return {
+        "input_ids": torch.randint(4, vocabulary, (rows, source)),
+        "attention_mask": torch.ones(rows, source, dtype=torch.int64),
+        "labels": torch.randint(4, vocabulary, (rows, target)),
+    }
+
+
+def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+    """Dense logits of both models, copies of those with a label, and the losses of torch."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    decoder_inputs = families.decoder_inputs(student, batch["labels"])
+    own = student(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
+    with torch.no_grad():
+        other = teacher(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
+    mask = (batch["labels"] != IGNORED)[:, :, None].expand_as(own)
+    vocabulary = own.shape[-1]
+    own_chosen = torch.masked_select(own, mask).view(-1, vocabulary)
+    other_chosen = torch.masked_select(other, mask).view(-1, vocabulary)
+    t = loss.temperature
+    ce = nn.KLDivLoss(reduction="batchmean")(
+        F.log_softmax(own_chosen / t, dim=-1), F.softmax(other_chosen / t, dim=-1)
+    ) * (t**2)
+    mlm = nn.CrossEntropyLoss(ignore_index=IGNORED)(own.view(-1, vocabulary), batch["labels"].view(-1))
+    return loss.alpha_ce * ce + loss.alpha_mlm * mlm
+
+
+def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+    """As the distiller does it."""
+    own, other, labels = hidden_states(student, teacher, batch)
+    return head_loss(
+        families.head_parts(student),
+        own,
+        labels,
+        {"ce_loss": loss.alpha_ce, "mlm_loss": loss.alpha_mlm},
+        (families.head_parts(teacher), other),
+        temperature=loss.temperature,
+        scale=1 / len(labels),
+    ).loss
+
+
+def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+    """Both models and the head products alone."""
+    own, other, _ = hidden_states(student, teacher, batch)
+    weights = families.head_parts(student).weight, families.head_parts(teacher).weight
+    return HeadProducts.apply(own, weights[0], other, weights[1])
+
+
+def hidden_states(student: Any, teacher: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Last hidden states of both models at the positions with a label, and these labels."""
+    labelled = batch["labels"] != IGNORED
+    decoder_inputs = families.decoder_inputs(student, batch["labels"])
+    own = families.decode(student, batch, families.encode(student, batch), decoder_inputs)
+    with torch.no_grad():
+        other = families.decode(teacher, batch, families.encode(teacher, batch), decoder_inputs)
+    return own[labelled], other[labelled], batch["labels"][labelled]
+
+
+class HeadProducts(torch.autograd.Function):
+    """The four products, with the student's logits in place of their gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, own_weight: Tensor, other: Tensor, other_weight: Tensor) -> Tensor:
+        chunk, _ = chunk_rows(len(own), len(own_weight), own.device.type)
+        own_logits, other_logits = (own.new_empty(chunk, len(own_weight)) for _ in range(2))
+        of_hidden, of_weight = torch.empty_like(own), torch.empty_like(own_weight)
+        for start in range(0, len(own), chunk):
+            part = own[start : start + chunk]
+            logits = torch.mm(part, own_weight.t(), out=own_logits[: len(part)])
+            torch.mm(other[start : start + chunk], other_weight.t(), out=other_logits[: len(part)])
+            torch.mm(logits, own_weight, out=of_hidden[start : start + chunk])
+            torch.addmm(of_weight, logits.t(), part, beta=float(start > 0), out=of_weight)
+        ctx.save_for_backward(of_hidden, of_weight)
+        return own.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        return *ctx.saved_tensors, None, None
+
+
+if __name__ == "__main__":
+    main()
