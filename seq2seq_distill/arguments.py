@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args
 
 from jsonargparse import Namespace
@@ -159,14 +160,14 @@ class CommandLine:
             name = f"{group}{key if isinstance(key, str) else shown(key)}"
             if name not in types:
                 mistakes.append(f"{opening}{shown(name)}: no such option{suggestion(name, types)}")
-            elif types[name] is not None:
+            elif types[name] is not None and (value is not None or NoneType in get_args(types[name])):
                 values[name] = value
-            elif isinstance(value, dict):
+            elif types[name] is None and isinstance(value, dict):
                 inner, further = self._values(value, f"{name}.", opening)
                 values |= inner
                 mistakes += further
             else:
-                mistakes.append(f"{opening}{name} {shown(value)}: expected {expected(None)}")
+                mistakes.append(f"{opening}{name} {shown(value)}: expected {expected(types[name])}")
         return values, mistakes
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from babel.core import get_global
 
-from seq2seq_distill.errors import DataError
+from seq2seq_distill.errors import DataError, shown
 
 WELL_KNOWN_COLUMNS = (
     ("source", "target"),
@@ -28,10 +28,17 @@ class Columns:
     tgt_lang: str | None
 
     def choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
-        there_are = f"there are: {', '.join(names)}"
+        chosen = self._choose(names, where)
+        for name in chosen:
+            if names.count(name) > 1:
+                raise DataError(f"{where}: column {shown(name)} is there {names.count(name)} times: rename the others")
+        return chosen
+
+    def _choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
+        there_are = f"there are: {listed(names)}"
         for side, wanted in (("source", self.source), ("target", self.target)):
             if wanted is not None and wanted not in names:
-                raise DataError(f"{where}: no column {wanted!r} (--encode.{side}_column); {there_are}")
+                raise DataError(f"{where}: no column {wanted!r} (--encode.{side}_column); {there_are}; choose one")
         if self.source is not None and self.target is not None:
             return self.source, self.target
         for source, target in (*WELL_KNOWN_COLUMNS, *self._language_columns(names)):
@@ -51,6 +58,12 @@ class Columns:
             source, target = match_language(self.src_lang, keys), match_language(self.tgt_lang, keys)
             if source is not None and target is not None:
                 yield parent + source, parent + target
+
+
+def listed(names: Sequence[str]) -> str:
+    """The names of columns in a message."""
+    some = ", ".join(shown(name, 40) for name in names[:12])
+    return f"{some}, ..." if len(names) > 12 else some or "none"
 
 
 def base_language(code: str) -> str:

@@ -17,8 +17,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from datasets import Dataset
 
-from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.errors import DataError
+from seq2seq_distill.data.columns import Columns, listed
+from seq2seq_distill.errors import DataError, shown
 
 BATCH_ROWS = 10_000
 
@@ -29,7 +29,7 @@ def read_files(source: str, files: list[Path], columns: Columns) -> Dataset:
         if len(pair[0]) != len(pair[1]):
             raise DataError(
                 f"--data {source}: {files[0]} has {len(pair[0])} lines and {files[1]} has {len(pair[1])}: "
-                "line n of one must belong to line n of the other"
+                "make line n of one belong to line n of the other"
             )
         tables = [pair]
     else:
@@ -60,7 +60,7 @@ def _row_of(source: str, file: Path) -> Callable[[int], str]:
 
 
 def _check_texts(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> pa.ChunkedArray:
-    """`texts` as strings. Raises DataError at the first cell that is null, blank or no text."""
+    """`texts` as strings. Raises DataError at the first cell that is null, blank, no text, or holds a NUL."""
     if not len(texts):
         return pa.chunked_array([], pa.string())
     if pa.types.is_dictionary(texts.type):
@@ -69,10 +69,27 @@ def _check_texts(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> pa.Chu
         texts = texts.cast(pa.string())
     if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
         raise DataError(f"{locate(0)}: a cell of type {texts.type} where a text must be: make it a string")
+    _check_unicode(texts, locate)
     blank = pc.index(is_blank(texts), True).as_py()
     if blank >= 0:
         raise DataError(f"{locate(blank)}: blank: give it a text, or remove the example on both sides")
+    nul = pc.index(pc.match_substring(texts, "\0"), True).as_py()
+    if nul >= 0:
+        raise DataError(f"{locate(nul)}: holds a NUL character: remove it, or convert the file if it is UTF-16")
     return texts.cast(pa.string())
+
+
+def _check_unicode(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> None:
+    """Arrow takes a Parquet file's word for it that texts are UTF-8."""
+    try:
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        for index, cell in enumerate(texts):
+            try:
+                cell.as_py()
+            except UnicodeDecodeError:
+                raise DataError(f"{locate(index)}: not UTF-8: convert the text, or remove the example") from None
+        raise
 
 
 def is_blank(texts: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -122,7 +139,9 @@ def _json_texts(rows: Iterable[tuple[str, Any]], where: str, columns: Columns) -
     paths: list[list[str]] = []
     for place, row in rows:
         if not isinstance(row, dict):
-            raise DataError(f"{place}: a JSON object must be here, not {type(row).__name__}")
+            raise DataError(
+                f'{place}: a JSON object must be here, not {type(row).__name__}: write {{"source": ..., "target": ...}}'
+            )
         names = [f"{key}.{sub}" for key, value in row.items() if isinstance(value, dict) for sub in value]
         names += [key for key, value in row.items() if not isinstance(value, dict)]
         if not paths:
@@ -134,10 +153,11 @@ def _json_cell(row: dict[str, Any], path: list[str], names: list[str], place: st
     name, cell = ".".join(path), row
     for key in path:
         if not isinstance(cell, dict) or key not in cell:
-            raise DataError(f"{place}: no column {name!r}; there are: {', '.join(names)}")
+            raise DataError(f"{place}: no column {name!r}; there are: {listed(names)}; add it, or remove the example")
         cell = cell[key]
     if not isinstance(cell, str):
-        raise DataError(f"{place}: {name!r} is {json.dumps(cell)[:40]}, not a text: mend or remove the example")
+        value = shown(json.dumps(cell), 40)
+        raise DataError(f"{place}: {name!r} is {value}, not a text: mend or remove the example")
     if cell.isascii() or not re.search("[\ud800-\udfff]", cell):
         return cell
     raise DataError(f"{place}: {name!r} holds half a surrogate pair, which is no character: remove it")
@@ -148,19 +168,26 @@ def _json_rows(source: str, file: Path) -> Iterator[tuple[str, Any]]:
     lines = _lines(source, file)
     first = next(lines)
     if file.suffix == ".json" and first.lstrip().startswith("["):
-        try:
-            rows = json.loads("\n".join([first, *lines]))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}:{error.lineno}: not JSON: {error.msg}") from None
+        rows = _json(where, 1, "\n".join([first, *lines]))
         yield from ((f"{where}: row {number}", row) for number, row in enumerate(rows, 1))
         return
     for number, line in enumerate(itertools.chain([first], lines), 1):
         if not line.strip():
             raise DataError(f"{where}:{number}: blank line: remove it")
-        try:
-            yield f"{where}:{number}", json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}:{number}: not JSON: {error.msg} (column {error.colno})") from None
+        yield f"{where}:{number}", _json(where, number, line)
+
+
+def _json(where: str, first_line: int, text: str) -> Any:
+    line, column = first_line, 1
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line, column, reason = first_line + error.lineno - 1, error.colno, error.msg
+    except ValueError:  # Python reads no number of more than 4,300 digits
+        reason = "a number of thousands of digits"
+    except RecursionError:
+        reason = "brackets within brackets without end"
+    raise DataError(f"{where}:{line}: not JSON: {reason} (column {column}): mend it, or remove the example")
 
 
 def _read_csv(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray]:
@@ -182,8 +209,10 @@ def _read_csv(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray
             strings_can_be_null=False,
         )
         table = pyarrow.csv.read_csv(file, read_options=serial, parse_options=parse, convert_options=convert)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{where}: {one_line(error)}") from None
+    except (pa.ArrowException, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{where}: {one_line(error)}: mend it; a cell with commas or line breaks needs quotes"
+        ) from None
     return [table[name] for name in chosen]
 
 
@@ -193,12 +222,15 @@ def _read_parquet(source: str, file: Path, columns: Columns) -> list[pa.ChunkedA
         schema = pyarrow.parquet.read_schema(file)
         chosen = columns.choose(schema.empty_table().flatten().column_names, where)
         needed = [name if name in schema.names else name.split(".", 1)[0] for name in chosen]
+        for name in needed:
+            kind = (schema.field(name).metadata or {}).get(b"ARROW:extension:name")
+            if kind is not None:  # Arrow reads a type that it does not know as what it is stored as
+                raise DataError(f"{where}: column {name!r} has the extension type {kind.decode()!r}: make it a string")
         table = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(needed))).flatten()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{where}: not a Parquet file: {one_line(error)}") from None
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: not a Parquet file: {one_line(error)}: write it anew") from None
     return [table[name] for name in chosen]
 
 
 def one_line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:297] + "..."
+    return shown(" ".join(str(error).split()).rstrip(".") or type(error).__name__, 300)

@@ -6,6 +6,8 @@ Whatever is wrong with a file is told in one line that names the file and the li
 import hashlib
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from datasets import Dataset, Features, Value, get_dataset_split_names, load_dat
 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.files import BATCH_ROWS, is_blank, one_line, read_files
-from seq2seq_distill.errors import DataError
+from seq2seq_distill.errors import DataError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
-_HUB_ID = re.compile(r"(?P<id>[\w][\w.-]*(/[\w][\w.-]*)?)(:(?P<config>[\w.+-]+))?", re.ASCII)
+_HUB_ID = re.compile(r"(?P<id>[\w][\w.-]*(/[\w][\w.-]*)?)(:(?P<config>\w[\w.+-]*))?", re.ASCII)
 
 
 def load_split(
@@ -54,22 +56,41 @@ def load_split(
             warning instead, since its user cannot mend it.
     """
     columns = Columns(source_column, target_column, src_lang, tgt_lang)
-    path = Path(source).expanduser()
-    if path.is_dir() or path.is_file():
-        dataset = read_files(source, _split_files(source, path, split), columns)
-    else:
-        dataset = _from_hub(*_hub_id(source), source=source, split=split, columns=columns)
+    with _readable(source):
+        path = _path(source)
+        if path.is_dir() or path.is_file():
+            dataset = read_files(source, _split_files(source, path, split), columns)
+        else:
+            dataset = _from_hub(*_hub_id(source), source=source, split=split, columns=columns)
     return dataset if limit is None or limit >= len(dataset) else dataset.select(range(limit))
 
 
 def has_split(source: str, split: str) -> bool:
     """Whether `source` has `split`, without reading it. Raises DataError if there is no such source."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return bool(_find_files(path, split))
-    if path.is_file():
-        return split == "train"
-    return any(name in SPLIT_ALIASES[split] for name in _hub_splits(*_hub_id(source), source=source))
+    with _readable(source):
+        path = _path(source)
+        if path.is_dir():
+            return bool(_find_files(path, split))
+        if path.is_file():
+            return split == "train"
+        return any(name in SPLIT_ALIASES[split] for name in _hub_splits(*_hub_id(source), source=source))
+
+
+@contextmanager
+def _readable(source: str) -> Iterator[None]:
+    """What the operating system refuses to read, as a `DataError`."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"{shown(str(error.filename or source))}: {error.strerror or one_line(error)}"
+        raise DataError(f"--data {shown(source)}: {reason}: give a folder or file that can be read") from None
+
+
+def _path(source: str) -> Path:
+    try:
+        return Path(source).expanduser()
+    except RuntimeError:
+        raise DataError(f"--data {shown(source)}: no such user's home folder: write the path out") from None
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -120,6 +141,9 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
             f"splits found: {', '.join(found) or 'none'}"
         )
     for file in files:
+        if file.is_dir() or file.is_symlink() and not file.exists():
+            what = "a folder" if file.is_dir() else "a link that leads nowhere"
+            raise DataError(f"--data {source}: {file} is {what}, not a file: put the {split} split there, or remove it")
         if not file.is_file():
             raise DataError(f"--data {source}: {file} is missing: source and target come in pairs")
     _check_shards(source, files)

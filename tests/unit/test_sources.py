@@ -24,7 +24,9 @@ ROWS = [
 ]
 
 texts = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), min_size=1)
-lines = texts.filter(lambda text: text.strip() and not text.endswith("\r") and not text.startswith("\ufeff"))
+lines = texts.filter(
+    lambda text: text.strip() and "\0" not in text and not text.endswith("\r") and not text.startswith("\ufeff")
+)
 
 
 def write_pair(folder: Path, source: str | bytes, target: str | bytes, split: str = "train") -> None:
