@@ -237,6 +237,15 @@ def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _has_our_columns(path: Path) -> bool:
+    """The hash only tells damage: whoever put another file there could give it one."""
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+            return reader.schema.equals(_SCHEMA, check_metadata=True)
+    except pa.ArrowInvalid:
+        return False
+
+
 def _is_intact(path: Path) -> bool:
     if not path.is_file():
         return False
@@ -246,7 +255,7 @@ def _is_intact(path: Path) -> bool:
         while left > 0 and (block := stream.read(min(left, 1 << 20))):
             digest.update(block)
             left -= len(block)
-        intact = stream.read() == digest.digest()
+        intact = stream.read() == digest.digest() and _has_our_columns(path)
     if not intact:
         logger.warning("%s is damaged: the data is encoded again", path)
     return intact

@@ -69,9 +69,10 @@ class OutputFolder:
             raise ConfigError(
                 f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written"
             ) from None
-        own = [*(path for path in vars(self).values() if path != self.path), self.path / ".lock", self.path / ".owner"]
+        own = [path for path in vars(self).values() if path != self.path]
+        hidden = [self.path / ".lock", self.path / ".owner", *self.path.glob(".*.new"), *self.path.glob(".*.old")]
         logs = [*self.logs.glob("*"), *self.logs.glob("version_*/*")]
-        _refuse_links([*own, *map(_new, own), *map(_old, own), *self.checkpoints.rglob("*"), *logs])
+        _refuse_links([*own, *hidden, *self.checkpoints.rglob("*"), *logs])
 
     def recover(self) -> None:
         """Put right what a kill between two renames left: a folder whose name is missing gets its old content."""
