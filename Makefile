@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench audit
+.PHONY: help setup demo test soak check bench audit
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ demo: $(VENV)/.installed ## distil the built-in teachers for both tasks, offline
 
 test: $(VENV)/.developing ## run all tests
 	$(BIN)/python -m pytest
+
+soak: $(VENV)/.developing ## kill and resume runs many times, on one process and on two
+	$(BIN)/python -m pytest -m soak tests/system
 
 check: $(VENV)/.developing ## style, types and the import rule
 	$(BIN)/ruff check .

@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ class HashedCheckpointIO(CheckpointIO):
                 torch.save(checkpoint, file)
             found = sha256(temporary)
             if path == self._folder.last_checkpoint and path.exists():
-                os.replace(hash_file(path), hash_file(self._folder.previous_checkpoint))
+                with suppress(FileNotFoundError):  # a kill between these two lines left it there already
+                    os.replace(hash_file(path), hash_file(self._folder.previous_checkpoint))
                 os.replace(path, self._folder.previous_checkpoint)
             # The hash comes first: a kill in between leaves a hash without a file, never a file without a hash.
             write_text(hash_file(path), f"{found}  {path.name}\n")

@@ -1,0 +1,144 @@
+"""A run that kills itself: FOLDER FAULT, where FAULT is one of `FAULTS` and a number, `train:5` say, or `none`.
+
+What dies is every process of the run, by SIGKILL, at the chosen moment: no handler, no cleaning up.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback
+
+from seq2seq_distill import errors
+from seq2seq_distill.data import encode
+from seq2seq_distill.run import checkpoints, train
+from tests.tiny_runs import config
+
+# Dropout, accumulation, worker processes, validations that the epoch does not end with, checkpoints between them.
+RUN: dict[str, Any] = {
+    "model_type": "bart",
+    "student": {"decoder_layers": 1, "dropout": 0.1},
+    "optim": {"lr": 0.01, "warmup_steps": 2},
+    "batch": {"size": 8, "workers": 2},
+    "eval": {"monitor": "loss", "batch_size": 2, "n_speed": 0, "max_target_length": 4, "save_top_k": 2},
+    "trainer": {
+        "max_steps": 24,
+        "val_check_interval": 7,
+        "save_every_n_steps": 3,
+        "accumulate_grad_batches": 2,
+    },
+}
+
+
+def kill_all(folder: Path) -> None:
+    """Kill every process that has signed up in the folder, this one last."""
+    for entry in (folder / "processes").iterdir():
+        if int(entry.name) != os.getpid():
+            try:
+                os.kill(int(entry.name), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KillInLoop(Callback):
+    """Dies inside a training step's backward pass or inside a validation, at or after a step."""
+
+    def __init__(self, place: str, step: int, kill: Callable[[], None]) -> None:
+        self.place, self.step, self.kill = place, step, kill
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        self.strike("train", trainer)
+
+    def on_validation_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.state.fn == "fit":
+            self.strike("val", trainer)
+
+    def strike(self, place: str, trainer: Any) -> None:
+        if place == self.place and trainer.global_step >= self.step:
+            self.place = "done"
+            self.kill()
+
+
+def kill_while_saving(number: int, kill: Callable[[], None], after: int) -> None:
+    """Die in the `after`-th checkpoint: in the middle of its file (0), or before one of its renames (1 to 4)."""
+    save, replace, seen = torch.save, os.replace, {"saves": 0, "renames": 0}
+
+    def dying_save(value: Any, file: Any) -> None:
+        seen["saves"], seen["renames"] = seen["saves"] + 1, 0
+        save(value, file)
+        if seen["saves"] == after and number == 0:
+            file.flush()
+            file.truncate(file.tell() // 2)
+            kill()
+
+    def dying_replace(source: Any, target: Any) -> None:
+        seen["renames"] += 1
+        if seen["saves"] == after and seen["renames"] == number:
+            kill()
+        replace(source, target)
+
+    checkpoints.torch.save = dying_save
+    checkpoints.os.replace = dying_replace
+
+
+def dying_after(function: Callable[..., Any], times: int, kill: Callable[[], None]) -> Callable[..., Any]:
+    """The function, which dies when it is called for the `times`-th time."""
+    calls = iter(range(1, 10**6))
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if next(calls) == times:
+            kill()
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+def arm(fault: str, folder: Path) -> list[Callback]:
+    """Lay the fault; the callbacks that it needs."""
+    place, _, number = fault.partition(":")
+
+    def kill() -> None:
+        kill_all(folder)
+
+    match place:
+        case "train" | "val":
+            return [KillInLoop(place, int(number), kill)]
+        case "term":  # as preemption does: a signal that can be handled
+            inside, _, step = number.partition(",")
+            return [KillInLoop(inside, int(step), lambda: os.kill(os.getpid(), signal.SIGTERM))]
+        case "save":
+            which, after = number.split(",")
+            kill_while_saving(int(which), kill, int(after))
+        case "cache":  # while the n-th split is tokenised
+            encode._tokenise = dying_after(encode._tokenise, int(number), kill)
+        case "start":
+            name = ("build_parts", "_check_data", "build_trainer", "save_model")[int(number)]
+            setattr(train, name, dying_after(getattr(train, name), 1, kill))
+    return []
+
+
+def main(folder: Path, fault: str, changes: dict[str, Any]) -> int:
+    torch.set_num_threads(1)
+    processes = folder / "processes"
+    processes.mkdir(parents=True, exist_ok=True)
+    (processes / str(os.getpid())).touch()
+    os.environ["SEQ2SEQ_DISTILL_CACHE"] = str(folder / "cache")
+    # Teacher and data are shared by all runs of a test.
+    run = config(folder.parent, **{**RUN, **changes, "output_dir": str(folder / "run")})
+    try:
+        train.run_config(run, arm(fault, folder))
+    except errors.Stopped as stop:
+        return 128 + stop.signal
+    finally:
+        (processes / str(os.getpid())).unlink(missing_ok=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}))

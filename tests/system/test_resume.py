@@ -1,0 +1,127 @@
+"""A run that is killed at any moment and started again ends with the same student, bit for bit.
+
+    pytest tests/system/test_resume.py            three kills
+    make soak                                     24 kills, on one process and on two
+"""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from seq2seq_distill.run.checkpoints import read_checkpoint
+from tests.system import killed_run
+from tests.tiny_runs import config
+
+KILLED = -signal.SIGKILL
+# Aimed at what is going on: at least four each. The order lets the run get further between them.
+AIMED = """
+cache:1 cache:2 cache:4 cache:3 start:0 start:1 start:2 start:3
+train:0 save:0,1 train:2 train:4 val:7 save:1,1 save:2,2 val:7 train:9 save:3,1 val:14 train:16 val:21 train:23
+""".split()
+FEW = ["cache:2", "val:7", "save:2,2"]
+RANDOM = 2
+TIME_LIMIT = 300
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the teacher and the data of all runs."""
+    folder = tmp_path_factory.mktemp("resume")
+    config(folder, **killed_run.RUN)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place: Path) -> Path:
+    assert start(place / "undisturbed") == 0
+    return place / "undisturbed" / "run"
+
+
+def command(folder: Path, fault: str, processes: int, changes: dict) -> list[str]:
+    python = [sys.executable]
+    if processes > 1:
+        python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [*python, "-m", "tests.system.killed_run", str(folder), fault, json.dumps(changes)]
+
+
+def launch(folder: Path, fault: str, processes: int = 1, **changes: object) -> subprocess.Popen:
+    if processes > 1:
+        changes = {**changes, "trainer": {**killed_run.RUN["trainer"], "devices": processes}}
+    log = open(folder.parent / f"{folder.name}.log", "ab")
+    return subprocess.Popen(
+        command(folder, fault, processes, changes),
+        stdout=log,
+        stderr=log,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        start_new_session=True,
+    )
+
+
+def start(folder: Path, fault: str = "none", processes: int = 1) -> int:
+    code = launch(folder, fault, processes).wait(timeout=TIME_LIMIT)
+    wait_for_end(folder)
+    return code
+
+
+def wait_for_end(folder: Path) -> None:
+    """A launcher returns before the last of its workers is gone; the next start must not meet it."""
+    deadline = time.monotonic() + TIME_LIMIT
+    for entry in (folder / "processes").glob("*"):
+        while Path(f"/proc/{entry.name}").exists() and time.monotonic() < deadline:
+            os.kill(int(entry.name), signal.SIGKILL)
+            time.sleep(0.05)
+        entry.unlink(missing_ok=True)
+
+
+def results(run: Path) -> dict[str, bytes]:
+    """What must be equal to the last byte."""
+    files = [*(run / "best").glob("*.safetensors"), run / "metrics.jsonl", run / "test_generations.jsonl"]
+    assert len(files) == 3
+    return {path.name: path.read_bytes() for path in files}
+
+
+def survive(folder: Path, faults: list[str], processes: int = 1, at_random: int = 0) -> None:
+    """Kill the run by each fault in turn, then at random moments, then let it end."""
+    for fault in faults:
+        code = start(folder, fault, processes)
+        assert code == KILLED if processes == 1 else code != 0, f"{fault} did not strike: exit code {code}"
+    chance = random.Random(0)
+    for _ in range(at_random):
+        process = launch(folder, "none", processes)
+        time.sleep(chance.uniform(1, 15))
+        for entry in (folder / "processes").glob("*"):
+            os.kill(int(entry.name), signal.SIGKILL)
+        process.kill()
+        process.wait()
+        wait_for_end(folder)
+    assert start(folder, "none", processes) == 0
+
+
+def test_three_kills_leave_no_trace(place, undisturbed):
+    survive(place / "killed", FEW)
+    assert results(place / "killed" / "run") == results(undisturbed)
+
+
+def test_a_signal_ends_with_a_checkpoint_and_the_run_goes_on_from_there(place, undisturbed):
+    folder = place / "stopped"
+    for fault, step in (("term:train,4", 5), ("term:val,7", 7), ("term:val,7", 7), ("term:train,16", 17)):
+        assert start(folder, fault) == 128 + signal.SIGTERM
+        last = read_checkpoint(folder / "run" / "checkpoints" / "last.ckpt")
+        assert last["global_step"] == step
+    assert start(folder) == 0
+    assert results(folder / "run") == results(undisturbed)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("processes", [1, 2])
+def test_24_kills_leave_no_trace(place, processes):
+    assert start(place / f"undisturbed-{processes}", "none", processes) == 0
+    survive(place / f"killed-{processes}", AIMED, processes, RANDOM)
+    assert results(place / f"killed-{processes}" / "run") == results(place / f"undisturbed-{processes}" / "run")
