@@ -93,7 +93,8 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
         for line in origin.differences(config):
             logger.warning("%s: it goes on otherwise than it would have", line)
         return config.resume
-    if config.resume == "never" and folder.run_yaml.exists():
+    # Process 0 may have begun to write when others come here.
+    if config.resume == "never" and rank_zero_only.rank == 0 and folder.run_yaml.exists():
         raise ConfigError(
             f"--resume never, but --output_dir {folder.path} holds a run: choose another folder, or --resume auto"
         )

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,8 @@ def kill_all(folder: Path) -> None:
     """Kill every process that has signed up in the folder, this one last."""
     for entry in (folder / "processes").iterdir():
         if int(entry.name) != os.getpid():
-            try:
+            with suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
-            except ProcessLookupError:
-                pass
     os.kill(os.getpid(), signal.SIGKILL)
 
 

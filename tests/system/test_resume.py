@@ -1,7 +1,7 @@
 """A run that is killed at any moment and started again ends with the same student, bit for bit.
 
-    pytest tests/system/test_resume.py            three kills
-    make soak                                     24 kills, on one process and on two
+pytest tests/system/test_resume.py            three kills
+make soak                                     24 kills, on one process and on two
 """
 
 import json
@@ -54,14 +54,14 @@ def command(folder: Path, fault: str, processes: int, changes: dict) -> list[str
 def launch(folder: Path, fault: str, processes: int = 1, **changes: object) -> subprocess.Popen:
     if processes > 1:
         changes = {**changes, "trainer": {**killed_run.RUN["trainer"], "devices": processes}}
-    log = open(folder.parent / f"{folder.name}.log", "ab")
-    return subprocess.Popen(
-        command(folder, fault, processes, changes),
-        stdout=log,
-        stderr=log,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        start_new_session=True,
-    )
+    with open(folder.parent / f"{folder.name}.log", "ab") as log:
+        return subprocess.Popen(
+            command(folder, fault, processes, changes),
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            start_new_session=True,
+        )
 
 
 def start(folder: Path, fault: str = "none", processes: int = 1) -> int:
