@@ -9,9 +9,9 @@ from torch import Tensor
 
 from seq2seq_distill.config import AverageConfig
 from seq2seq_distill.convert import load_checkpoint
+from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.run.outdir import check_free, save_model
-from seq2seq_distill.student import tokenizer_of
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ def average(config: AverageConfig) -> None:
     Raises:
         ModelError: a checkpoint cannot be read, or they are not of one architecture.
     """
-    check_free(config.folder)
+    target = check_free(config.folder)
     loaded = [load_checkpoint(Path(path), "--checkpoints") for path in config.checkpoints]
     model, folder = loaded[0]
     try:
@@ -32,7 +32,7 @@ def average(config: AverageConfig) -> None:
             f"--checkpoints {' '.join(config.checkpoints)}: {error}; average models of one shape"
         ) from None
     model.load_state_dict(weights)
-    save_model(config.folder, model, tokenizer_of(folder, "--checkpoints"))
+    save_model(target, model, tokenizer_of(folder, "--checkpoints"))
     logger.info("saved the average of %d checkpoints to %s", len(loaded), config.folder)
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from seq2seq_distill.config import ConvertConfig
+from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.run.outdir import check_free, save_model
-from seq2seq_distill.student import tokenizer_of
 
 logger = logging.getLogger(__name__)
 
@@ -26,10 +26,10 @@ def convert(config: ConvertConfig) -> None:
     Raises:
         ModelError: the checkpoint is missing, damaged, or not one of a run.
     """
-    check_free(config.folder)
+    target = check_free(config.folder)
     model, folder = load_checkpoint(Path(config.checkpoint), "--checkpoint")
     model = model.to(getattr(torch, config.dtype))
-    save_model(config.folder, model, tokenizer_of(folder, "--checkpoint"))
+    save_model(target, model, tokenizer_of(folder, "--checkpoint"))
     logger.info("saved %s to %s", config.checkpoint, config.folder)
 
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seq2seq_distill.data.columns import base_language
-from seq2seq_distill.errors import ConfigError, ModelError
+from seq2seq_distill.errors import ConfigError, ModelError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def load_tokenizer(
         ModelError: there is no tokenizer at `path`.
         ConfigError: the tokenizer needs languages and has none, or does not know the one given.
     """
-    tokenizer = _from_pretrained(path, flag)
+    tokenizer = tokenizer_of(path, flag)
     known = language_codes(tokenizer)
     if not known:
         return tokenizer
@@ -56,7 +56,7 @@ def load_tokenizer(
     if not language_tokens.keys() <= set(tokenizer.all_special_tokens):
         # M2M100 may have forgotten that these are special: decoding would leave "__de__" in the text.
         options["additional_special_tokens"] = sorted(language_tokens, key=language_tokens.__getitem__)
-    return _from_pretrained(path, flag, **options)
+    return tokenizer_of(path, flag, **options)
 
 
 def language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -173,16 +173,37 @@ def _without_state(content: Any) -> Any:
     return {key: value for key, value in content.items() if key not in _PASSING_STATE}
 
 
-def _from_pretrained(path: str | Path, flag: str, **options: Any) -> PreTrainedTokenizerBase:
+def tokenizer_of(path: str | Path, flag: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub id, as it was saved. ModelError, which opens with `flag`: there is none."""
     path = Path(path).expanduser() if str(path).startswith("~") else path
     if not Path(path).exists() and not re.fullmatch(r"[\w][\w.-]*(/[\w.-]+)?", str(path)):
         raise ModelError(f"{flag} {path}: no such folder: check the path")
     try:
-        return AutoTokenizer.from_pretrained(str(path), **options)
+        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, **options)
     except Exception as error:  # no files, no network, a class that cannot be built: the library raises any type
-        reason = " ".join(str(error).split())
-        reason = reason if len(reason) <= 200 else reason[:197] + "..."
-        raise ModelError(f"{flag} {path}: no tokenizer can be loaded from there: {reason}") from None
+        if asks_for_trust(error):
+            raise code_refused(path, flag) from None
+        reason = shown(" ".join(str(error).split()))
+        raise ModelError(f"{flag} {path}: no tokenizer can be loaded from there ({reason}): save one there") from None
+    if "auto_map" in tokenizer.init_kwargs:
+        raise code_refused(path, flag)
+    # Without a file, some classes (of BART, T5, LED) make a tokenizer of special tokens alone.
+    if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, "\u2581"}:
+        raise ModelError(f"{flag} {path}: there is no tokenizer beside the model: save one there")
+    return tokenizer
+
+
+def asks_for_trust(error: Exception) -> bool:
+    """Whether a library's error says that the folder's own Python code would have to be run."""
+    return "trust_remote_code" in str(error)
+
+
+def code_refused(path: str | Path, flag: str) -> ModelError:
+    """The error for a model or tokenizer that is defined by Python code in its own folder."""
+    return ModelError(
+        f"{flag} {path}: its config asks for Python code of its own (auto_map), which is never run: "
+        "choose a model that transformers itself defines, or take auto_map out of the folder's JSON files"
+    )
 
 
 def _some(codes: list[str], wanted: str = "") -> str:
