@@ -3,6 +3,7 @@
 import copy
 import json
 import logging
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from seq2seq_distill.data.tokenizers import asks_for_trust, code_refused
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models import families, layer_map
 from seq2seq_distill.models.pruning import (
@@ -33,7 +35,7 @@ from seq2seq_distill.models.pruning import (
 
 logger = logging.getLogger(__name__)
 
-_LOADING_ERRORS: Final = (OSError, RuntimeError, SafetensorError, *CONFIG_ERRORS)
+_LOADING_ERRORS: Final = (OSError, EOFError, RuntimeError, SafetensorError, *CONFIG_ERRORS)
 _PROBES: Final = (
     "The quick brown fox, 3.14 times; jumped over the lazy dog's back!",
     "Übergrößenträger zahlten 1.000 € für Straße, naïve façade & señor.",
@@ -110,16 +112,25 @@ def load_student(
         raise ModelError(f"{flag} {name}: there is no such folder")
     source = str(folder) if folder.is_dir() else name
     try:
-        config = AutoConfig.from_pretrained(source)
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except _LOADING_ERRORS as error:
+        if asks_for_trust(error):
+            raise code_refused(name, flag) from None
         where = "its config.json cannot be read" if folder.is_dir() else "no such folder, and the hub did not give it"
         raise ModelError(f"{flag} {name}: {where} ({first_line(error)})") from error
+    if {"AutoConfig", "AutoModelForSeq2SeqLM"} & (getattr(config, "auto_map", None) or {}).keys():
+        raise code_refused(name, flag)  # transformers would load its own class instead, and say nothing
     _check_family(config.model_type, f"{flag} {name}")
     families.set_depths(config, *families.depths(config))
     try:
         model, report = AutoModelForSeq2SeqLM.from_pretrained(
-            source, config=config, dtype=dtype, output_loading_info=True
+            source, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
+    except pickle.UnpicklingError:
+        raise ModelError(
+            f"{flag} {name}: pytorch_model.bin is damaged, or holds more than tensors, which is never run: "
+            "choose a model in safetensors"
+        ) from None
     except _LOADING_ERRORS as error:
         raise ModelError(f"{flag} {name}: the model cannot be loaded ({first_line(error)})") from error
     missing = sorted(report["missing_keys"])
