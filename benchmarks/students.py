@@ -55,7 +55,8 @@ class Run:
     @property
     def command(self) -> list[str]:
         method = "kd" if self.kind == "kd" else "sft"
-        fresh = ["--student.config", str(RUNS / f"{self.group}-kd-{self.seed}" / "student_init")]
+        shape = RUNS / f"{self.group}-kd-{self.seed}" / "student_init"
+        fresh = ["--student.config", str(shape), "--student.decoder_layers", "null"]  # the demo's config has a depth
         layers = fresh if self.kind == "twin" else ["--student.decoder_layers", "1"]
         return [
             *("distill", "--task", self.task, *self.arguments, *layers, "--method", method),
