@@ -145,5 +145,6 @@ def _most(ids: Sequence[int]) -> int:
 
 
 def _token(tokenizer: PreTrainedTokenizerBase, token_id: int | None) -> str:
-    known = token_id is not None and 0 <= token_id <= max(tokenizer.get_vocab().values())
-    return f"{token_id} {tokenizer.convert_ids_to_tokens(token_id)!r}" if known else str(token_id)
+    if token_id is None or not 0 <= token_id <= max(tokenizer.get_vocab().values()):
+        return str(token_id)
+    return f"{token_id} {tokenizer.convert_ids_to_tokens(token_id)!r}"

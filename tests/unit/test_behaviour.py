@@ -150,7 +150,7 @@ class TestCollapse:
         "change",
         [{"empty": 0.6}, {"repetition": 0.4}, {"identical": 0.6}, {"length_ratio": 0.3}, {"length_ratio": 4.0}],
     )
-    def test_each_figure_alone_is_enough(self, change: dict[str, float]) -> None:
+    def test_each_figure_alone_is_enough(self, change: dict[str, Any]) -> None:
         figures: Behaviour = replace(HEALTHY, **change)
         assert collapse(figures) is not None
 
