@@ -13,7 +13,9 @@ vocabulary: medians over rounds of seconds, and of the ratios within a round.
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from operator import truediv
 from statistics import median
 from typing import Any
 
@@ -31,13 +33,26 @@ Batch = Mapping[str, Tensor]
 VOCABULARIES = (50_265, 250_054)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a step is made of."""
+
+    vocab: int
+    batch: int = 8
+    source: int = 128
+    """Tokens a row."""
+    target: int = 64
+    """Tokens a row."""
+    width: int = 256
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocab", type=int, nargs="+", default=VOCABULARIES)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--source", type=int, default=128, help="tokens a row")
-    parser.add_argument("--target", type=int, default=64, help="tokens a row")
-    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=Shape.batch)
+    parser.add_argument("--source", type=int, default=Shape.source, help="tokens a row")
+    parser.add_argument("--target", type=int, default=Shape.target, help="tokens a row")
+    parser.add_argument("--width", type=int, default=Shape.width)
     parser.add_argument("--temperature", type=float, default=LossConfig.temperature)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="by default as many as torch takes")
@@ -45,71 +60,65 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     for vocabulary in arguments.vocab:
-        line = {
-            "benchmark": "step",
-            "vocab": vocabulary,
-            **{name: getattr(arguments, name) for name in ("batch", "source", "target", "width", "temperature")},
-            "threads": torch.get_num_threads(),
-            **compare(vocabulary, arguments),
-        }
-        print(json.dumps(line), flush=True)
+        shape = Shape(vocabulary, arguments.batch, arguments.source, arguments.target, arguments.width)
+        print(json.dumps(compare(shape, LossConfig(temperature=arguments.temperature), arguments.rounds)), flush=True)
 
 
-def compare(vocabulary: int, arguments: argparse.Namespace) -> dict[str, float]:
-    """Times and ratios; and the losses of the two ways, which must be the same."""
+def compare(shape: Shape, loss: LossConfig, rounds: int) -> dict[str, object]:
+    """The benchmark's JSON line; the losses of the two ways must be the same."""
     torch.manual_seed(0)
-    teacher = bart(vocabulary, arguments.width, 6).eval().requires_grad_(False)
-    student = bart(vocabulary, arguments.width, 2).train()
-    batch = random_batch(vocabulary, arguments.batch, arguments.source, arguments.target)
-    loss = LossConfig(temperature=arguments.temperature)
-    sides: dict[str, Callable[[], Tensor]] = {
-        name: lambda side=side: side(student, teacher, batch, loss)  # type: ignore[misc]
-        for name, side in (("naive", naive), ("ours", ours), ("floor", floor))
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    teacher = bart(shape, 6).eval().requires_grad_(False)
+    student = bart(shape, 2).train()
+    batch = random_batch(shape)
+    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
     losses = {}
-    for _ in range(arguments.rounds + 1):
-        for name, side in sides.items():
+    for _ in range(rounds + 1):
+        for name, side in SIDES.items():
             student.zero_grad()
             torch.manual_seed(0)  # the same dropout
             start = time.perf_counter()
-            result = side()
+            result = side(student, teacher, batch, loss)
             result.backward()
             seconds[name].append(time.perf_counter() - start)
             losses[name] = result.item()
     for times in seconds.values():
         del times[0]  # warms up
     return {
-        "naive_over_ours": round(median(map(float.__truediv__, seconds["naive"], seconds["ours"])), 3),
-        "ours_over_floor": round(median(map(float.__truediv__, seconds["ours"], seconds["floor"])), 3),
-        **{f"{name}_seconds": round(median(times), 3) for name, times in seconds.items()},
-        "naive_loss": round(losses["naive"], 5),
-        "ours_loss": round(losses["ours"], 5),
+        "benchmark": "step",
+        **asdict(shape),
+        "temperature": loss.temperature,
+        "threads": torch.get_num_threads(),
+        "naive_over_ours": round(median(map(truediv, seconds["naive"], seconds["ours"])), 3),
+        "ours_over_floor": round(median(map(truediv, seconds["ours"], seconds["floor"])), 3),
+        **{f"{name}_seconds": round(median(times), 4) for name, times in seconds.items()},
+        "naive_loss": round(losses["naive"], 6),
+        "ours_loss": round(losses["ours"], 6),
     }
 
 
-def bart(vocabulary: int, width: int, decoder_layers: int) -> BartForConditionalGeneration:
+def bart(shape: Shape, decoder_layers: int) -> BartForConditionalGeneration:
     """BART of 6 encoder layers with random weights."""
+    heads = max(1, shape.width // 64)
     return BartForConditionalGeneration(
         BartConfig(
-            vocab_size=vocabulary,
-            d_model=width,
+            vocab_size=shape.vocab,
+            d_model=shape.width,
             encoder_layers=6,
             decoder_layers=decoder_layers,
-            encoder_attention_heads=max(1, width // 64),
-            decoder_attention_heads=max(1, width // 64),
-            encoder_ffn_dim=4 * width,
-            decoder_ffn_dim=4 * width,
+            encoder_attention_heads=heads,
+            decoder_attention_heads=heads,
+            encoder_ffn_dim=4 * shape.width,
+            decoder_ffn_dim=4 * shape.width,
         )
     )
 
 
-def random_batch(vocabulary: int, rows: int, source: int, target: int) -> Batch:
+def random_batch(shape: Shape) -> Batch:
     """Random tokens, no padding."""
     return {
-        "input_ids": torch.randint(4, vocabulary, (rows, source)),
-        "attention_mask": torch.ones(rows, source, dtype=torch.int64),
-        "labels": torch.randint(4, vocabulary, (rows, target)),
+        "input_ids": torch.randint(4, shape.vocab, (shape.batch, shape.source)),
+        "attention_mask": torch.ones(shape.batch, shape.source, dtype=torch.int64),
+        "labels": torch.randint(4, shape.vocab, (shape.batch, shape.target)),
     }
 
 
@@ -184,6 +193,8 @@ class HeadProducts(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         return *ctx.saved_tensors, None, None
 
+
+SIDES = {"naive": naive, "ours": ours, "floor": floor}
 
 if __name__ == "__main__":
     main()

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks import memory, step
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.losses import fused
 from seq2seq_distill.losses.fused import HeadLoss, chunk_rows, head_loss
 from seq2seq_distill.losses.logits import Term, cross_entropy, entropy, kl_divergence
@@ -313,6 +315,17 @@ class TestChunks:
             shapes = created(lambda: case.chunked(temperature=2.0, label_smoothing=0.1).loss.backward())
         assert max(torch.Size(shape).numel() for shape in shapes) == 4 * 50
         assert max(torch.Size(shape).numel() for shape in created(lambda: case.dense())) == 24 * 50
+
+
+class TestBenchmarks:
+    def test_step_compares_equal_losses(self) -> None:
+        line = step.compare(step.Shape(60, 2, 5, 3, 16), LossConfig(temperature=2.0), rounds=1)
+        assert line["ours_loss"] == pytest.approx(line["naive_loss"], rel=1e-5)
+        assert line["naive_over_ours"] > 0 and line["ours_over_floor"] > 0  # type: ignore[operator]
+
+    def test_memory_compares_with_the_exact_values(self) -> None:
+        line = memory.measure(70, 300, 8, 2.0)
+        assert all(line[name] < 1e-5 for name in line if name.endswith("_error"))  # type: ignore[operator]
 
 
 class _Shapes(TorchDispatchMode):
