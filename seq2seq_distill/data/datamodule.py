@@ -1,7 +1,7 @@
 """Encoded splits and their loaders, dealt out to processes by the plan."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
 from seq2seq_distill.data.encode import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
+
+GRACE = 10
+"""Seconds that a worker process lives on after a SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Seq2SeqData(LightningDataModule):
         self._config = config
         self._texts = texts
         self._collate = collate
+        self._loader: PlannedLoader | None = None
         self.encoded = {
             split: encode_split(
                 dataset,
@@ -121,7 +125,7 @@ class Seq2SeqData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
-        return PlannedLoader(
+        self._loader = PlannedLoader(
             EncodedBatches(self.encoded["train"], self._collate),
             PlannedSampler(
                 self.plan,
@@ -131,6 +135,14 @@ class Seq2SeqData(LightningDataModule):
             ),
             workers=self._config.batch.workers,
         )
+        return self._loader
+
+    def teardown(self, stage: str) -> None:
+        if self._loader is not None:
+            self._loader.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.teardown("fit")
 
     def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         return self._evaluation_loader("val")
@@ -209,12 +221,27 @@ class PlannedLoader(DataLoader[dict[str, Tensor]]):
             dataset, batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals_to_parent
         )
         self._handed_over = 0
+        self._running: Generator[dict[str, Tensor], None, None] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Tensor]]:  # type: ignore[override]
+        self._running = self._batches()
+        return self._running
+
+    def _batches(self) -> Generator[dict[str, Tensor], None, None]:
         self.sampler.start = self._handed_over  # type: ignore[attr-defined]
-        for batch in super().__iter__():
-            self._handed_over += 1
-            yield batch
+        iterator = super().__iter__()
+        try:
+            for batch in iterator:
+                self._handed_over += 1
+                yield batch
+        finally:
+            if self.num_workers:
+                iterator._shutdown_workers()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """End the worker processes now; the SIGTERM that Python sends them when it ends takes them `GRACE` seconds."""
+        if self._running is not None:
+            self._running.close()
 
     def state_dict(self) -> dict[str, int]:
         return {"handed_over": self._handed_over}
@@ -225,8 +252,10 @@ class PlannedLoader(DataLoader[dict[str, Tensor]]):
 
 def _leave_signals_to_parent(_: int) -> None:
     """A Ctrl-C or preemption reaches worker processes too, but the run still needs them to end its step."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    # Python ends processes that nobody has closed by SIGTERM and waits for them: so not never, only later.
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
 
 
 def _first(dataset: datasets.Dataset, n: int | None) -> datasets.Dataset:
