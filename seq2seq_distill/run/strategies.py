@@ -1,7 +1,9 @@
 """How a run spreads over processes: Lightning's strategies by their names, and `fsdp2`."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import atexit
+import subprocess
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,13 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from pytorch_lightning.strategies import ModelParallelStrategy
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
-from pytorch_lightning.trainer.connectors.signal_connector import _get_sigkill_signal
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
 from seq2seq_distill.models.sharding import gather, spread_like, whole_state
+
+GRACE = 10.0
+"""Seconds that other processes get to end by themselves, with their own message, before they are ended."""
 
 
 class FullyShardedStrategy(ModelParallelStrategy):
@@ -73,17 +77,20 @@ def strategy_options(name: str) -> dict[str, Any]:
     return {"strategy": name}
 
 
-@contextmanager
-def ending_together(trainer: Trainer) -> Iterator[None]:
-    """End the processes that Lightning has started for this run when the first one fails.
+def end_with_main(trainer: Trainer) -> None:
+    """See to it that the processes which Lightning started for this run end when the first one does.
 
-    It watches them itself, but nobody watches the first: on GPUs they would wait for it until a time limit of torch.
-    Processes of torchrun or SLURM are ended by those.
+    It ends all when one of them fails, but nobody watches the first: on GPUs they would wait for it until torch's time
+    limit of 30 minutes. Processes of torchrun or SLURM are ended by those.
     """
-    try:
-        yield
-    except BaseException:
-        launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher):
-            launcher.kill(_get_sigkill_signal())
-        raise
+    if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
+        atexit.register(_end, trainer.strategy.launcher)
+
+
+def _end(launcher: _SubprocessScriptLauncher) -> None:
+    deadline = time.monotonic() + GRACE
+    for process in launcher.procs:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()

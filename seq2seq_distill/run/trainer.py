@@ -20,7 +20,7 @@ from seq2seq_distill.run.checkpoints import BestCheckpoints, HashedCheckpointIO,
 from seq2seq_distill.run.faults import FiniteNumbers
 from seq2seq_distill.run.outdir import OutputFolder
 from seq2seq_distill.run.signals import StopSignals
-from seq2seq_distill.run.strategies import strategy_options
+from seq2seq_distill.run.strategies import end_with_main, strategy_options
 
 
 def build_trainer(
@@ -34,7 +34,7 @@ def build_trainer(
     options, accumulate = config.trainer, config.trainer.accumulate_grad_batches
     interval = data.plan.steps_between_validations
     try:
-        return Trainer(
+        trainer = Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
@@ -61,6 +61,8 @@ def build_trainer(
     except (TypeError, ValueError, MisconfigurationException) as error:
         message = " ".join(str(error).split())
         raise ConfigError(f"{_options_named(options, message)}: refused by Lightning: {message}") from None
+    end_with_main(trainer)
+    return trainer
 
 
 def _plugins(folder: OutputFolder) -> list[Any]:

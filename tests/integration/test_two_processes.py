@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +10,18 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
+from safetensors.torch import load_file
 
+from seq2seq_distill.run.outdir import plain
 from seq2seq_distill.run.train import run_config
+from tests.integration import two_processes
 from tests.tiny_runs import config, write_data
 
 ROOT = Path(__file__).parents[2]
 STEPS = 3
+LIMIT = 900
+"""Seconds for one launch; some 20 are enough on a machine with nothing else to do."""
 # Every term takes part, nothing is frozen, nothing is random.
 CHANGES: dict[str, Any] = {
     "student": {
@@ -40,10 +47,10 @@ def changes(folder: Path, **groups: dict[str, Any]) -> dict[str, Any]:
     return {**CHANGES, **groups, "output_dir": str(folder), "trainer": trainer}
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
+def weights(folder: Path, steps: int = STEPS) -> dict[str, torch.Tensor]:
     """The student as it was after the last step."""
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["global_step"] == STEPS
+    assert checkpoint["global_step"] == steps
     assert all(name.startswith("student.") for name in checkpoint["state_dict"])  # H29: no teacher
     return checkpoint["state_dict"]
 
@@ -84,20 +91,30 @@ def test_accumulated_batches_are_one_batch(tmp_path: Path, size: dict[str, int])
         assert moved(one, other)
 
 
-def in_two_processes(folder: Path, *runs: dict[str, Any]) -> None:
-    """Run these changes of the config of `folder`, one after the other, on two processes."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    script = [str(Path(__file__).with_name("two_processes.py")), str(folder), *map(json.dumps, runs)]
+def environment(**variables: str) -> dict[str, str]:
+    """Of a process that finds the package and does not take all threads."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    process = subprocess.run(
-        launcher + script,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **variables}
+
+
+def launch(folder: Path, *runs: dict[str, Any], torchrun: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run these changes of the config of `folder`, one after the other, on two processes of torchrun or Lightning."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if torchrun else []
+    script = [str(Path(__file__).with_name("two_processes.py")), str(folder), *map(json.dumps, runs)]
+    return subprocess.run(
+        [sys.executable, *launcher, *script],
+        env=environment(),
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LIMIT,
         check=False,
     )
+
+
+def in_two_processes(folder: Path, *runs: dict[str, Any]) -> None:
+    """`launch`, which must succeed."""
+    process = launch(folder, *runs)
     assert process.returncode == 0, process.stderr[-3000:]
 
 
@@ -122,3 +139,198 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert written["student"] == pytest.approx(results["student"])
         assert (folder / "test_generations.jsonl").read_text() == (one / "test_generations.jsonl").read_text()
         assert {path.name for path in folder.iterdir()} == {path.name for path in one.iterdir()}
+
+
+LONG = 20
+"""Steps of 21 rows: one data epoch of 404."""
+
+
+def long_run(folder: Path, strategy: str = "auto", *, extra: dict[str, Any] | None = None, **trainer: Any) -> Any:
+    """Changes for a run over one data epoch, with an early validation, judged by its loss."""
+    options = {"max_steps": LONG, "val_check_interval": 10, "strategy": strategy, "gradient_clip_val": 0.5, **trainer}
+    own = {"batch": {"size": 21}, "optim": {**CHANGES["optim"], "lr": 0.01}, "extra": extra or {}}
+    return changes(folder, **own, eval={**CHANGES["eval"], "batch_size": 8, "monitor": "loss"}, trainer=options)
+
+
+def recorded(file: Path, processes: int) -> list[dict[str, Any]]:
+    return [json.loads(Path(f"{file}.{rank}").read_text()) for rank in range(processes)]
+
+
+def losses(records: list[dict[str, Any]]) -> list[float]:
+    """Of the whole steps: each process has its share times the number of processes."""
+    return [sum(shares) / len(records) for shares in zip(*(r["losses"] for r in records), strict=True)]
+
+
+def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-5, atol=1e-5, msg=name)
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, and two under ddp and fsdp2, whole and resumed; 404 rows to train on, 101 to validate and test."""
+    folder = tmp_path_factory.mktemp("together")
+    write_data(folder / "data", rows=404)
+    alone = long_run(folder / "one", devices=1)
+    alone.pop("extra")
+    two_processes.run(folder, {**alone, "extra": {"record": str(folder / "one.json")}})
+    saving = {"devices": 2, "save_every_n_steps": 4}
+    ddp, fsdp2 = {**saving, "strategy": "ddp"}, {**saving, "strategy": "fsdp2", "shard_teacher": True}
+    short = {"max_steps": 2, "val_check_interval": 2}
+    drop = {**CHANGES["student"], "encoder_layers": 2, "encoder_layerdrop": 0.5}
+    in_two_processes(
+        folder,
+        long_run(folder / "ddp", extra={"record": str(folder / "ddp.json")}, **ddp),
+        long_run(folder / "fsdp2", extra={"record": str(folder / "fsdp2.json")}, **fsdp2),
+        long_run(folder / "resumed", extra={"stop": 6}, **fsdp2),
+        long_run(folder / "resumed", extra={"record": str(folder / "resumed.json")}, **fsdp2),
+        long_run(folder / "moved", extra={"stop": 6}, **ddp),
+        long_run(folder / "moved", **fsdp2),
+        {
+            **long_run(folder / "drops", **{**saving, **short}),
+            "student": drop,
+        },  # DDP alone would wait for its gradients
+        long_run(folder / "bf16", precision="bf16-mixed", **{**fsdp2, **short}),
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2"])
+def test_losses_and_scores_are_those_of_one_process(together: Path, name: str) -> None:
+    ours, theirs = losses(recorded(together / f"{name}.json", 2)), losses(recorded(together / "one.json", 1))
+    assert len(ours) == LONG and ours == pytest.approx(theirs, rel=1e-5)
+    assert min(theirs[-5:]) < 0.9 * theirs[0]
+    lines, other = validations(together / name), validations(together / "one")
+    assert [line["step"] for line in lines] == [0, 10, 20]
+    for line, reference in zip(lines, other, strict=True):
+        scores = {key: value for key, value in reference.items() if "loss" not in key and "entropy" not in key}
+        assert {key: line[key] for key in scores} == scores
+        assert line == pytest.approx(reference, rel=1e-5)
+    texts = [(together / each / "test_generations.jsonl").read_text() for each in (name, "one")]
+    assert texts[0] == texts[1] and texts[0].count("\n") == 101
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp2"])
+def test_each_row_comes_once_per_epoch(together: Path, name: str) -> None:
+    records = recorded(together / f"{name}.json", 2)
+    assert len(records[0]["rows"]) == len(records[1]["rows"]) == LONG
+    rows = [row for record in records for batch in record["rows"] for row in batch if row >= 0]
+    assert sorted(rows) == list(range(404))
+
+
+def test_fsdp2_has_a_part_of_the_weights_and_ddp_all(together: Path) -> None:
+    whole = recorded(together / "one.json", 1)[0]["weights"]
+    assert [record["weights"] for record in recorded(together / "ddp.json", 2)] == [whole, whole]
+    parts = recorded(together / "fsdp2.json", 2)
+    assert all(record["sharded"] for record in parts)
+    assert sum(record["weights"] for record in parts) == whole
+    assert max(record["weights"] for record in parts) < 0.6 * whole
+
+
+@pytest.mark.parametrize("name", ["fsdp2", "resumed", "moved"])
+def test_fsdp2_ends_with_the_students_of_ddp(together: Path, name: str) -> None:
+    """`resumed` was stopped after step 6 and went on from the checkpoint of step 4; `moved` was begun under ddp."""
+    assert_close(weights(together / name, LONG), weights(together / "ddp", LONG))
+    best = [load_file(together / each / "best" / "model.safetensors") for each in (name, "ddp", "one")]
+    start = load_file(together / name / "student_init" / "model.safetensors")
+    assert_close(best[0], best[1])
+    assert any(not torch.allclose(best[0][key], start[key], atol=1e-3) for key in start)
+    configs = [(together / each / "best" / "config.json").read_text() for each in (name, "ddp")]
+    assert configs[0] == configs[1]
+    optimizers = [
+        torch.load(together / each / "checkpoints" / "last.ckpt", weights_only=True)["optimizer_states"][0]
+        for each in (name, "ddp")
+    ]
+    assert optimizers[0]["param_groups"] == optimizers[1]["param_groups"]
+    for index, state in optimizers[1]["state"].items():
+        assert_close(optimizers[0]["state"][index], state)
+
+
+def test_a_resumed_run_of_fsdp2_ends_with_the_same_bits(together: Path) -> None:
+    whole, resumed = recorded(together / "fsdp2.json", 2), recorded(together / "resumed.json", 2)
+    assert [record["losses"] for record in resumed] == [record["losses"][4:] for record in whole]
+    ours, theirs = weights(together / "resumed", LONG), weights(together / "fsdp2", LONG)
+    assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
+
+
+def test_fsdp2_in_bf16_learns_alike(together: Path) -> None:
+    lines, other = validations(together / "bf16"), validations(together / "ddp")
+    assert lines[0]["val_loss"] == pytest.approx(other[0]["val_loss"], rel=0.02)
+    assert lines[0]["val_loss"] != pytest.approx(other[0]["val_loss"], rel=1e-5)  # bf16 it is
+    assert lines[-1]["step"] == 2 and lines[-1]["val_loss"] < lines[0]["val_loss"]
+    best = load_file(together / "bf16" / "best" / "model.safetensors")
+    assert {weight.dtype for weight in best.values()} == {torch.float32}
+
+
+def command(folder: Path, name: str, strategy: str) -> list[str]:
+    """The real command of a short run on two processes."""
+    run = config(folder, **changes(folder / name, batch={"size": 3}, trainer={"strategy": strategy}))
+    file = folder / f"{name}.yaml"
+    file.write_text(yaml.safe_dump(plain(run)))
+    return [sys.executable, "-m", "seq2seq_distill", "--config", str(file), "--trainer.devices", "2"]
+
+
+def test_the_command_starts_its_own_processes_or_takes_those_of_slurm(tmp_path: Path) -> None:
+    one, own, slurm = (tmp_path / name for name in ("one", "own", "slurm"))
+    write_data(tmp_path / "data", rows=28)
+    run_config(config(tmp_path, **changes(one, batch={"size": 3})))
+    process = subprocess.run(
+        command(tmp_path, "own", "auto"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    assert_same_run(own, one)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {
+        "SLURM_JOB_ID": "4242",
+        "SLURM_JOB_NAME": "distill",
+        "SLURM_NTASKS": "2",
+        "SLURM_NTASKS_PER_NODE": "2",
+        "SLURM_NNODES": "1",
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "localhost",
+        "MASTER_PORT": str(port),
+    }
+    tasks = [
+        subprocess.Popen(
+            command(tmp_path, "slurm", "fsdp2"),
+            env=environment(**job, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [task.communicate(timeout=LIMIT)[1] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], errors[0][-2000:] + errors[1][-2000:]
+    assert_same_run(slurm, one)
+
+
+@pytest.mark.parametrize(("torchrun", "rank"), [(True, 1), (False, 0), (False, 1)])
+def test_a_failure_of_one_process_ends_all_with_its_message(tmp_path: Path, torchrun: bool, rank: int) -> None:
+    """The other one sleeps for five minutes, as one that waits for a GPU would."""
+    run = changes(tmp_path / "run", trainer={"devices": 2, "strategy": "ddp"})
+    process = launch(tmp_path, {**run, "extra": {"fail": rank}}, torchrun=torchrun)
+    assert process.returncode != 0
+    assert "ValueError: the fault of one process" in process.stderr
+    assert "sleeping" in process.stdout
+    assert not processes_with(str(tmp_path))
+
+
+def processes_with(argument: str) -> list[int]:
+    """Processes that still run with this in their command line."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if argument in file.read_text().replace("\0", " ") and int(file.parent.name) != os.getpid():
+                found.append(int(file.parent.name))
+        except OSError:
+            continue  # it has just ended
+    return found
