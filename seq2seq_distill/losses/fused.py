@@ -110,13 +110,13 @@ def chunk_rows(positions: int, vocabulary: int, device: str) -> tuple[int, int]:
     """How many positions have logits at a time, and how many of these are walked over at a time.
 
     A function of shapes and kind of device alone: other sizes give other last bits. In fp32, logits of a chunk take
-    64 MiB on CPU, where larger ones save little, and 512 MiB elsewhere; those of a block 1 MiB on CPU, or one row,
+    64 MiB on CPU, where larger ones save little, and 512 MiB elsewhere; those of a block 4 MiB on CPU, or one row,
     and the whole chunk elsewhere.
     """
     limit = max(1, (2**24 if device == "cpu" else 2**27) // vocabulary)
     chunks = max(1, -(-positions // limit))
     chunk = max(1, -(-positions // chunks))  # chunks of nearly the same size
-    return chunk, min(chunk, max(1, 2**18 // vocabulary)) if device == "cpu" else chunk
+    return chunk, min(chunk, max(1, 2**20 // vocabulary)) if device == "cpu" else chunk
 
 
 class _Side(NamedTuple):

@@ -189,6 +189,15 @@ class TestGradient:
         with chunks(2, 1):
             assert torch.autograd.gradcheck(loss, case.inputs)
 
+    def test_of_a_bias_of_zeros(self) -> None:
+        case = Case()
+        with torch.no_grad():
+            case.inputs[2].zero_()
+        expected = gradients(case, case.dense().loss)
+        torch.testing.assert_close(gradients(case, case.chunked().loss), expected)
+        case.inputs.pop().requires_grad_(False)
+        torch.testing.assert_close(gradients(case, case.chunked().loss), expected[:2])
+
     @pytest.mark.parametrize("scale", [0.25, torch.tensor(0.25)])
     def test_scale_and_upstream_gradient_multiply(self, scale: float | Tensor) -> None:
         case = Case()
@@ -277,10 +286,10 @@ class TestPrecision:
 
     @pytest.mark.parametrize("autocast", [False, True])
     def test_bf16_products_are_summed_in_fp32(self, autocast: bool) -> None:
-        """40 chunks: a sum in bf16 would be off by several times the error of a single product."""
+        """300 chunks: a sum of theirs in bf16 would be off by many times the error of a product."""
         dtype = torch.float32 if autocast else torch.bfloat16
-        case, exact = Case(160, 32, (16, 16), dtype=dtype, size=0.3), Case(160, 32, (16, 16), size=0.3)
-        with chunks(4, 2), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        case, exact = (Case(300, 32, (16, 16), dtype=own, size=0.3) for own in (dtype, torch.float64))
+        with chunks(1, 1), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             chunked = case.chunked(temperature=2.0)
         assert chunked.loss.dtype == torch.float32
         assert mean(chunked.terms["ce_loss"]).item() == pytest.approx(
@@ -290,7 +299,7 @@ class TestPrecision:
             gradients(case, chunked.loss), gradients(exact, exact.dense(temperature=2.0).loss), strict=True
         ):
             assert own.dtype == dtype
-            assert (own - other).norm() < 0.01 * other.norm()
+            assert (own - other).norm() < 0.004 * other.norm()
 
     def test_teacher_may_be_of_lower_precision(self) -> None:
         case = Case(dtype=torch.float32)
