@@ -617,6 +617,7 @@ class TestSecrets:
             ["--student.path", URL],
             ["--student.config", URL],
             ["--resume", URL],
+            ["--output_dir", f"s3://user:{IN_URL}@bucket/run"],
             ["--config", URL],
             [f"--techer={URL}"],
             ["--trainer.strategy", URL],
