@@ -34,6 +34,8 @@ IDLE_WARNINGS = (
     r".*isinstance\(treespec, LeafSpec\)",
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
+    "It is recommended to use .*sync_dist=True",  # every process has the scores of all
+    "FSDP2-wrapped module .* returned a view tensor",  # T5's position biases, which nothing changes in place
     "The '.*' does not have many workers",
 )
 

@@ -256,6 +256,33 @@ class TestConflicts:
         line = f"--student.{name} cuts layers from a teacher: leave it out with --student.path or --student.config"
         assert mistakes(run(**{f"student.{given}": "p", f"student.{name}": value})) == [line]
 
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({"trainer.strategy": "fsdp"}, "--trainer.strategy fsdp cannot hold weights that are tied: choose fsdp2"),
+            (
+                {"trainer.strategy": "fsdp2", "optim.name": "adafactor"},
+                "--optim.name adafactor cannot hold the sharded weights of --trainer.strategy fsdp2: "
+                "choose adamw, or ddp",
+            ),
+            (
+                {"trainer.strategy": "ddp", "trainer.shard_teacher": True},
+                "--trainer.shard_teacher does not go with --trainer.strategy ddp: choose fsdp2",
+            ),
+            (
+                {"trainer.strategy": "deepspeed_stage_2"},
+                "--trainer.strategy deepspeed_stage_2 cannot be resumed exactly, and --resume auto would be: "
+                "add --resume never, or choose ddp or fsdp2",
+            ),
+        ],
+    )
+    def test_strategies_and_what_they_cannot_do(self, changes, line):
+        assert mistakes(run(**changes)) == [line]
+
+    def test_strategies_that_are_fine(self):
+        assert mistakes(run(**{"trainer.strategy": "fsdp2", "trainer.shard_teacher": True})) == []
+        assert mistakes(run(resume="never", **{"trainer.strategy": "deepspeed_stage_2"})) == []
+
     @pytest.mark.parametrize("option", REFUSED_TRAINER_OPTIONS)
     def test_trainer_options_that_would_break_the_plan(self, option):
         line = f"--trainer.extra {option} is not available: {REFUSED_TRAINER_OPTIONS[option]}"
