@@ -93,7 +93,7 @@ def gather(value: Any, *, keep: bool = True) -> Any:
     """A sharded tensor whole, on the CPU (without `keep`: None); all else as it is. All processes must call it."""
     if not isinstance(value, DTensor):
         return value.detach() if isinstance(value, Tensor) else value
-    whole = value.detach().full_tensor()
+    whole = value.full_tensor().detach()
     return whole.cpu() if keep else None
 
 
