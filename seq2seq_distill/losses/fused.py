@@ -101,7 +101,7 @@ def head_loss(
     loss, *sums = _HeadLoss.apply(own.hidden, own.weight, own.bias, settings)
     names = ("ce_loss", "mlm_loss", "teacher_entropy")
     reported = names[1:2] if teacher is None else names[: 2 + with_entropy]
-    count = torch.tensor(len(labels), device=labels.device)
+    count = torch.full((), len(labels), device=labels.device)
     found = dict(zip(names, sums, strict=True))
     return HeadLoss(loss, {name: Term(found[name], count) for name in reported})
 
@@ -109,13 +109,17 @@ def head_loss(
 def chunk_rows(positions: int, vocabulary: int, device: str) -> tuple[int, int]:
     """How many positions have logits at a time, and how many of these are walked over at a time.
 
-    A function of shapes and kind of device alone: other sizes give other last bits. In fp32, logits of a chunk take
-    64 MiB on CPU, where larger ones save little, and 512 MiB elsewhere; those of a block 4 MiB on CPU, or one row,
-    and the whole chunk elsewhere.
+    A function of shapes and kind of device alone: other sizes give other last bits. On CPU, chunks have 128 positions,
+    from where on larger products are hardly faster: more where the vocabulary is below 8,192, fewer where fp32 logits
+    would exceed 128 MiB. A block's take 4 MiB, or one row: little enough for the cache, much enough that threads meet
+    rarely. Elsewhere a chunk's take 512 MiB and are one block.
     """
-    limit = max(1, (2**24 if device == "cpu" else 2**27) // vocabulary)
+    if device == "cpu":
+        limit = max(1, min(2**25 // vocabulary, max(128, 2**20 // vocabulary)))
+    else:
+        limit = max(1, 2**27 // vocabulary)
     chunks = max(1, -(-positions // limit))
-    chunk = max(1, -(-positions // chunks))  # chunks of nearly the same size
+    chunk = max(1, -(-positions // chunks))  # all of nearly the same size
     return chunk, min(chunk, max(1, 2**20 // vocabulary)) if device == "cpu" else chunk
 
 
