@@ -175,7 +175,7 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
     teacher = runs[0]["teacher"]
     lines.append(f"| teacher | {' | '.join(f'{teacher[n]:.2f}' for n in names)} | | | |")
     for kind in ("kd", "sft", "twin"):
-        own = [r for r in runs if r["kind"] == kind]
+        own = sorted((r for r in runs if r["kind"] == kind), key=lambda r: r["seed"])
         for r in own:
             scores = " | ".join(f"{r['student'][n]:.2f}" for n in names)
             kept = f"{100 * r['kept'][names[0]]:.1f}%"
