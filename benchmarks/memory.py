@@ -100,7 +100,8 @@ def chunked(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]
         temperature=config.temperature,
         scale=1 / len(inputs.labels),
     ).loss
-    return loss.detach(), *torch.autograd.grad(loss, (inputs.hidden, inputs.weight))
+    of_hidden, of_weight = torch.autograd.grad(loss, (inputs.hidden, inputs.weight))
+    return loss.detach(), of_hidden, of_weight
 
 
 def dense(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]:

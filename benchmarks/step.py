@@ -190,7 +190,7 @@ class HeadProducts(torch.autograd.Function):
         return own.new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         return *ctx.saved_tensors, None, None
 
 
