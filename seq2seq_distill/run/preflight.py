@@ -197,7 +197,9 @@ def _cut(batch: Mapping[str, Any]) -> dict[str, Tensor]:
 def _own_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     """Logits of the model's own forward pass with labels, from which it makes the decoder inputs."""
     fields = dict(batch)
-    if model.config.model_type == "fsmt":  # it fails on labels alone
+    # FSMT fails on labels alone, and so do most whose config leaves the start token to the generation config.
+    nameless = getattr(model.config, "decoder_start_token_id", None) is None and not families.family_of(model).nested
+    if model.config.model_type == "fsmt" or nameless:
         fields["decoder_input_ids"] = families.decoder_inputs(model, fields.pop("labels"))
     logits: Tensor = model(**fields, use_cache=False).logits
     return logits

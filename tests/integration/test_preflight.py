@@ -224,6 +224,17 @@ def test_a_teacher_that_starts_otherwise_is_told_once(case: Case) -> None:
     assert line.startswith(f"--teacher {case.config.teacher}: training starts its decoder with {WORD}")
 
 
+@pytest.mark.parametrize("model_type", ["bart", "t5"])
+def test_a_start_that_only_the_generation_config_names(
+    sound: Callable[[str], Case], warnings: Callable[[], list[str]], model_type: str
+) -> None:
+    case = sound(model_type)
+    for model in (case.teacher, case.student):
+        model.config.decoder_start_token_id = None
+    case.check()
+    assert warnings() == []
+
+
 def test_a_decoder_that_starts_with_a_word(case: Case, warnings: Callable[[], list[str]]) -> None:
     for model in (case.teacher, case.student):
         model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = WORD
