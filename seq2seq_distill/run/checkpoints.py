@@ -198,7 +198,7 @@ def newest_whole(folder: OutputFolder) -> Path | None:
     Raises:
         ConfigError: there are checkpoints, but none is whole.
     """
-    damaged = []
+    damaged: list[Path] = []
     for path in (folder.last_checkpoint, folder.previous_checkpoint):
         if not path.exists():
             continue

@@ -73,10 +73,15 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
         return _judge(config, parts, trainer, folder)
 
 
+def _is_first() -> bool:
+    """Whether this is process 0, also before the processes know of each other."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
 @contextmanager
 def _locked(folder: OutputFolder) -> Iterator[None]:
     """Process 0 holds the folder for all."""
-    if rank_zero_only.rank != 0:
+    if not _is_first():
         yield
         return
     with folder.locked():
@@ -94,7 +99,7 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
             logger.warning("%s: it goes on otherwise than it would have", line)
         return config.resume
     # Process 0 may have begun to write when others come here.
-    if config.resume == "never" and rank_zero_only.rank == 0 and folder.run_yaml.exists():
+    if config.resume == "never" and _is_first() and folder.run_yaml.exists():
         raise ConfigError(
             f"--resume never, but --output_dir {folder.path} holds a run: choose another folder, or --resume auto"
         )

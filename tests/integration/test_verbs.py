@@ -101,7 +101,7 @@ class TestConvert:
     def test_a_checkpoint_becomes_the_model_it_was(self, finished, tmp_path):
         metrics = finished / "metrics.jsonl"
         assert '"step": 4' in metrics.read_text().splitlines()[-1]  # the last is the best: its weights are known
-        for name in ("last.ckpt", next(path.name for path in (finished / "checkpoints").glob("step=4*"))):
+        for name in ("last.ckpt", next(path.name for path in (finished / "checkpoints").glob("step=4*.ckpt"))):
             out = tmp_path / name
             arguments = ["convert", "--checkpoint", str(finished / "checkpoints" / name), "--output_dir", str(out)]
             assert main(arguments) == 0
@@ -112,7 +112,7 @@ class TestConvert:
             )
 
     def test_an_earlier_checkpoint_is_another_model(self, finished, tmp_path):
-        earlier = next((finished / "checkpoints").glob("step=2*"))
+        earlier = next((finished / "checkpoints").glob("step=2*.ckpt"))
         assert main(["convert", "--checkpoint", str(earlier), "--output_dir", str(tmp_path / "out")]) == 0
         assert not logits(load(tmp_path / "out")).allclose(logits(load(finished / "best")))
 
@@ -196,7 +196,7 @@ class TestAverage:
         assert AutoTokenizer.from_pretrained(out)("a dog")["input_ids"] == plain_tokenizer()("a dog")["input_ids"]
 
     def test_folders_and_checkpoints_mix(self, finished, tmp_path):
-        paths = [finished / "best", finished / "student_init", next((finished / "checkpoints").glob("step=4*"))]
+        paths = [finished / "best", finished / "student_init", next((finished / "checkpoints").glob("step=4*.ckpt"))]
         assert main(["average", "--checkpoints", *map(str, paths), "--output_dir", str(tmp_path / "out")]) == 0
         best, start, mean = (load(p).lm_head.weight for p in (paths[0], paths[1], tmp_path / "out"))
         torch.testing.assert_close(mean, (2 * best + start) / 3)
