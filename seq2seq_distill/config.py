@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,14 +14,31 @@ MONITORS = {
     "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss"),
     "translation": ("bleu", "chrf", "loss"),
 }
-# Lightning options that would break the run's own plan of batches, with what to use instead.
+# Every option of Lightning's Trainer has a flag, or can be given in --trainer.extra with one of these values, ...
+TRAINER_EXTRAS: dict[str, tuple[Any, ...]] = {
+    "profiler": ("simple", "advanced", "pytorch"),
+    "gradient_clip_algorithm": ("norm", "value"),
+    **dict.fromkeys(("benchmark", "detect_anomaly", "inference_mode", "sync_batchnorm"), (True, False)),
+}
+# ... or would break the run, and there is something to use instead.
 REFUSED_TRAINER_OPTIONS = {
     "check_val_every_n_epoch": "use --trainer.val_check_interval",
     "min_epochs": "use --trainer.max_epochs",
     "min_steps": "use --trainer.max_steps",
     "overfit_batches": "use --encode.n_train",
-    "reload_dataloaders_every_n_epochs": "the plan already shuffles every data epoch",
-    "use_distributed_sampler": "the plan already deals rows out to processes",
+    "fast_dev_run": "use --trainer.max_steps",
+    "limit_val_batches": "use --eval.n_val",
+    "limit_test_batches": "use --eval.n_test",
+    "limit_predict_batches": "use --eval.n_test",
+    "num_sanity_val_steps": "leave it out, the untrained student is validated anyway",
+    "enable_model_summary": "leave it out, the log tells the student's size anyway",
+    "enable_checkpointing": "use --trainer.save_every_n_steps",
+    "barebones": "leave it out, a run needs its logs and checkpoints",
+    "model_registry": "use --logger",
+    "enable_autolog_hparams": "leave it out, run.yaml holds the config",
+    "plugins": "use the Python interface, seq2seq_distill.run_config",
+    "reload_dataloaders_every_n_epochs": "leave it out, the plan shuffles every data epoch",
+    "use_distributed_sampler": "leave it out, the plan deals rows out to processes",
     "callbacks": "use the Python interface, seq2seq_distill.run_config",
     "default_root_dir": "use --output_dir",
     "logger": "use --logger",
@@ -261,7 +278,10 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake that needs no torch to see, a line each."""
-        _raise([*_source_problems(self), *option_problems(self), *_conflict_problems(self)])
+        problems = option_problems(self)
+        wrong = {line.split()[0] for line in problems}
+        others = [*_source_problems(self), *_conflict_problems(self)]
+        _raise([*problems, *(line for line in others if wrong.isdisjoint(line.split()))])  # may follow from the former
 
 
 def _source_problems(config: RunConfig) -> Iterator[str]:
@@ -283,8 +303,8 @@ def _source_problems(config: RunConfig) -> Iterator[str]:
     if student.path and student.config:
         yield f"--student.path {shown(student.path)} and --student.config {shown(student.config)}: choose one"
     if student.vocab_size is not None and not student.config:
-        yield f"--student.vocab_size {student.vocab_size} needs --student.config, a model with fresh weights"
-    if student.vocab_size is not None and config.teacher is not None:
+        yield f"--student.vocab_size {student.vocab_size} needs --student.config, a model with fresh weights: add it"
+    elif student.vocab_size is not None and config.teacher is not None:
         yield f"--student.vocab_size {student.vocab_size}: a student shares its teacher's tokenizer; leave it out"
 
 
@@ -305,14 +325,28 @@ def _conflict_problems(config: RunConfig) -> Iterator[str]:
     columns = config.encode.source_column, config.encode.target_column
     if columns[0] is not None and columns[0] == columns[1]:
         yield f"--encode.source_column and --encode.target_column are both {shown(columns[0])}: choose two columns"
-    for name in config.trainer.extra or ():
+    yield from _extra_problems(config.trainer.extra or {})
+    yield from _strategy_problems(config)
+
+
+def _extra_problems(extra: dict[str, Any]) -> Iterator[str]:
+    flags = [field.name for field in fields(TrainerConfig)]
+    for name, value in extra.items():
         if name in REFUSED_TRAINER_OPTIONS:
             yield f"--trainer.extra {name} is not available: {REFUSED_TRAINER_OPTIONS[name]}"
-    yield from _strategy_problems(config)
+        elif name in flags:
+            yield f"--trainer.extra {name} has a flag of its own: use --trainer.{name}"
+        elif name not in TRAINER_EXTRAS:
+            yield f"--trainer.extra {shown(name)} is no option of the Trainer: choose {', '.join(TRAINER_EXTRAS)}"
+        elif not any(value is each or value == each and isinstance(value, str) for each in TRAINER_EXTRAS[name]):
+            choices = ", ".join(str(each) for each in TRAINER_EXTRAS[name])
+            yield f"--trainer.extra {name} {shown(value)}: choose one of {choices}"
 
 
 def _strategy_problems(config: RunConfig) -> Iterator[str]:
     strategy = str(config.trainer.strategy)
+    if any(way in strategy for way in ("spawn", "fork", "notebook")):
+        yield f"--trainer.strategy {shown(strategy)} copies this process with all it holds: choose ddp"
     if strategy.startswith("fsdp") and strategy != "fsdp2":
         yield f"--trainer.strategy {shown(strategy)} cannot hold weights that are tied: choose fsdp2"
     if strategy == "fsdp2" and config.optim.name == "adafactor":

@@ -68,7 +68,8 @@ def record_of(text: str) -> dict[Any, Any]:
     except RecursionError:
         raise NoRecord(": no YAML (brackets within brackets without end)") from None
     except ValueError as error:  # a date that is none, a number of thousands of digits
-        raise NoRecord(f": no YAML ({shown(str(error))})") from None
+        endless = "integer string conversion" in str(error)
+        raise NoRecord(f": no YAML ({'a number of thousands of digits' if endless else shown(str(error))})") from None
     if not isinstance(record, dict):
         raise NoRecord(": holds no options")
     if sum(1 for _ in itertools.islice(_values(record), MOST_VALUES + 1)) > MOST_VALUES:

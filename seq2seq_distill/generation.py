@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.errors import ConfigError, ModelError
+from seq2seq_distill.errors import ConfigError, ModelError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +110,23 @@ def settle(
     if start is not None:
         model.generation_config.decoder_start_token_id = start
     model.generation_config = generation_config(model, settings)
+    if settings.options:
+        _try_out(model, settings.options)
+
+
+def _try_out(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
+    """Decode two tokens, since transformers checks most options only when it decodes. Raises ConfigError."""
+    ids = torch.ones((1, 2), dtype=torch.int64, device=model.device)
+    config = copy.deepcopy(model.generation_config)
+    config.max_length, config.min_length = 3, 0
+    try:
+        with torch.random.fork_rng(), torch.no_grad():
+            generate_batch(model.eval(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, config)
+    except Exception as error:  # of many types, each for an option
+        message = shown(" ".join(str(error).split()))
+        raise ConfigError(
+            f"--eval.generate {shown(dict(options))}: choose another value; transformers refuses it: {message}"
+        ) from error
 
 
 def generate_batch(model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> list[list[int]]:

@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def _lines(source: str, file: Path) -> Iterator[str]:
     Text may hold U+2028, form feeds and the like, at which `str.splitlines` would break it.
     """
     number = 0
-    with file.open("rb") as stream:
+    with _named(file), file.open("rb") as stream:
         for number, line in enumerate(stream, 1):
             line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
             try:
@@ -114,6 +115,15 @@ def _lines(source: str, file: Path) -> Iterator[str]:
                 ) from None
     if not number:
         raise DataError(f"--data {source}: {file} is empty: give it at least one example")
+
+
+@contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """An error while reading does not say of which file, as one in opening does."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None
 
 
 def _read_text(source: str, file: Path) -> pa.ChunkedArray:

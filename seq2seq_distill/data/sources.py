@@ -145,7 +145,7 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
             what = "a folder" if file.is_dir() else "a link that leads nowhere"
             raise DataError(f"--data {source}: {file} is {what}, not a file: put the {split} split there, or remove it")
         if not file.is_file():
-            raise DataError(f"--data {source}: {file} is missing: source and target come in pairs")
+            raise DataError(f"--data {source}: {file} is missing: add it, source and target come in pairs")
     _check_shards(source, files)
     return files
 
@@ -168,6 +168,8 @@ def _check_shards(source: str, files: list[Path]) -> None:
 
 
 def _hub_id(source: str) -> tuple[str, str | None]:
+    if Path(source).is_symlink():
+        raise DataError(f"--data {source}: a link that leads nowhere: mend it, or give another path")
     match = _HUB_ID.fullmatch(source)
     if match is None or Path(source).suffix in TABLE_SUFFIXES:
         raise DataError(f"--data {source}: no such folder or file, nor the id of a hub data set: check the path")

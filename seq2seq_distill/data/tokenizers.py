@@ -178,6 +178,7 @@ def tokenizer_of(path: str | Path, flag: str, **options: Any) -> PreTrainedToken
     path = Path(path).expanduser() if str(path).startswith("~") else path
     if not Path(path).exists() and not re.fullmatch(r"[\w][\w.-]*(/[\w.-]+)?", str(path)):
         raise ModelError(f"{flag} {path}: no such folder: check the path")
+    check_json(Path(path) / "config.json", f"{flag} {path}")  # else the tokenizer would be blamed
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, **options)
     except Exception as error:  # no files, no network, a class that cannot be built: the library raises any type
@@ -191,6 +192,18 @@ def tokenizer_of(path: str | Path, flag: str, **options: Any) -> PreTrainedToken
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, "\u2581"}:
         raise ModelError(f"{flag} {path}: there is no tokenizer beside the model: save one there")
     return tokenizer
+
+
+def check_json(file: Path, prefix: str) -> None:
+    """Raise ModelError, which opens with `prefix`, if the file is there but holds no JSON object."""
+    if not file.is_file():
+        return
+    try:
+        record = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{prefix}: its {file.name} is no JSON ({shown(str(error))}): give a whole one") from None
+    if not isinstance(record, dict):
+        raise ModelError(f"{prefix}: its {file.name} is no JSON object: give a whole one")
 
 
 def asks_for_trust(error: Exception) -> bool:

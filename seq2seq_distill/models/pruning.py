@@ -9,7 +9,7 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from seq2seq_distill.errors import ModelError
+from seq2seq_distill.errors import ModelError, shown
 from seq2seq_distill.models import families
 
 CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
@@ -131,4 +131,4 @@ def unknown_key(prefix: str, config: PreTrainedConfig, key: str) -> str:
 def first_line(error: Exception) -> str:
     """First line of a library's error, with the next one if it ends in a colon: our messages are one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return shown(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0], 300)

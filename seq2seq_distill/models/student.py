@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from seq2seq_distill.data.tokenizers import asks_for_trust, code_refused
+from seq2seq_distill.data.tokenizers import asks_for_trust, check_json, code_refused
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models import families, layer_map
 from seq2seq_distill.models.pruning import (
@@ -35,7 +35,7 @@ from seq2seq_distill.models.pruning import (
 
 logger = logging.getLogger(__name__)
 
-_LOADING_ERRORS: Final = (OSError, EOFError, RuntimeError, SafetensorError, *CONFIG_ERRORS)
+_LOADING_ERRORS: Final = (OSError, EOFError, RuntimeError, AssertionError, SafetensorError, *CONFIG_ERRORS)
 _PROBES: Final = (
     "The quick brown fox, 3.14 times; jumped over the lazy dog's back!",
     "Übergrößenträger zahlten 1.000 € für Straße, naïve façade & señor.",
@@ -107,9 +107,9 @@ def load_student(
     name = str(path)
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"{flag} {name}: the folder has no config.json, so it holds no Hugging Face model")
+        raise ModelError(f"{flag} {name}: the folder has no config.json, so it holds no model: give another")
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise ModelError(f"{flag} {name}: there is no such folder")
+        raise ModelError(f"{flag} {name}: there is no such folder: check the path")
     source = str(folder) if folder.is_dir() else name
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
@@ -117,10 +117,11 @@ def load_student(
         if asks_for_trust(error):
             raise code_refused(name, flag) from None
         where = "its config.json cannot be read" if folder.is_dir() else "no such folder, and the hub did not give it"
-        raise ModelError(f"{flag} {name}: {where} ({first_line(error)})") from error
+        raise ModelError(f"{flag} {name}: {where} ({first_line(error)}): give another") from error
     if {"AutoConfig", "AutoModelForSeq2SeqLM"} & (getattr(config, "auto_map", None) or {}).keys():
         raise code_refused(name, flag)  # transformers would load its own class instead, and say nothing
     _check_family(config.model_type, f"{flag} {name}")
+    check_json(folder / "generation_config.json", f"{flag} {name}")  # else transformers would do without it
     families.set_depths(config, *families.depths(config))
     try:
         model, report = AutoModelForSeq2SeqLM.from_pretrained(
@@ -132,10 +133,13 @@ def load_student(
             "choose a model in safetensors"
         ) from None
     except _LOADING_ERRORS as error:
-        raise ModelError(f"{flag} {name}: the model cannot be loaded ({first_line(error)})") from error
+        reason = first_line(error)
+        raise ModelError(f"{flag} {name}: the model cannot be loaded ({reason}): give a whole one") from error
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ModelError(f"{flag} {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}")
+        raise ModelError(
+            f"{flag} {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}: give a whole one"
+        )
     return model.eval()
 
 
@@ -241,14 +245,14 @@ def _read_config(config: str | Path | Mapping[str, Any], flag: str) -> dict[str,
     path = Path(config).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
-        raise ModelError(f"{flag} {config}: there is no file {path}")
+        raise ModelError(f"{flag} {config}: there is no file {path}: check the path")
     try:
         text = path.read_text(encoding="utf-8")
         keys = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ModelError(f"{flag} {config}: cannot be read ({first_line(error)})") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ModelError(f"{flag} {config}: cannot be read ({first_line(error)}): write YAML or JSON") from error
     if not isinstance(keys, dict):
-        raise ModelError(f"{flag} {config}: holds no mapping of config keys")
+        raise ModelError(f"{flag} {config}: holds no mapping of config keys: write lines such as `model_type: t5`")
     return keys
 
 

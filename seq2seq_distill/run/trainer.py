@@ -9,11 +9,10 @@ from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from seq2seq_distill.config import RunConfig, TrainerConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData
-from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.errors import ConfigError, RunError, UserError
 from seq2seq_distill.metrics import monitor_mode
 from seq2seq_distill.run.callbacks import BestStudent, EndWithValidation, Figures, SeedByBatch
 from seq2seq_distill.run.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumePoints
@@ -58,7 +57,9 @@ def build_trainer(
             default_root_dir=folder.path,
             **options.extra,
         )
-    except (TypeError, ValueError, MisconfigurationException) as error:
+    except (UserError, RunError, OSError):
+        raise
+    except Exception as error:  # of many types: what is missing, what does not fit, what the machine does not have
         message = " ".join(str(error).split())
         raise ConfigError(f"{_options_named(options, message)}: refused by Lightning: {message}") from None
     end_with_main(trainer)
@@ -111,7 +112,7 @@ def _options_named(options: TrainerConfig, message: str) -> str:
         for name, value in given.items()
         if name.removeprefix("extra.") in message.lower() or (isinstance(value, str) and value in message)
     ]
-    return " ".join(about) or "--trainer"
+    return " ".join(about) or " ".join(f"--trainer.{name} {value}" for name, value in given.items()) or "--trainer"
 
 
 def _logger(name: str, folder: OutputFolder) -> Logger:

@@ -1,14 +1,17 @@
 """The configuration: defaults, and every mistake that can be seen without loading anything."""
 
+import inspect
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from typing import Any
 
 import pytest
+from pytorch_lightning import Trainer
 
 from seq2seq_distill.config import (
     DEFAULT_MONITOR,
     MONITORS,
     REFUSED_TRAINER_OPTIONS,
+    TRAINER_EXTRAS,
     AverageConfig,
     BatchConfig,
     ConvertConfig,
@@ -221,7 +224,7 @@ class TestSources:
         assert mistakes(run(**changes)) == ["--student.path p and --student.config c: choose one"]
 
     def test_a_vocabulary_without_a_fresh_model(self):
-        line = "--student.vocab_size 300 needs --student.config, a model with fresh weights"
+        line = "--student.vocab_size 300 needs --student.config, a model with fresh weights: add it"
         assert mistakes(run(teacher=None, **{"student.path": "p", "student.vocab_size": 300})) == [line]
 
     def test_a_vocabulary_beside_a_teacher(self):
@@ -286,6 +289,19 @@ class TestConflicts:
     @pytest.mark.parametrize("option", REFUSED_TRAINER_OPTIONS)
     def test_trainer_options_that_would_break_the_plan(self, option):
         line = f"--trainer.extra {option} is not available: {REFUSED_TRAINER_OPTIONS[option]}"
+        assert mistakes(run(**{"trainer.extra": {option: 1}})) == [line]
+
+    def test_every_trainer_option_has_a_flag_or_an_answer(self):
+        own = {field.name for field in fields(TrainerConfig)}
+        known = set(inspect.signature(Trainer.__init__).parameters) - {"self"}
+        assert known <= own | TRAINER_EXTRAS.keys() | REFUSED_TRAINER_OPTIONS.keys()
+        assert not TRAINER_EXTRAS.keys() & (own | REFUSED_TRAINER_OPTIONS.keys())
+
+    @pytest.mark.parametrize(("option", "values"), TRAINER_EXTRAS.items())
+    def test_values_of_further_trainer_options(self, option, values):
+        for value in values:
+            assert mistakes(run(**{"trainer.extra": {option: value}})) == []
+        line = f"--trainer.extra {option} 1: choose one of {', '.join(map(str, values))}"
         assert mistakes(run(**{"trainer.extra": {option: 1}})) == [line]
 
     def test_the_refused_ones_are_those_that_break_it(self):

@@ -1,0 +1,29 @@
+"""Failures outside the input, and what is said of them: more can be added where they are tested."""
+
+import errno
+import os
+
+from seq2seq_distill.config import RunConfig
+from seq2seq_distill.run.faults import explanation
+
+
+def no_space() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "run/checkpoints/last.ckpt")
+
+
+def not_allowed() -> OSError:
+    return OSError(errno.EACCES, os.strerror(errno.EACCES), "run/metrics.jsonl")
+
+
+# What fails, and what is raised then.
+FAULTS: tuple[tuple[str, Exception], ...] = (
+    ("the disk is full", no_space()),
+    ("a file of the run may not be written any more", not_allowed()),
+    ("memory does not suffice", MemoryError()),
+    ("a data loader process is killed", RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed.")),
+)
+
+
+def messages() -> list[tuple[str, str]]:
+    """Each fault with its message, for a run in the folder `run`."""
+    return [(title, explanation(error, RunConfig(output_dir="run")) or "") for title, error in FAULTS]

@@ -1,0 +1,207 @@
+"""Mistakes on the command line."""
+
+from typing import Any, get_args
+
+from hypothesis import strategies as st
+
+from seq2seq_distill.config import MONITORS, REFUSED_TRAINER_OPTIONS
+from tests.mistakes.kinds import BOOLS, COUNTS, GROUPS, MAPPINGS, NUMBERS, OPTIONS, TEXTS, Bad, Kind, command, words
+
+SHARES = ("student.dropout", "student.attention_dropout", "student.decoder_layerdrop", "loss.label_smoothing")
+CHOICES = [name for name, hint in OPTIONS.items() if get_args(hint) and all(isinstance(c, str) for c in get_args(hint))]
+ODD = "\0\x1b\n\r\x7f\x85\u2028\ud800\udcff"
+# What contradicts what, such a command, and the option that the message must name.
+CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
+    ("a student from two places", command("--student.path", "a", "--student.config", "b"), "--student.path"),
+    ("a vocabulary beside a teacher's", command("--student.vocab_size", "300"), "--student.vocab_size"),
+    ("weights that do not fit the data", command("--data_weights", "1", "2"), "--data_weights"),
+    ("nothing to learn", command("--loss.alpha_ce", "0", "--loss.alpha_mlm", "0"), "--loss.alpha_ce"),
+    (
+        "a depth and other layers",
+        command("--student.decoder_layers", "3", "--student.decoder_layer_ids", "0", "1"),
+        "--student.decoder_layers",
+    ),
+    (
+        "layers of a student that is not cut",
+        command("--student.path", "a", "--student.encoder_layers", "3"),
+        "--student.encoder_layers",
+    ),
+    (
+        "one column for both sides",
+        command("--encode.source_column", "a", "--encode.target_column", "a"),
+        "--encode.source_column",
+    ),
+    ("processes that are copies", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
+    ("a teacher without data", command(without=["--data"]), "--teacher"),
+    ("data without a teacher", command(without=["--teacher"]), "--data"),
+    ("no task", command(without=["--task"]), "--task"),
+)
+
+
+def flag_and_value(title: str, flags: list[str], values: st.SearchStrategy[Any], example: tuple[str, Any]) -> Kind:
+    """A kind where a single flag has a value that it cannot take."""
+
+    def make(drawn: tuple[str, Any]) -> Bad:
+        name, value = drawn
+        return Bad(command(f"--{name}", str(value)), f"--{name}")
+
+    return Kind(title, st.tuples(st.sampled_from(flags), values), example, make)
+
+
+def misspelt(drawn: tuple[str, int, str]) -> Bad:
+    name, place, letter = drawn
+    start = name.rfind(".") + 1
+    at = start + place % (len(name) - start + 1)
+    wrong = f"--{name[:at]}{letter}{name[at:]}"
+    return Bad(command(wrong, "1"), wrong)
+
+
+def several(drawn: tuple[list[str], str]) -> Bad:
+    names, word = drawn
+    pairs = [part for name in names for part in (f"--{name}", word)]
+    return Bad(command(*pairs), f"--{names[-1]} {word}", len(names))
+
+
+def layer_ids(ids: list[int]) -> Bad:
+    return Bad(command("--student.decoder_layer_ids", *map(str, ids)), "--student.decoder_layer_ids")
+
+
+def betas(values: list[float]) -> Bad:
+    return Bad(command("--optim.betas", *map(str, values)), "--optim.betas")
+
+
+def extra(title: str, values: st.SearchStrategy[str], example: str) -> Kind:
+    return Kind(title, values, example, lambda text: Bad(command("--trainer.extra", text), "--trainer.extra"))
+
+
+def in_mapping(drawn: tuple[str, str]) -> Bad:
+    name, text = drawn
+    return Bad(command(f"--{name}", text), f"--{name}")
+
+
+KINDS = (
+    Kind(
+        "a flag that is not there",
+        st.tuples(st.sampled_from(sorted(OPTIONS)), st.integers(0, 40), st.sampled_from("qxz")),
+        ("student.decoder_layers", 13, "x"),
+        misspelt,
+    ),
+    flag_and_value("a word for a number", COUNTS + NUMBERS, words, ("optim.lr", "fast")),
+    flag_and_value("a fraction for a count", COUNTS, st.integers(-99, 99).map("{}.5".format), ("batch.size", "1.5")),
+    flag_and_value("a word that is none of the choices", CHOICES, words, ("method", "distil")),
+    flag_and_value("neither true nor false", BOOLS, words, ("trainer.deterministic", "maybe")),
+    flag_and_value(
+        "a number that is not finite",
+        NUMBERS,
+        st.sampled_from([".nan", ".inf", "-.inf", "1e999", ".NaN", "+.INF"]),
+        ("optim.lr", ".nan"),
+    ),
+    flag_and_value("a number without end", COUNTS, st.integers(61, 9000).map("9".__mul__), ("batch.size", "9" * 70)),
+    flag_and_value(
+        "a number too large", COUNTS + NUMBERS, st.integers(2**33, 10**40), ("trainer.max_steps", 99999999999)
+    ),
+    flag_and_value(
+        "a number below zero",
+        [name for name in COUNTS + NUMBERS if name != "eval.length_penalty"],
+        st.integers(-(10**6), -2),
+        ("batch.size", -4),
+    ),
+    flag_and_value("a share of 1 or more", list(SHARES), st.floats(1, 10**6), ("student.dropout", 1.5)),
+    flag_and_value("an empty text", [*TEXTS, "data"], st.sampled_from(["", " ", "   "]), ("output_dir", "")),
+    flag_and_value(
+        "a text with control characters",
+        [*TEXTS, "data"],
+        st.tuples(words, st.sampled_from(ODD), words).map("".join),
+        ("teacher", "a\nb"),
+    ),
+    flag_and_value(
+        "a name too long for a file", TEXTS, st.integers(256, 9000).map("x".__mul__), ("teacher", "x" * 300)
+    ),
+    flag_and_value(
+        "the home folder of nobody", TEXTS, words.map("~{0}{0}/x".format), ("teacher", "~nobody-here/model")
+    ),
+    flag_and_value(
+        "a time in another form",
+        ["trainer.max_time"],
+        st.one_of(words, st.integers(0, 999).map(str), st.integers(0, 99).map("{}:30".format)),
+        ("trainer.max_time", "8h"),
+    ),
+    flag_and_value(
+        "devices that cannot be",
+        ["trainer.devices"],
+        st.one_of(words, st.integers(-99, -2), st.just(0), st.floats(0.1, 0.9)),
+        ("trainer.devices", 0),
+    ),
+    flag_and_value("a precision that is not there", ["trainer.precision"], words, ("trainer.precision", "8-true")),
+    flag_and_value(
+        "an accelerator that is not there", ["trainer.accelerator"], words, ("trainer.accelerator", "abacus")
+    ),
+    flag_and_value(
+        "the score of another task",
+        ["eval.monitor"],
+        st.one_of(words, st.sampled_from([name for name in MONITORS["summarization"] if name != "loss"])),
+        ("eval.monitor", "rouge2"),
+    ),
+    flag_and_value("no mapping where one must be", MAPPINGS, words, ("eval.generate", "beams")),
+    flag_and_value("no mapping for a group", GROUPS, words, ("optim", "fast")),
+    Kind(
+        "a key that is no text",
+        st.tuples(st.sampled_from(MAPPINGS), st.integers().map("{{{}: 1}}".format)),
+        ("eval.generate", "{1: 2}"),
+        in_mapping,
+    ),
+    Kind(
+        "a value in a mapping that is not finite",
+        st.tuples(st.sampled_from(MAPPINGS), words.map('{{"{}": .nan}}'.format)),
+        ("student.overrides", '{"dropout": .nan}'),
+        in_mapping,
+    ),
+    extra(
+        "an option of the Trainer that would break the run",
+        st.sampled_from(sorted(REFUSED_TRAINER_OPTIONS)).map('{{"{}": 1}}'.format),
+        '{"min_epochs": 1}',
+    ),
+    extra("an option that the Trainer does not have", words.map('{{"{}": 1}}'.format), '{"profilr": "simple"}'),
+    extra("an option of the Trainer with a wrong value", words.map('{{"profiler": "{}"}}'.format), '{"profiler": "x"}'),
+    Kind(
+        "layers out of order",
+        st.lists(st.integers(0, 12), min_size=2, max_size=5).filter(lambda ids: ids != sorted(set(ids))),
+        [3, 0],
+        layer_ids,
+    ),
+    Kind(
+        "another number of values",
+        st.lists(st.sampled_from([0.5, 0.9]), min_size=1, max_size=5).filter(lambda values: len(values) != 2),
+        [0.9],
+        betas,
+    ),
+    Kind(
+        "a flag given twice",
+        st.tuples(st.sampled_from(TEXTS), words, words),
+        ("student.path", "a", "b"),
+        lambda drawn: Bad(command(f"--{drawn[0]}", drawn[1], f"--{drawn[0]}", drawn[2]), f"--{drawn[0]}"),
+    ),
+    Kind(
+        "a flag without its value",
+        st.sampled_from(sorted(OPTIONS)),
+        "optim.lr",
+        lambda name: Bad(command(f"--{name}"), f"--{name}"),
+    ),
+    Kind(
+        "a word that belongs to no flag",
+        words,
+        "fast",
+        lambda word: Bad(command("--seed", "1", word), word),
+    ),
+    Kind("a verb that is not there", words, "distil", lambda word: Bad([word, *command()], word)),
+    Kind(
+        "several mistakes",
+        st.tuples(st.lists(st.sampled_from(COUNTS + NUMBERS), min_size=2, max_size=4, unique=True), words),
+        (["batch.size", "optim.lr"], "many"),
+        several,
+    ),
+    *(
+        Kind(title, st.just(None), None, lambda _, arguments=arguments, named=named: Bad(arguments, named))
+        for title, arguments, named in CONFLICTS
+    ),
+)

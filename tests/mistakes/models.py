@@ -1,0 +1,111 @@
+"""Mistakes in models, in options that only the model can judge, and in the output folder."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from tests.mistakes.kinds import Bad, Kind, command, words
+
+FOLDER = Path("bad-model")
+
+
+def copied(change: Callable[[Path, Any], object]) -> Callable[[Any], Bad]:
+    """A copy of the teacher with something changed."""
+
+    def make(drawn: Any) -> Bad:
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        shutil.copytree("teacher", FOLDER)
+        change(FOLDER, drawn)
+        return Bad(command("--teacher", str(FOLDER)), str(FOLDER))
+
+    return make
+
+
+def in_config(folder: Path, keys: dict[str, Any]) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | keys))
+
+
+def shorter(folder: Path, keep: float) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+
+
+def without_tokenizer(folder: Path, _: None) -> None:
+    for path in folder.glob("*token*"):
+        path.unlink()
+
+
+def option(title: str, flag: str, values: st.SearchStrategy[str], example: str) -> Kind:
+    return Kind(title, values, example, lambda value: Bad(command(flag, value), flag))
+
+
+def taken(word: str) -> Bad:
+    name = f"{word}.txt"
+    Path(name).write_text("a file")
+    return Bad(command("--output_dir", name), name)
+
+
+KINDS = (
+    Kind(
+        "a teacher that is not there",
+        words.map("./{}".format),
+        "./nowhere",
+        lambda name: Bad(command("--teacher", name), name),
+    ),
+    Kind(
+        "a folder without a model",
+        st.none(),
+        None,
+        copied(lambda folder, _: (folder / "config.json").unlink()),
+    ),
+    Kind(
+        "a model's config that is no JSON",
+        st.sampled_from(["", "{", "[]", "[" * 5000]),
+        "{",
+        copied(lambda folder, text: (folder / "config.json").write_text(text)),
+    ),
+    Kind(
+        "a generation config that is no JSON",
+        st.sampled_from(["", "{", "{'a': 1}"]),
+        "{",
+        copied(lambda folder, text: (folder / "generation_config.json").write_text(text)),
+    ),
+    Kind(
+        "a model that is no encoder-decoder",
+        st.sampled_from([{"model_type": "gpt2"}, {"model_type": "bert"}]),
+        {"model_type": "gpt2"},
+        copied(in_config),
+    ),
+    Kind("weights that were cut off", st.floats(0.0, 0.99), 0.5, copied(shorter)),
+    Kind("a model without a tokenizer", st.none(), None, copied(without_tokenizer)),
+    option("more layers than the teacher has", "--student.decoder_layers", st.integers(3, 99).map(str), "13"),
+    option("a layer that the teacher does not have", "--student.decoder_layer_ids", st.integers(2, 99).map(str), "12"),
+    option(
+        "a config key that is not there", "--student.overrides", words.map('{{"{}": 1}}'.format), '{"dropuot": 0.1}'
+    ),
+    option(
+        "a config key that changes shapes",
+        "--student.overrides",
+        st.integers(1, 99).map(lambda n: f'{{"d_model": {n * 17}}}'),
+        '{"d_model": 512}',
+    ),
+    option(
+        "an option of decoding that is not there", "--eval.generate", words.map('{{"{}": 1}}'.format), '{"beems": 4}'
+    ),
+    option(
+        "an option of decoding with an impossible value",
+        "--eval.generate",
+        st.sampled_from(['{"repetition_penalty": 0}', '{"no_repeat_ngram_size": "x"}', '{"bad_words_ids": 3}']),
+        '{"repetition_penalty": 0}',
+    ),
+    option("a student that is not there", "--student.path", words.map("./{}".format), "./nowhere"),
+    option("a student's config that is not there", "--student.config", words.map("./{}.yaml".format), "./nowhere.yaml"),
+    option("a checkpoint that is not there", "--resume", words.map("./{}.ckpt".format), "./nowhere.ckpt"),
+    option("a strategy that is not there", "--trainer.strategy", words, "dppp"),
+    Kind("an output folder that is a file", words, "taken", taken),
+)
