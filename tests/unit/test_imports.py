@@ -19,7 +19,8 @@ models/families models/layer_map models/hooks models/sharding models/pruning mod
 losses/logits losses/hidden losses/fused losses/blend
 metrics behaviour generation measure
 modules/optim modules/summarization modules/translation modules/distillers
-run/outdir run/signals run/checkpoints run/faults run/results run/card run/callbacks run/parts run/token_checks run/preflight run/strategies run/trainer run/train
+run/outdir run/signals run/checkpoints run/faults run/results run/card
+run/callbacks run/parts run/token_checks run/preflight run/strategies run/trainer run/train
 student convert average config_files parser arguments cli __main__
 """.split()
 EMPTY = {f"{folder}/__init__" for folder in ("data", "models", "losses", "modules", "run")}
