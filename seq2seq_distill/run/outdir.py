@@ -225,7 +225,8 @@ def check_free(path: Path) -> Path:
     _refuse_links([_new(real), _old(real)])
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
-        taken = real.exists() and (not real.is_dir() or any(real.iterdir()))
+        in_a_circle = real.is_symlink()  # a link without an end
+        taken = in_a_circle or (real.exists() and (not real.is_dir() or any(real.iterdir())))
     except OSError as error:
         raise ConfigError(f"--output_dir {path}: {error.strerror}; choose a folder that can be written") from None
     if taken:

@@ -1,6 +1,7 @@
 """Mistakes in models, in options that only the model can judge, and in the output folder."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +49,13 @@ def taken(word: str) -> Bad:
     name = f"{word}.txt"
     Path(name).write_text("a file")
     return Bad(command("--output_dir", name), name)
+
+
+def circle(name: str) -> Bad:
+    link = Path(f"{name}.link")
+    if not link.is_symlink():
+        os.symlink(link, link)
+    return Bad(["convert", "--checkpoint", "teacher", "--output_dir", str(link)], str(link))
 
 
 KINDS = (
@@ -108,4 +116,23 @@ KINDS = (
     option("a checkpoint that is not there", "--resume", words.map("./{}.ckpt".format), "./nowhere.ckpt"),
     option("a strategy that is not there", "--trainer.strategy", words, "dppp"),
     Kind("an output folder that is a file", words, "taken", taken),
+    Kind("an output folder that is a link in a circle", words, "circle", circle),
+    Kind(
+        "an output folder that holds something",
+        st.just("teacher"),
+        "teacher",
+        lambda name: Bad(["student", "--teacher", "teacher", "--output_dir", name], name),
+    ),
+    Kind(
+        "no such checkpoint to convert",
+        words.map("{}.ckpt".format),
+        "nowhere.ckpt",
+        lambda name: Bad(["convert", "--checkpoint", name, "--output_dir", "converted"], name),
+    ),
+    Kind(
+        "nothing to average",
+        st.just("out"),
+        "out",
+        lambda name: Bad(["average", "--output_dir", name], "--checkpoints"),
+    ),
 )
