@@ -316,6 +316,7 @@ def test_the_command_starts_its_own_processes_or_takes_those_of_slurm(tmp_path: 
 @pytest.mark.parametrize(("torchrun", "rank"), [(True, 1), (False, 0), (False, 1)])
 def test_a_failure_of_one_process_ends_all_with_its_message(tmp_path: Path, torchrun: bool, rank: int) -> None:
     """The other one sleeps for five minutes, as one that waits for a GPU would."""
+    config(tmp_path)  # teacher and data, which the processes would otherwise both begin to write
     run = changes(tmp_path / "run", trainer={"devices": 2, "strategy": "ddp"})
     process = launch(tmp_path, {**run, "extra": {"fail": rank}}, torchrun=torchrun)
     assert process.returncode != 0
