@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from tests.mistakes.kinds import COUNTS, NUMBERS, OPTIONS, TEXTS, Bad, Kind, command, words
 
 FILE = "config.yaml"
+MADE = "made-by-yaml"
+"""Is there if YAML was run."""
 ENDLESS = Path("/proc/self/mem")
 """Opens, but cannot be read from its beginning, not even by root."""
 
@@ -43,7 +45,7 @@ def twice(drawn: tuple[str, int, int]) -> Bad:
 
 def tagged(drawn: tuple[str, str]) -> Bad:
     name, tag = drawn
-    return held(f"{name}: !!python/{tag} ['touch made-by-yaml']\n")
+    return held(f"{name}: !!python/{tag} ['touch {MADE}']\n")
 
 
 def multiplied(drawn: tuple[int, int]) -> Bad:

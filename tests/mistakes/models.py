@@ -14,14 +14,14 @@ from tests.mistakes.kinds import Bad, Kind, command, words
 FOLDER = Path("bad-model")
 
 
-def copied(change: Callable[[Path, Any], object]) -> Callable[[Any], Bad]:
+def copied(change: Callable[[Path, Any], object], named: str = str(FOLDER)) -> Callable[[Any], Bad]:
     """A copy of the teacher with something changed."""
 
     def make(drawn: Any) -> Bad:
         shutil.rmtree(FOLDER, ignore_errors=True)
         shutil.copytree("teacher", FOLDER)
         change(FOLDER, drawn)
-        return Bad(command("--teacher", str(FOLDER)), str(FOLDER))
+        return Bad(command("--teacher", str(FOLDER)), named)
 
     return make
 
@@ -90,7 +90,12 @@ KINDS = (
         copied(in_config),
     ),
     Kind("weights that were cut off", st.floats(0.0, 0.99), 0.5, copied(shorter)),
-    Kind("a model without a tokenizer", st.none(), None, copied(without_tokenizer)),
+    Kind(
+        "a model without a tokenizer",
+        st.none(),
+        None,
+        copied(without_tokenizer, f"--teacher {FOLDER}: there is no tokenizer"),
+    ),
     option("more layers than the teacher has", "--student.decoder_layers", st.integers(3, 99).map(str), "13"),
     option("a layer that the teacher does not have", "--student.decoder_layer_ids", st.integers(2, 99).map(str), "12"),
     option(
