@@ -242,7 +242,7 @@ def _has_our_columns(path: Path) -> bool:
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
             return reader.schema.equals(_SCHEMA, check_metadata=True)
-    except pa.ArrowInvalid:
+    except (pa.ArrowException, OSError):  # which of the two hangs on the first bytes
         return False
 
 

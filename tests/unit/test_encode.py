@@ -1,5 +1,6 @@
 """Tokenizers, the cache of encoded data, and collation."""
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -58,6 +59,11 @@ every_kind = pytest.mark.parametrize("make", EVERY_KIND.values(), ids=EVERY_KIND
 @pytest.fixture
 def pairs() -> Dataset:
     return Dataset.from_dict({"source": SOURCES, "target": TARGETS})
+
+
+def with_hash(content: bytes) -> bytes:
+    """As the cache writes it: the SHA-256 behind the content."""
+    return content + hashlib.sha256(content).digest()
 
 
 def encoded(pairs: Dataset, tokenizer: PreTrainedTokenizerBase, cache: Path, **options: Any) -> Dataset:
@@ -157,7 +163,9 @@ class TestCache:
         encoded(pairs, tokenizer, tmp_path, languages=("en", "de"))
         assert len(list(tmp_path.iterdir())) == 9
 
-    @pytest.mark.parametrize("harm", ["flip", "cut", "cut at a batch", "empty", "other"])
+    @pytest.mark.parametrize(
+        "harm", ["flip", "cut", "cut at a batch", "empty", "other", "other, with a hash", "negative, with a hash"]
+    )
     def test_damaged_file_is_made_again(
         self,
         pairs: Dataset,
@@ -178,6 +186,9 @@ class TestCache:
             "cut at a batch": content[: content.rindex(b"\xff\xff\xff\xff", 0, len(content) - 40)],
             "empty": b"",
             "other": b"something else",
+            "other, with a hash": with_hash(b"something else"),
+            # Arrow's own error about these is an OSError: it once ended a run
+            "negative, with a hash": with_hash(b"\xff\xff\xff\xff" + b"\x80" * 60),
         }
         path.unlink()  # the first data set has the file mapped
         path.write_bytes(damaged[harm])
