@@ -35,7 +35,8 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BartConfig, BartForConditionalGeneration
 
-from seq2seq_distill.losses.logits import kl_divergence
+from seq2seq_distill.losses.fused import head_loss
+from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import families
 from seq2seq_distill.models.sharding import precision_policy, shard
 from seq2seq_distill.models.teacher import Teacher
@@ -57,9 +58,18 @@ class Step(nn.Module):
     def forward(self, batch: Mapping[str, Tensor], scale: float) -> Tensor:
         inputs = families.decoder_inputs(self.student, batch["labels"])
         state = families.encode(self.student, batch)
-        logits = families.head(self.student, families.decode(self.student, batch, state, inputs))
-        hidden = self._teacher.decode(batch, self._teacher.encode(batch), inputs)
-        return kl_divergence(logits, self._teacher.head(hidden), batch["labels"]).sum * scale
+        hidden = families.decode(self.student, batch, state, inputs)
+        teachers = self._teacher.decode(batch, self._teacher.encode(batch), inputs)
+        labelled = batch["labels"] != IGNORED
+        heads = [families.head_parts(model) for model in (self.student, self._teacher.running)]
+        return head_loss(
+            heads[0],
+            hidden[labelled],
+            batch["labels"][labelled],
+            {"ce_loss": 1.0},
+            (heads[1], teachers[labelled]),
+            scale=scale,
+        ).loss
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from torch.autograd.function import once_differentiable
 
 from seq2seq_distill.losses.logits import Term
 
+HEAD_TERMS = ("ce_loss", "mlm_loss", "teacher_entropy")
+"""What the output head can report."""
 SAFE = (1e-18, 1e18)
 """Between these bounds a sum of exponentials, and a ratio of two, loses nothing to overflow or underflow in fp32."""
 
@@ -99,10 +101,9 @@ def head_loss(
         differentiate=torch.is_grad_enabled(),
     )
     loss, *sums = _HeadLoss.apply(own.hidden, own.weight, own.bias, settings)
-    names = ("ce_loss", "mlm_loss", "teacher_entropy")
-    reported = names[1:2] if teacher is None else names[: 2 + with_entropy]
+    reported = HEAD_TERMS[1:2] if teacher is None else HEAD_TERMS[: 2 + with_entropy]
     count = torch.full((), len(labels), device=labels.device)
-    found = dict(zip(names, sums, strict=True))
+    found = dict(zip(HEAD_TERMS, sums, strict=True))
     return HeadLoss(loss, {name: Term(found[name], count) for name in reported})
 
 

@@ -56,7 +56,6 @@ class Teacher:
         """Let passes run through the whole model again."""
         self._sharded = None
 
-    @torch.no_grad()
     def within(self, function: Callable[[], T]) -> T:
         """Call `function`, which uses the running model. If that is sharded, all processes must call it.
 
@@ -64,10 +63,12 @@ class Teacher:
         """
         if self._sharded is None:
             return function()
-        result = self._sharded.within(function)
+        results: list[T] = []
+        # Not returned through FSDP, which would prepare a backward pass for a student's loss among the results.
+        self._sharded.within(lambda: results.append(function()))
         if hasattr(self._sharded, "reset_iter_state"):  # without a backward pass FSDP forgets no forward pass by itself
             self._sharded.reset_iter_state()
-        return result
+        return results[0]
 
     @torch.no_grad()
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:

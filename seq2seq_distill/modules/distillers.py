@@ -9,8 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.losses.blend import Losses
 from seq2seq_distill.losses.hidden import hidden_mse
-from seq2seq_distill.losses.logits import IGNORED, Term, entropy, kl_divergence
+from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import LayerOutputs
 from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
@@ -83,15 +84,18 @@ class SummarizationDistiller(SummarizationModule):
         if not self.config.trainer.shard_teacher:
             self.teacher.to(self.device)
 
-    def _terms(self, batch: Batch, student: StudentPass) -> dict[str, Term]:
+    def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
+        # With a sharded teacher its head is whole only inside.
+        return self.teacher.within(lambda: self._compare(batch, student, head_scale))
+
+    def _compare(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
         labelled = batch["labels"] != IGNORED
-        logits, encoder, decoder = self.teacher.within(lambda: self._teacher_pass(batch, student))
+        hidden, encoder, decoder = self._teacher_pass(batch, student)
+        head = self._head_loss(student, (families.head_parts(self.teacher.running), hidden[labelled]), head_scale)
         normalize = self.loss.normalize_hidden
         # A row of -1 is padding of the plan; its one attended position must not count.
         sources = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
-        terms = {
-            "ce_loss": kl_divergence(student.logits, logits, student.labels, self.loss.temperature),
-            **super()._terms(batch, student),
+        others = {
             "hid_loss_enc": hidden_mse(
                 _matched(self._encoder_pairs, student.encoder_layers, encoder), sources, normalize
             ),
@@ -99,24 +103,21 @@ class SummarizationDistiller(SummarizationModule):
                 _matched(self._decoder_pairs, student.decoder_layers, decoder), labelled, normalize
             ),
         }
-        if not self.training:  # a figure of the teacher and the data: not worth its time in every step
-            terms["teacher_entropy"] = entropy(logits, student.labels)
-        return terms
+        return Losses(head, others)
 
+    @torch.no_grad()
     def _teacher_pass(self, batch: Batch, student: StudentPass) -> tuple[Tensor, LayerOutputs, LayerOutputs]:
-        """Logits [N, V] of the labelled positions, and the outputs of the layers to compare."""
+        """The last hidden state [B, T, H], and the outputs of the layers to compare."""
         encoder_indices, decoder_indices = (
             {t for _, t in pairs} for pairs in (self._encoder_pairs, self._decoder_pairs)
         )
         model, source_width = self.teacher.running, batch["attention_mask"].shape[1]
         with (
-            torch.no_grad(),
             LayerOutputs(families.encoder_layers(model), encoder_indices, source_width) as encoder,
             LayerOutputs(families.decoder_layers(model), decoder_indices) as decoder,
         ):
             state = student.encoder_state if self.shares_encoder else self.teacher.encode(batch)
-            hidden = self.teacher.decode(batch, state, student.decoder_input_ids)
-            return self.teacher.head(hidden[batch["labels"] != IGNORED]), encoder, decoder
+            return self.teacher.decode(batch, state, student.decoder_input_ids), encoder, decoder
 
     def _pairs(self) -> tuple[Pairs, Pairs]:
         own, teachers = self.student.config, self.teacher.model.config

@@ -16,8 +16,9 @@ from seq2seq_distill.behaviour import behaviour, collapse
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
-from seq2seq_distill.losses.blend import add, blend
-from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
+from seq2seq_distill.losses.blend import Losses, add, blend
+from seq2seq_distill.losses.fused import Head, HeadLoss, head_loss
+from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import LayerOutputs
@@ -33,14 +34,14 @@ SOURCE_TERMS = ("hid_loss_enc",)
 
 @dataclass(frozen=True)
 class StudentPass:
-    """One forward pass of the student, up to the logits of the labelled positions."""
+    """One forward pass of the student, up to the output head."""
 
     encoder_state: Tensor
     """[B, S, H]"""
     decoder_input_ids: Tensor
     """[B, T]"""
-    logits: Tensor
-    """[N, V], the positions with a label."""
+    hidden: Tensor
+    """[N, H], what the head reads at the positions with a label."""
     labels: Tensor
     """[N]"""
     encoder_layers: Mapping[int, Tensor]
@@ -129,14 +130,16 @@ class SummarizationModule(LightningModule):
         return {"mlm_loss": 1.0}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        terms = self._step(batch)
+        parts = self._parts_of_step
+        losses = self._step(batch, parts / batch["target_tokens"].clamp(min=1))
+        terms = losses.terms
         counts = {name: batch["source_tokens" if name in SOURCE_TERMS else "target_tokens"] for name in terms}
-        report = blend(terms, self.weights, counts, scale=self._parts_of_step)
+        report = blend(terms, self.weights, counts, scale=parts, head=losses.head.loss)
         self.log_dict(report.named(), prog_bar=True)
         return report.loss
 
-    def _step(self, batch: Batch) -> dict[str, Term]:
-        """One forward pass: the sums and counts of all terms."""
+    def _step(self, batch: Batch, head_scale: Tensor | float = 1.0) -> Losses:
+        """One forward pass: the sums and counts of all terms, the head's part of the loss times `head_scale`."""
         labels = batch["labels"]
         labelled = labels != IGNORED
         decoder_input_ids = families.decoder_inputs(self.student, labels)
@@ -150,16 +153,31 @@ class SummarizationModule(LightningModule):
         student = StudentPass(
             encoder_state=encoder_state,
             decoder_input_ids=decoder_input_ids,
-            logits=families.head(self.student, hidden[labelled]),
+            hidden=hidden[labelled],
             labels=labels[labelled],
             encoder_layers=encoder_outputs,
             decoder_layers=decoder_outputs,
         )
-        return self._terms(batch, student)
+        return self._losses(batch, student, head_scale)
 
-    def _terms(self, batch: Batch, student: StudentPass) -> dict[str, Term]:
-        """Sums and counts of the terms; a distiller adds its own."""
-        return {"mlm_loss": cross_entropy(student.logits, student.labels, self.loss.label_smoothing)}
+    def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
+        """From the student's pass to its losses; a distiller compares it with the teacher."""
+        return Losses(self._head_loss(student, None, head_scale), {})
+
+    def _head_loss(
+        self, student: StudentPass, teacher: tuple[Head, Tensor] | None, scale: Tensor | float
+    ) -> HeadLoss:
+        return head_loss(
+            families.head_parts(self.student),
+            student.hidden,
+            student.labels,
+            self.weights,
+            teacher,
+            temperature=self.loss.temperature,
+            label_smoothing=self.loss.label_smoothing,
+            scale=scale,
+            with_entropy=not self.training,  # a figure of the teacher and the data: not worth its time in every step
+        )
 
     @property
     def _parts_of_step(self) -> int:
@@ -198,7 +216,8 @@ class SummarizationModule(LightningModule):
         keep_layers(self.student, True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        terms = {name: Term(term.sum.detach().double(), term.count) for name, term in self._step(batch).items()}
+        terms = self._step(batch).terms
+        terms = {name: Term(term.sum.detach().double(), term.count) for name, term in terms.items()}
         self._sums = add(self._sums, terms)
         self._generate(batch)
 

@@ -65,8 +65,13 @@ def with_empty_row(batch: dict[str, Tensor], model: PreTrainedModel) -> dict[str
     return {name: torch.cat([field, empty[name]]) for name, field in batch.items()}
 
 
-def report(module: SummarizationModule, batch: dict[str, Tensor]) -> LossReport:
-    return blend(module._step(batch), module.weights)
+def report(
+    module: SummarizationModule, batch: dict[str, Tensor], counts: dict[str, Tensor] | None = None, parts: int = 1
+) -> LossReport:
+    """As `training_step` makes it, of a step of so many parts; `counts` of the whole step, by default the batch's own."""
+    tokens = (batch["labels"] != IGNORED).sum() if counts is None else counts["mlm_loss"]
+    losses = module._step(batch, parts / tokens.clamp(min=1))
+    return blend(losses.terms, module.weights, counts, scale=parts, head=losses.head.loss)
 
 
 def assert_same(got: dict[str, Term], expected: dict[str, Term]) -> None:
@@ -97,11 +102,11 @@ def test_padding_columns_change_no_term(model_type: str, normalize: bool) -> Non
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 1, 1), teacher, LossConfig(alpha_hid=1.0, normalize_hidden=normalize))
     batch = rows(teacher)
-    terms = module._step(batch)
+    terms = module._step(batch).terms
     assert all(term.sum > 0 for term in terms.values())
     for source, target in ((5, 0), (13, 0), (0, 4), (13, 9)):
         if model_type != "prophetnet" or target == 0:
-            assert_same(module._step(padded(batch, teacher, source, target)), terms)
+            assert_same(module._step(padded(batch, teacher, source, target)).terms, terms)
 
 
 @pytest.mark.xfail(strict=True, reason="transformers mixes up the axes of ProphetNet's relative positions when T > 1")
@@ -109,7 +114,7 @@ def test_padding_columns_of_the_target_change_no_term_of_prophetnet() -> None:
     teacher = tiny_model("prophetnet")
     module = distiller(create_student(teacher, 1, 1), teacher)
     batch = rows(teacher)
-    assert_same(module._step(padded(batch, teacher, 0, 4)), module._step(batch))
+    assert_same(module._step(padded(batch, teacher, 0, 4)).terms, module._step(batch).terms)
 
 
 @every_family
@@ -118,11 +123,11 @@ def test_row_that_counts_nowhere_changes_nothing(model_type: str) -> None:
     module = distiller(create_student(teacher, 1, 1), teacher)
     batch = rows(teacher)
     both = with_empty_row(batch, teacher)
-    assert_same(module._step(both), module._step(batch))
+    assert_same(module._step(both).terms, module._step(batch).terms)
     alone = {name: field[-1:] for name, field in both.items()}
-    terms = module._step(alone)
+    terms = module._step(alone).terms
     assert all((term.sum.item(), term.count.item()) == (0.0, 0) for term in terms.values())
-    blend(terms, module.weights).loss.backward()
+    report(module, alone).loss.backward()
     for name, parameter in module.named_parameters():  # DDP waits for the gradient of every one
         if parameter.requires_grad:
             assert parameter.grad is not None and not parameter.grad.any(), name
@@ -133,14 +138,13 @@ def test_splitting_the_batch_changes_no_gradient(model_type: str) -> None:
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 1, 1), teacher)
     batch = rows(teacher, batch=4)
-    whole = module._step(batch)
-    counts = {name: term.count for name, term in whole.items()}
-    blend(whole, module.weights).loss.backward()
+    counts = {name: term.count for name, term in module._step(batch).terms.items()}
+    report(module, batch).loss.backward()
     expected = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
     module.zero_grad()
     for part in range(3):
         own = {name: field[part::3] for name, field in batch.items()}
-        (blend(module._step(own), module.weights, counts, scale=3).loss / 3).backward()
+        (report(module, own, counts, parts=3).loss / 3).backward()
     for name, gradient in expected.items():
         got = module.get_parameter(name).grad
         assert got is not None
@@ -172,10 +176,10 @@ def test_shared_encoder_gives_what_separate_encoders_give(model_type: str) -> No
     assert module.shares_encoder
     batch = rows(teacher)
     states = torch.random.get_rng_state()
-    shared = module._step(batch)
+    shared = module._step(batch).terms
     module.shares_encoder = False
     torch.random.set_rng_state(states)
-    assert_same(module._step(batch), shared)
+    assert_same(module._step(batch).terms, shared)
 
 
 def test_frozen_encoder_that_differs_is_not_shared() -> None:
@@ -202,15 +206,15 @@ def test_first_target_token_is_distilled(model_type: str) -> None:
     batch = rows(teacher, batch=1, target=4)
     pad = teacher.config.pad_token_id
     assert families.decoder_inputs(teacher, batch["labels"])[0, 0] == pad
-    whole = module._step(batch)["ce_loss"]
-    firsts = module._step({**batch, "labels": batch["labels"][:, :1]})["ce_loss"]
+    whole = module._step(batch).terms["ce_loss"]
+    firsts = module._step({**batch, "labels": batch["labels"][:, :1]}).terms["ce_loss"]
     assert firsts.count == 1 and firsts.sum > 0
     later = {**batch, "labels": batch["labels"].clone()}
     inputs = families.decoder_inputs(teacher, batch["labels"])
     later["labels"][:, 0] = IGNORED
     with pytest.MonkeyPatch.context() as patch:  # the same decoder inputs, the first label aside
         patch.setattr(families, "decoder_inputs", lambda model, labels: inputs)
-        rest = module._step(later)["ce_loss"]
+        rest = module._step(later).terms["ce_loss"]
     assert (whole.count, rest.count) == (4, 3)
     torch.testing.assert_close(firsts.sum + rest.sum, whole.sum)
 
@@ -230,7 +234,7 @@ def test_teacher_decodes_from_its_own_encoder(model_type: str, encoder_layers: i
     with torch.no_grad():
         own, other = (model(**inputs).logits for model in (student, teacher))
     expected = kl_divergence(own, other, batch["labels"], 2.0)
-    assert_same({"ce_loss": distiller(student, teacher)._step(batch)["ce_loss"]}, {"ce_loss": expected})
+    assert_same({"ce_loss": distiller(student, teacher)._step(batch).terms["ce_loss"]}, {"ce_loss": expected})
 
 
 def test_weights_are_the_configured_ones() -> None:
@@ -358,7 +362,7 @@ def test_layerdrop_drops_pairs_and_shifts_none(side: str) -> None:
     for seed in range(40):
         torch.manual_seed(seed)
         with LayerOutputs(layers, range(3)) as own:
-            term = module._step(batch)[f"hid_loss_{side[:3]}"]
+            term = module._step(batch).terms[f"hid_loss_{side[:3]}"]
         ran = tuple(own)
         seen.add(ran)
         expected = looped_hidden([(own[i].detach(), other[i]) for i in ran], mask) if ran else 0.0

@@ -38,7 +38,8 @@ class Distiller(SummarizationDistiller):
     """A step without a Trainer."""
 
     def go(self, batch: Mapping[str, Tensor]) -> Tensor:
-        return blend(self._step(batch), self.weights).loss
+        losses = self._step(batch)
+        return blend(losses.terms, self.weights, head=losses.head.loss).loss
 
 
 @pytest.fixture(scope="module")
