@@ -131,7 +131,7 @@ class SummarizationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         parts = self._parts_of_step
-        losses = self._step(batch, parts / batch["target_tokens"].clamp(min=1))
+        losses = self._step(batch, parts / max(1, int(batch["target_tokens"])))
         terms = losses.terms
         counts = {name: batch["source_tokens" if name in SOURCE_TERMS else "target_tokens"] for name in terms}
         report = blend(terms, self.weights, counts, scale=parts, head=losses.head.loss)

@@ -127,6 +127,8 @@ def main(folder: Path, fault: str, changes: dict[str, Any]) -> int:
     processes = folder / "processes"
     processes.mkdir(parents=True, exist_ok=True)
     (processes / str(os.getpid())).touch()
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # left alive, the launcher waits half a minute for the killed
+        (processes / str(os.getppid())).touch()
     os.environ["SEQ2SEQ_DISTILL_CACHE"] = str(folder / "cache")
     # Teacher and data are shared by all runs of a test.
     run = config(folder.parent, **{**RUN, **changes, "output_dir": str(folder / "run")})
