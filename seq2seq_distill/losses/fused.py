@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from seq2seq_distill.losses.logits import Term
+from seq2seq_distill.losses.sparse import Cut, SparseTeacher, cut_out, gap, mix_
 
 HEAD_TERMS = ("ce_loss", "mlm_loss", "teacher_entropy")
 """What the output head can report."""
@@ -53,7 +54,8 @@ class HeadLoss(NamedTuple):
     loss: Tensor
     """scale * (sum over terms of weight * sum): a scalar, the one part to differentiate."""
     terms: dict[str, Term]
-    """`mlm_loss`; with a teacher `ce_loss`; on demand `teacher_entropy`: sums and counts, without gradient."""
+    """`mlm_loss`; with a teacher `ce_loss`; on demand, of a whole one, `teacher_entropy`: sums and counts, without
+    gradient."""
 
 
 def head_loss(
@@ -61,7 +63,7 @@ def head_loss(
     hidden: Tensor,
     labels: Tensor,
     weights: Mapping[str, float],
-    teacher: tuple[Head, Tensor] | None = None,
+    teacher: tuple[Head, Tensor] | SparseTeacher | None = None,
     *,
     temperature: float = 1.0,
     label_smoothing: float = 0.0,
@@ -79,29 +81,33 @@ def head_loss(
         hidden: [N, H_s], the student's last hidden states at the positions with a label.
         labels: [N], none of them -100.
         weights: weight of `ce_loss` and of `mlm_loss`, not below 0; a term without one is only reported.
-        teacher: its head, of the same vocabulary, and its hidden states [N, H_t]; neither takes a gradient.
+        teacher: its head, of the same vocabulary, and its hidden states [N, H_t]; neither takes a gradient. Or its
+            distributions by some of their tokens.
         temperature: T > 0 of `ce_loss`.
         label_smoothing: of `mlm_loss`, 0 to below 1.
         scale: multiplies `loss`, not the terms. With 1 / count here the upstream gradient is 1, which saves the
             backward pass a walk over the gradients on CPU.
-        with_entropy: report the teacher's entropy too.
+        with_entropy: report the teacher's entropy too, where its whole distribution is there.
     """
     temperature = 1.0 if teacher is None else temperature
     own = _side(student, hidden, temperature)
+    sparse = teacher if isinstance(teacher, SparseTeacher) else None
+    whole = None if teacher is None or isinstance(teacher, SparseTeacher) else _side(*teacher, temperature)
     settings = _Settings(
         labels=labels,
-        teacher=None if teacher is None else _side(*teacher, temperature),
+        teacher=whole,
+        sparse=sparse,
         softcap=own.softcap,
         temperature=temperature,
         smoothing=label_smoothing,
         ce=0.0 if teacher is None else weights.get("ce_loss", 0.0),
         mlm=weights.get("mlm_loss", 0.0),
         scale=scale,
-        with_entropy=with_entropy and teacher is not None,
+        with_entropy=with_entropy and whole is not None,
         differentiate=torch.is_grad_enabled(),
     )
     loss, *sums = _HeadLoss.apply(own.hidden, own.weight, own.bias, settings)
-    reported = HEAD_TERMS[1:2] if teacher is None else HEAD_TERMS[: 2 + with_entropy]
+    reported = HEAD_TERMS[1:2] if teacher is None else HEAD_TERMS[: 2 + settings.with_entropy]
     count = torch.full((), len(labels), device=labels.device)
     found = dict(zip(HEAD_TERMS, sums, strict=True))
     return HeadLoss(loss, {name: Term(found[name], count) for name in reported})
@@ -151,6 +157,7 @@ class _Settings:
 
     labels: Tensor
     teacher: _Side | None
+    sparse: SparseTeacher | None
     softcap: float | None
     """The student's, divided by T."""
     temperature: float
@@ -224,6 +231,7 @@ class _Walk:
         self.chunk, self.block = chunk_rows(self.positions, self.vocabulary, self.device.type)
         self.buffers = [self._empty(self.chunk, self.vocabulary) for _ in sides]
         self.scratch = self._empty(self.block, self.vocabulary)
+        self.cut: Cut | None = None
         self.sums = _Sums(*self._empty(len(_Sums._fields), self.positions).fill_(1))
         self.one_softmax = settings.temperature == 1.0
         if self.one_softmax:
@@ -267,9 +275,12 @@ class _Walk:
         for first in range(0, stop - start, self.block):
             last = min(first + self.block, stop - start)
             block, of_block = [own[first:last] for own in logits], sums.rows(first, last)
-            self._exponentials(block, of_block)
+            sparse = None
+            if self.settings.sparse is not None:
+                sparse = self.settings.sparse.rows(start + first, start + last)
+            self._exponentials(block, of_block, sparse)
             if learns:
-                self._mix(block, of_block)
+                self._mix(block, of_block, sparse)
         if learns:
             mlm = self.settings.mlm * self.settings.temperature
             rows = torch.arange(len(labels), device=self.device)
@@ -278,8 +289,11 @@ class _Walk:
                 logits[0].mul_(slopes[0])
         return logits[0]
 
-    def _exponentials(self, logits: list[Tensor], sums: _Sums) -> None:
-        """Turn logits into their exponentials, in place, and sum; leave exp(T s) in the scratch buffer."""
+    def _exponentials(self, logits: list[Tensor], sums: _Sums, sparse: SparseTeacher | None) -> None:
+        """Turn logits into their exponentials, in place, and sum; leave exp(T s) in the scratch buffer.
+
+        A sparse teacher's tokens are cut out of them.
+        """
         student, *teacher = logits
         scratch, t = self.scratch[: len(student)], self.settings.temperature
         if self.settings.smoothing:
@@ -292,14 +306,36 @@ class _Walk:
             torch.sum(scratch.mul_(other), -1, out=sums.gap)
         if not self.one_softmax and t != 2:
             torch.sum(torch.mul(student, t, out=scratch).exp_(), -1, out=sums.sharp)
-        torch.sum(student.exp_(), -1, out=sums.student)
+        chosen = None if sparse is None else student.gather(1, sparse.ids)
+        student.exp_()
         if not self.one_softmax and t == 2:  # a product costs less than another exp
             torch.sum(torch.mul(student, student, out=scratch), -1, out=sums.sharp)
+        if sparse is None:
+            torch.sum(student, -1, out=sums.student)
+        else:
+            assert chosen is not None
+            self.cut = cut_out(student, sparse)
+            torch.add(self.cut.chosen.sum(-1), self.cut.rest, out=sums.student)
+            sums.gap.copy_(gap(sparse, chosen, self.cut, sums.student))
 
-    def _mix(self, exponentials: list[Tensor], sums: _Sums) -> None:
+    def _mix(self, exponentials: list[Tensor], sums: _Sums, sparse: SparseTeacher | None) -> None:
         """The gradient of the logits but for the labels', in place of the student's exponentials."""
         student, *teacher = exponentials
         scratch, t = self.scratch[: len(student)], self.settings.temperature
+        ce, mlm = self.settings.ce * t**2, self.settings.mlm * t
+        if sparse is not None and (ce or self.one_softmax):
+            assert self.cut is not None
+            more = mlm / sums.student if self.one_softmax else torch.zeros_like(sums.student)
+            sums.factor.copy_(mix_(student, sparse, self.cut, sums.student, ce, more))
+            if mlm and not self.one_softmax:
+                student.addcmul_(scratch, (mlm / sums.sharp / sums.factor)[:, None])
+        else:
+            self._mix_whole(student, scratch, teacher, sums)
+        if mlm and self.settings.smoothing:
+            student.sub_((mlm * self.settings.smoothing / self.vocabulary / sums.factor)[:, None])
+
+    def _mix_whole(self, student: Tensor, scratch: Tensor, teacher: list[Tensor], sums: _Sums) -> None:
+        t = self.settings.temperature
         ce, mlm = self.settings.ce * t**2, self.settings.mlm * t
         if self.one_softmax:
             parts = [(student, ce + mlm, sums.student)]
@@ -312,8 +348,6 @@ class _Walk:
             first.addcmul_(other, (total / other_total * (other_weight / weight))[:, None])
         if first is not student:
             student.copy_(first)
-        if mlm and self.settings.smoothing:
-            student.sub_((mlm * self.settings.smoothing / self.vocabulary / sums.factor)[:, None])
 
     def _is_safe(self, start: int, stop: int) -> bool:
         sums = self.sums.rows(start, stop)
