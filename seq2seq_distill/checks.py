@@ -23,6 +23,8 @@ AT_LEAST: dict[str, float] = {
     "loss.alpha_ce": 0,
     "loss.alpha_mlm": 0,
     "loss.alpha_hid": 0,
+    "cache.top_k": 1,
+    "cache.draws": 1,
     "optim.warmup_steps": 0,
     "optim.weight_decay": 0,
     "eval.beams": 1,
@@ -41,6 +43,7 @@ AT_LEAST: dict[str, float] = {
 }
 AT_MOST: dict[str, float] = {
     "batch.workers": 1024,
+    "cache.draws": 255,  # shares are stored in a byte each
     "eval.beams": 1000,
     "eval.length_penalty": 100,  # as an exponent of the length, it must stay a number
     "trainer.accumulate_grad_batches": 10_000,

@@ -134,6 +134,18 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class CacheConfig:
+    """What --teacher_cache stores of the teacher's distribution for each target token."""
+
+    top_k: int = 50
+    """The most probable tokens; the mass of all others is one more bucket."""
+    draws: int | None = None
+    """Instead of top_k: so many tokens drawn from the distribution, whose gradient is right on average."""
+    precision: Literal["8bit", "float32"] = "8bit"
+    """Of the top_k probabilities."""
+
+
+@dataclass(frozen=True)
 class OptimConfig:
     """Optimiser and learning-rate schedule."""
 
@@ -251,12 +263,15 @@ class RunConfig:
     """When a loss or gradient is NaN or infinite: stop at the last good checkpoint, or leave out that step."""
     seed: int = 42
     """Seed of weights, data order and dropout."""
+    teacher_cache: str | None = None
+    """The teacher's outputs in a folder, filled by `distill cache` or before the first step."""
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
     """Training logs to write; [] for none."""
     student: StudentConfig = field(default_factory=StudentConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -312,6 +327,13 @@ def _conflict_problems(config: RunConfig) -> Iterator[str]:
     loss, student = config.loss, config.student
     if config.method == "kd" and not (loss.alpha_ce or loss.alpha_mlm or loss.alpha_hid):
         yield "--loss.alpha_ce 0, --loss.alpha_mlm 0 and --loss.alpha_hid 0 leave nothing to learn: raise one"
+    if config.teacher_cache and config.method != "kd":
+        yield f"--teacher_cache {shown(config.teacher_cache)} does not go with --method {config.method}: leave one out"
+    if config.teacher_cache and loss.alpha_hid:
+        yield (
+            f"--loss.alpha_hid {loss.alpha_hid} needs hidden states, which --teacher_cache "
+            f"{shown(config.teacher_cache)} does not hold: set --loss.alpha_hid 0, or leave the cache out"
+        )
     if config.task and config.monitor not in MONITORS[config.task]:
         choices = ", ".join(MONITORS[config.task])
         yield f"--eval.monitor {shown(config.monitor)} is not a value of {config.task}: choose {choices}"

@@ -17,6 +17,7 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
 from seq2seq_distill.data.encode import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
+from seq2seq_distill.data.teacher_cache import CachedSplit
 
 GRACE = 10
 """Seconds that a worker process lives on after a SIGTERM."""
@@ -92,6 +93,8 @@ class Seq2SeqData(LightningDataModule):
         self._texts = texts
         self._collate = collate
         self._loader: PlannedLoader | None = None
+        self.cached: dict[str, CachedSplit] = {}
+        """Of splits whose batches bring the teacher's outputs with them."""
         self.encoded = {
             split: encode_split(
                 dataset,
@@ -126,7 +129,7 @@ class Seq2SeqData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
         self._loader = PlannedLoader(
-            EncodedBatches(self.encoded["train"], self._collate),
+            EncodedBatches(self.encoded["train"], self._collate, self.cached.get("train")),
             PlannedSampler(
                 self.plan,
                 rank=self.trainer.global_rank,
@@ -158,7 +161,8 @@ class Seq2SeqData(LightningDataModule):
         rows = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
         rows += [()] * (-len(rows) % world)
         batches = [MicroBatch(own, 0, 0) for own in rows[self.trainer.global_rank :: world]]
-        return DataLoader(EncodedBatches(encoded, self._collate), batch_size=None, sampler=batches)
+        dataset = EncodedBatches(encoded, self._collate, self.cached.get(split))
+        return DataLoader(dataset, batch_size=None, sampler=batches)
 
     def _plan(self) -> RunPlan:
         config, train = self._config, self.encoded["train"]
@@ -182,16 +186,22 @@ class Seq2SeqData(LightningDataModule):
 
 
 class EncodedBatches(Dataset[dict[str, Tensor]]):
-    """Encoded rows, indexed by `MicroBatch`: the item is the collated batch with the step's token counts."""
+    """Encoded rows, indexed by `MicroBatch`: the item is the collated batch with the step's token counts.
 
-    def __init__(self, encoded: datasets.Dataset, collate: Collator) -> None:
+    With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows.
+    """
+
+    def __init__(self, encoded: datasets.Dataset, collate: Collator, cached: CachedSplit | None = None) -> None:
         self._encoded = encoded
         self._collate = collate
+        self._cached = cached
 
     def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
         columns = self._encoded[list(micro_batch.rows)] if micro_batch.rows else {"input_ids": [], "labels": []}
         rows = zip(columns["input_ids"], columns["labels"], micro_batch.rows, strict=True)
         batch: dict[str, Any] = self._collate([{"input_ids": i, "labels": t, "row": row} for i, t, row in rows])
+        if self._cached is not None:
+            batch |= self._cached.read(micro_batch.rows)
         return {**batch, "source_tokens": micro_batch.source_tokens, "target_tokens": micro_batch.target_tokens}
 
 

@@ -1,6 +1,8 @@
 """The frozen teacher, kept outside every module tree."""
 
 import copy
+import hashlib
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +41,15 @@ class Teacher:
         """Move the whole model to `device`; returns self."""
         self.model.to(device)
         return self
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the architecture and all weights: of what the teacher says of any input."""
+        config = self.model.config.to_diff_dict()
+        digest = hashlib.sha256(json.dumps(config | {"transformers_version": None}, sort_keys=True).encode())
+        for name, weight in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
     @property
     def running(self) -> PreTrainedModel:

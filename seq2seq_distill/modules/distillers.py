@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from seq2seq_distill.data.teacher_cache import unpack
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.blend import Losses
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED
+from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import LayerOutputs
 from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
@@ -33,18 +35,20 @@ class SummarizationDistiller(SummarizationModule):
 
     Args:
         student, tokenizer, config, total_steps: as in `SummarizationModule`.
-        teacher: the frozen teacher.
+        teacher: the frozen teacher; None if the batches bring its cached outputs.
 
     Raises:
         ConfigError: hidden states are to be compared, but their widths differ.
     """
 
-    def __init__(self, student: PreTrainedModel, teacher: Teacher, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, student: PreTrainedModel, teacher: Teacher | None, *args: Any, **kwargs: Any) -> None:
         super().__init__(student, *args, **kwargs)
         self.teacher = teacher
-        self.shares_encoder = encoder_is_shared(student, teacher.model)
+        self.shares_encoder = teacher is not None and encoder_is_shared(student, teacher.model)
         """Whether the student's frozen encoder equals the teacher's, so that one encoder pass serves both."""
-        self._encoder_pairs, self._decoder_pairs = self._pairs() if self.loss.alpha_hid else ((), ())
+        self._encoder_pairs, self._decoder_pairs = (
+            self._pairs(teacher.model) if teacher is not None and self.loss.alpha_hid else ((), ())
+        )
         self._supervised = (
             frozenset(own for own, _ in self._encoder_pairs),
             frozenset(own for own, _ in self._decoder_pairs),
@@ -66,7 +70,7 @@ class SummarizationDistiller(SummarizationModule):
 
     def configure_model(self) -> None:
         super().configure_model()
-        if is_sharded(self) and self.config.trainer.shard_teacher:
+        if is_sharded(self) and self.config.trainer.shard_teacher and self.teacher is not None:
             assert self.device_mesh is not None
             self.teacher.shard(self.device_mesh["data_parallel"], precision_policy(str(self.trainer.precision)))
 
@@ -75,23 +79,27 @@ class SummarizationDistiller(SummarizationModule):
         self._move_teacher()
 
     def on_fit_end(self) -> None:
-        self.teacher.drop_shards()
+        if self.teacher is not None:
+            self.teacher.drop_shards()
 
     def on_validation_start(self) -> None:
         self._move_teacher()
 
     def _move_teacher(self) -> None:
-        if not self.config.trainer.shard_teacher:
+        if self.teacher is not None and not self.config.trainer.shard_teacher:
             self.teacher.to(self.device)
 
     def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
+        teacher = self.teacher
+        if teacher is None:
+            return Losses(self._head_loss(student, SparseTeacher(*unpack(batch)), head_scale), {})
         # With a sharded teacher its head is whole only inside.
-        return self.teacher.within(lambda: self._compare(batch, student, head_scale))
+        return teacher.within(lambda: self._compare(batch, student, teacher, head_scale))
 
-    def _compare(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
+    def _compare(self, batch: Batch, student: StudentPass, teacher: Teacher, head_scale: Tensor | float) -> Losses:
         labelled = batch["labels"] != IGNORED
-        hidden, encoder, decoder = self._teacher_pass(batch, student)
-        head = self._head_loss(student, (families.head_parts(self.teacher.running), hidden[labelled]), head_scale)
+        hidden, encoder, decoder = self._teacher_pass(batch, student, teacher)
+        head = self._head_loss(student, (families.head_parts(teacher.running), hidden[labelled]), head_scale)
         normalize = self.loss.normalize_hidden
         # A row of -1 is padding of the plan; its one attended position must not count.
         sources = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
@@ -106,21 +114,23 @@ class SummarizationDistiller(SummarizationModule):
         return Losses(head, others)
 
     @torch.no_grad()
-    def _teacher_pass(self, batch: Batch, student: StudentPass) -> tuple[Tensor, LayerOutputs, LayerOutputs]:
+    def _teacher_pass(
+        self, batch: Batch, student: StudentPass, teacher: Teacher
+    ) -> tuple[Tensor, LayerOutputs, LayerOutputs]:
         """The last hidden state [B, T, H], and the outputs of the layers to compare."""
         encoder_indices, decoder_indices = (
             {t for _, t in pairs} for pairs in (self._encoder_pairs, self._decoder_pairs)
         )
-        model, source_width = self.teacher.running, batch["attention_mask"].shape[1]
+        model, source_width = teacher.running, batch["attention_mask"].shape[1]
         with (
             LayerOutputs(families.encoder_layers(model), encoder_indices, source_width) as encoder,
             LayerOutputs(families.decoder_layers(model), decoder_indices) as decoder,
         ):
-            state = student.encoder_state if self.shares_encoder else self.teacher.encode(batch)
-            return self.teacher.decode(batch, state, student.decoder_input_ids), encoder, decoder
+            state = student.encoder_state if self.shares_encoder else teacher.encode(batch)
+            return teacher.decode(batch, state, student.decoder_input_ids), encoder, decoder
 
-    def _pairs(self) -> tuple[Pairs, Pairs]:
-        own, teachers = self.student.config, self.teacher.model.config
+    def _pairs(self, teacher: PreTrainedModel) -> tuple[Pairs, Pairs]:
+        own, teachers = self.student.config, teacher.config
         for side, ours, theirs in zip(SIDES, families.widths(own), families.widths(teachers), strict=True):
             if ours != theirs:
                 raise ConfigError(

@@ -19,6 +19,7 @@ from seq2seq_distill.generation import GenerationSettings, generate_batch, gener
 from seq2seq_distill.losses.blend import Losses, add, blend
 from seq2seq_distill.losses.fused import Head, HeadLoss, head_loss
 from seq2seq_distill.losses.logits import IGNORED, Term
+from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import LayerOutputs
@@ -165,7 +166,7 @@ class SummarizationModule(LightningModule):
         return Losses(self._head_loss(student, None, head_scale), {})
 
     def _head_loss(
-        self, student: StudentPass, teacher: tuple[Head, Tensor] | None, scale: Tensor | float
+        self, student: StudentPass, teacher: tuple[Head, Tensor] | SparseTeacher | None, scale: Tensor | float
     ) -> HeadLoss:
         return head_loss(
             families.head_parts(self.student),

@@ -35,22 +35,13 @@ def build_parts(config: RunConfig) -> Parts:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
     sources = [str(demo.resolve_data(name)) if demo.is_demo(name) else name for name in config.data or ()]
     texts = load_texts(config, sources)
-    teacher_path = config.teacher
-    if teacher_path is not None and demo.is_demo(teacher_path):
-        teacher_path = str(demo.resolve_teacher(teacher_path))
-    tokenizer = _tokenizer(config, teacher_path, texts)
-    teacher = load_teacher(teacher_path, dtype=torch.float32) if teacher_path else None
+    tokenizer = _tokenizer(config, _teacher_path(config), texts)
+    teacher = teacher_of(config, tokenizer)
     student = _student(config, teacher, tokenizer)
     _freeze(config, student, teacher)
+    _settle(config, student, tokenizer)
     model = teacher.model if teacher else student
     languages = (config.src_lang, config.tgt_lang)
-    for each in {model, student}:
-        settings = replace(
-            generation_settings(config),
-            forced_bos_token_id=forced_bos_token_id(tokenizer, config.tgt_lang, each.generation_config),
-        )
-        params = task_params(each.config, str(config.task), languages)
-        settle(each, settings, params, decoder_start_token_id(tokenizer, config.tgt_lang))
     positions = [families.max_positions(m.config) for m in (model, student)]
     data = Seq2SeqData(
         config,
@@ -61,6 +52,16 @@ def build_parts(config: RunConfig) -> Parts:
         max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
     )
     return Parts(tokenizer, teacher, student, data, texts.fingerprint)
+
+
+def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher | None:
+    """The run's teacher, ready to decode, if it has one."""
+    path = _teacher_path(config)
+    if path is None:
+        return None
+    teacher = load_teacher(path, dtype=torch.float32)
+    _settle(config, teacher.model, tokenizer)
+    return teacher
 
 
 def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
@@ -80,6 +81,21 @@ def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedMode
         choice=wish.choice,
         overrides={**overrides, **wish.overrides},
     )
+
+
+def _teacher_path(config: RunConfig) -> str | None:
+    if config.teacher is not None and demo.is_demo(config.teacher):
+        return str(demo.resolve_teacher(config.teacher))
+    return config.teacher
+
+
+def _settle(config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    settings = replace(
+        generation_settings(config),
+        forced_bos_token_id=forced_bos_token_id(tokenizer, config.tgt_lang, model.generation_config),
+    )
+    params = task_params(model.config, str(config.task), (config.src_lang, config.tgt_lang))
+    settle(model, settings, params, decoder_start_token_id(tokenizer, config.tgt_lang))
 
 
 def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrainedTokenizerBase:

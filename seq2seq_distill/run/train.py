@@ -19,11 +19,12 @@ from seq2seq_distill.models import families
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.summarization import SummarizationModule, generation_settings
 from seq2seq_distill.modules.translation import TranslationModule
+from seq2seq_distill.run.caching import with_cache
 from seq2seq_distill.run.card import model_card
 from seq2seq_distill.run.checkpoints import HashedCheckpointIO, newest_whole
 from seq2seq_distill.run.faults import LastBatch, explained
 from seq2seq_distill.run.outdir import OutputFolder, provenance, save_model, write_json, write_jsonl
-from seq2seq_distill.run.parts import Parts, build_parts
+from seq2seq_distill.run.parts import Parts, build_parts, teacher_of
 from seq2seq_distill.run.preflight import preflight
 from seq2seq_distill.run.results import combine, measured, print_table, signature, test_model
 from seq2seq_distill.run.signals import StopSignals
@@ -60,9 +61,11 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
         seed_everything(config.seed, workers=True, verbose=False)
         parts = build_parts(config)
         _check_data(config, parts, folder, checkpoint)
+        preflight(parts, config)
+        if config.teacher_cache:
+            parts = with_cache(config, parts)
         module = _module(config, parts)
         _tell(config, parts, module)
-        preflight(parts, config)
         trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks])
         _write_start(config, parts, folder, afresh=checkpoint is None)
         if checkpoint is None:
@@ -124,7 +127,7 @@ def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoin
 
 def _module(config: RunConfig, parts: Parts) -> SummarizationModule:
     task, steps = str(config.task), parts.data.plan.total_steps
-    if parts.teacher is not None and config.method == "kd":
+    if config.method == "kd" and (parts.teacher is not None or config.teacher_cache):
         return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps)
     return MODULES[task](parts.student, parts.tokenizer, config, steps)
 
@@ -171,8 +174,9 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
     """Test the best student and the teacher, write and show what came out."""
     task = str(config.task)
     models = {"student": AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)}
-    if parts.teacher is not None:
-        models["teacher"] = parts.teacher.model
+    teacher = parts.teacher or teacher_of(config, parts.tokenizer)  # a cached run has let it go
+    if teacher is not None:
+        models["teacher"] = teacher.model
     scores, outputs = {}, {}
     for name, model in models.items():
         module = MODULES[task](model, parts.tokenizer, config, 0)

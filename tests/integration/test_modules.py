@@ -68,7 +68,7 @@ def with_empty_row(batch: dict[str, Tensor], model: PreTrainedModel) -> dict[str
 def report(
     module: SummarizationModule, batch: dict[str, Tensor], counts: dict[str, Tensor] | None = None, parts: int = 1
 ) -> LossReport:
-    """As `training_step` makes it, of a step of so many parts; `counts` of the whole step, by default the batch's own."""
+    """As `training_step` makes it, of a step of so many parts; `counts` of the whole step, else the batch's own."""
     tokens = (batch["labels"] != IGNORED).sum() if counts is None else counts["mlm_loss"]
     losses = module._step(batch, parts / tokens.clamp(min=1))
     return blend(losses.terms, module.weights, counts, scale=parts, head=losses.head.loss)

@@ -36,13 +36,21 @@ RUN: dict[str, Any] = {
 }
 
 
+def processes_of(folder: Path) -> list[int]:
+    """Every process of the run in this folder: its launcher, its ranks and their data workers."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            if f"tests.system.killed_run\0{folder}\0".encode() in entry.read_bytes():
+                found.append(int(entry.parent.name))
+    return found
+
+
 def kill_all(folder: Path) -> None:
-    """Kill every process that has signed up in the folder, this one last."""
-    for entry in (folder / "processes").iterdir():
-        if int(entry.name) != os.getpid():
-            with suppress(ProcessLookupError):
-                os.kill(int(entry.name), signal.SIGKILL)
-    os.kill(os.getpid(), signal.SIGKILL)
+    """Kill every process of the run in this folder, this one last if it is one."""
+    for pid in sorted(processes_of(folder), key=os.getpid().__eq__):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 class KillInLoop(Callback):
@@ -124,11 +132,6 @@ def arm(fault: str, folder: Path) -> list[Callback]:
 
 def main(folder: Path, fault: str, changes: dict[str, Any]) -> int:
     torch.set_num_threads(1)
-    processes = folder / "processes"
-    processes.mkdir(parents=True, exist_ok=True)
-    (processes / str(os.getpid())).touch()
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # left alive, the launcher waits half a minute for the killed
-        (processes / str(os.getppid())).touch()
     os.environ["SEQ2SEQ_DISTILL_CACHE"] = str(folder / "cache")
     # Teacher and data are shared by all runs of a test.
     run = config(folder.parent, **{**RUN, **changes, "output_dir": str(folder / "run")})
@@ -136,8 +139,6 @@ def main(folder: Path, fault: str, changes: dict[str, Any]) -> int:
         train.run_config(run, arm(fault, folder))
     except errors.Stopped as stop:
         return 128 + stop.signal
-    finally:
-        (processes / str(os.getpid())).unlink(missing_ok=True)
     return 0
 
 

@@ -92,11 +92,9 @@ def start(folder: Path, fault: str = "none", processes: int = 1) -> int:
 def wait_for_end(folder: Path) -> None:
     """A launcher returns before the last of its workers is gone; the next start must not meet it."""
     deadline = time.monotonic() + TIME_LIMIT
-    for entry in (folder / "processes").glob("*"):
-        while Path(f"/proc/{entry.name}").exists() and time.monotonic() < deadline:
-            os.kill(int(entry.name), signal.SIGKILL)
-            time.sleep(0.05)
-        entry.unlink(missing_ok=True)
+    while killed_run.processes_of(folder) and time.monotonic() < deadline:
+        killed_run.kill_all(folder)
+        time.sleep(0.05)
 
 
 def results(run: Path) -> dict[str, bytes]:
@@ -115,11 +113,8 @@ def survive(folder: Path, faults: list[str], processes: int = 1, at_random: int 
     for _ in range(at_random):
         process = launch(folder, "none", processes)
         time.sleep(chance.uniform(1, 15))
-        for entry in (folder / "processes").glob("*"):
-            os.kill(int(entry.name), signal.SIGKILL)
-        process.kill()
-        process.wait()
         wait_for_end(folder)
+        process.wait()
     assert start(folder, "none", processes) == 0
 
 

@@ -13,15 +13,16 @@ PACKAGE = Path(seq2seq_distill.__file__).parent
 # Every file may import only from files above it.
 ORDER = """
 redaction errors checks config
-data/columns data/files data/sources data/tokenizers data/encode data/batching data/datamodule
+data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
+data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/teacher
-losses/logits losses/hidden losses/fused losses/blend
+losses/logits losses/hidden losses/sparse losses/fused losses/blend
 metrics behaviour generation measure
 modules/optim modules/summarization modules/translation modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
-run/callbacks run/parts run/token_checks run/preflight run/strategies run/trainer run/train
-student convert average config_files parser arguments cli __main__
+run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train
+cache student convert average config_files parser arguments cli __main__
 """.split()
 EMPTY = {f"{folder}/__init__" for folder in ("data", "models", "losses", "modules", "run")}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))

@@ -1,0 +1,138 @@
+"""Fill a cache with the teacher's outputs, and train from it without the teacher."""
+
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from seq2seq_distill.config import RunConfig
+from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
+from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.losses.logits import IGNORED
+from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
+from seq2seq_distill.models import families
+from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.run.parts import Parts
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val")
+LOGITS = 2**25
+"""Most logits of a chunk of positions."""
+MAX_TOKENS = 8192
+"""Source and target tokens of a batch, padding counted."""
+
+
+def with_cache(config: RunConfig, parts: Parts) -> Parts:
+    """The parts of a run that learns from its cache, which is filled first; the teacher is let go.
+
+    Raises:
+        ConfigError: the cache is of something else; or it is not full, and there is no teacher.
+    """
+    cache = open_cache(config, parts)
+    missing = cache.missing()
+    if missing and parts.teacher is None:
+        raise ConfigError(
+            f"--teacher_cache {cache.folder} lacks {len(missing)} of {cache.shards} shards: "
+            "fill it by `distill cache`, or add --teacher"
+        )
+    if parts.teacher is not None:
+        fill(cache, parts, parts.teacher, config)
+    parts.data.cached = {split: cache.split(split) for split in SPLITS}
+    return replace(parts, teacher=None)
+
+
+def open_cache(config: RunConfig, parts: Parts) -> TeacherCache:
+    """The cache that the config names, of these parts."""
+    model = parts.student if parts.teacher is None else parts.teacher.model
+    contents = Contents(
+        vocabulary=len(families.head_parts(model).weight),
+        temperature=config.loss.temperature,
+        top_k=config.cache.top_k,
+        draws=config.cache.draws,
+        precision=config.cache.precision,
+    )
+    encoded = {split: parts.data.encoded[split] for split in SPLITS}
+    fingerprint = None if parts.teacher is None else parts.teacher.fingerprint()
+    return TeacherCache(Path(str(config.teacher_cache)).expanduser(), contents, encoded, fingerprint)
+
+
+def fill(cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig) -> None:
+    """Compute what is missing; with several processes, each its share, and wait for the others'."""
+    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
+    missing = cache.missing()
+    if missing:
+        logger.info("teacher cache: %d of %d shards are to be filled", len(missing), cache.shards)
+    device = _device(config)
+    teacher.to(device)
+    for number, (split, first) in enumerate(missing[rank::world]):
+        cache.write(split, first, _outputs(cache, parts, teacher, config, split, first))
+        logger.info("teacher cache: %d of %d filled", number + 1, len(missing[rank::world]))
+    teacher.to("cpu")
+    while cache.missing():
+        time.sleep(0.5)
+
+
+def _device(config: RunConfig) -> torch.device:
+    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+@torch.no_grad()
+def _outputs(
+    cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig, split: str, first: int
+) -> list[dict[str, torch.Tensor]]:
+    """The fields of a shard's rows, in order."""
+    device = next(teacher.model.parameters()).device
+    generator = torch.Generator(device).manual_seed(2 * first + SPLITS.index(split))
+    found: dict[int, dict[str, torch.Tensor]] = {}
+    mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
+    for rows in _batches(parts, split, cache.rows_of(split, first)):
+        whole = parts.data.collated(split, rows)
+        batch = {name: field.to(device) for name, field in whole.items() if isinstance(field, torch.Tensor)}
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            inputs = families.decoder_inputs(teacher.model, batch["labels"])
+            hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORED]
+        pieces = [_compress(cache.contents, teacher, piece, generator) for piece in _chunks(hidden, cache.contents)]
+        fields = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        lengths = (batch["labels"] != IGNORED).sum(1).tolist()
+        columns = {name: field.split(lengths) for name, field in fields.items()}
+        for index, row in enumerate(rows):
+            found[row] = {name: column[index] for name, column in columns.items()}
+    return [found[row] for row in cache.rows_of(split, first)]
+
+
+def _batches(parts: Parts, split: str, rows: range) -> list[list[int]]:
+    """Rows of like length together, the longest first."""
+    encoded = parts.data.encoded[split].select(rows)
+    lengths = [(len(s), len(t)) for s, t in zip(encoded["input_ids"], encoded["labels"], strict=True)]
+    order = sorted(range(len(rows)), key=lambda index: lengths[index], reverse=True)
+    batches: list[list[int]] = [[]]
+    width = longest = 0
+    for index in order:
+        source, target = lengths[index]
+        width, longest = max(width, source), max(longest, target)
+        if batches[-1] and (len(batches[-1]) + 1) * (width + longest) > MAX_TOKENS:
+            batches.append([])
+            width, longest = source, target
+        batches[-1].append(rows[index])
+    return batches
+
+
+def _chunks(hidden: torch.Tensor, contents: Contents) -> tuple[torch.Tensor, ...]:
+    return hidden.split(max(1, LOGITS // contents.vocabulary))
+
+
+def _compress(
+    contents: Contents, teacher: Teacher, hidden: torch.Tensor, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    log_probabilities = (teacher.head(hidden).float() / contents.temperature).log_softmax(-1)
+    if contents.draws is None:
+        outputs = top_tokens(log_probabilities, contents.top_k)
+    else:
+        outputs = drawn_tokens(log_probabilities, contents.draws, generator)
+    return {name: field.cpu() for name, field in pack(*outputs, contents).items()}
