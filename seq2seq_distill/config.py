@@ -108,7 +108,7 @@ class BatchConfig:
     max_tokens: int | None = None
     """Instead of size: most source plus target tokens, padding counted, of one optimiser step."""
     group_by_length: bool = True
-    """Sort by length inside pools of 50 batches, so that little is padding; False only shuffles."""
+    """Put rows of like source and target length together, so that little is padding; False only shuffles."""
     workers: int = 0
     """Data loader processes."""
 

@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
-POOL = 50
-"""Batches in a pool inside which rows are sorted by length."""
+POOL = 1000
+"""Batches in a pool inside which rows are grouped by length."""
+BAND = 8
+"""Batches in a band: rows of like source length, which are sorted by target length."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class BatchPlan:
         source_lengths, target_lengths: [rows], in tokens.
         size: rows of an optimiser step, unless `max_tokens` is given.
         max_tokens: most source plus target tokens of an optimiser step, padding counted. A longer row stands alone.
-        group_by_length: sort by length inside pools of `POOL` batches, the longest batch first.
+        group_by_length: inside pools of `POOL` batches, sort by source length, and bands of `BAND` batches of these
+            by target length, so that neither side has much padding; the longest batch first.
         seed: of the order.
         sizes, weights: rows of each joined source in order, and how often a row of it comes in an epoch: 2 is twice,
             0.5 is half of the rows, drawn anew in each epoch. By default every row comes once.
@@ -89,7 +92,14 @@ class BatchPlan:
         return max(1, int(self.max_tokens / mean))
 
     def _by_length(self, rows: Rows) -> Rows:
-        return rows[np.lexsort((self.target_lengths[rows], self.source_lengths[rows]))[::-1]]
+        rows = rows[np.argsort(-self.source_lengths[rows], kind="stable")]
+        target = self.target_lengths[rows]
+        if self.max_tokens is None:
+            band = np.arange(len(rows)) // (BAND * self.size)
+        else:
+            band = np.cumsum(self.source_lengths[rows] + target) // (BAND * self.max_tokens)
+        # Down and up in turn: where two bands meet, target lengths do not jump.
+        return rows[np.lexsort((np.where(band % 2, target, -target), band))]
 
     def _width(self, rows: Rows) -> int:
         return int(self.source_lengths[rows].max() + self.target_lengths[rows].max())
