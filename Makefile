@@ -39,7 +39,9 @@ check: $(VENV)/.developing ## style, types and the import rule
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
 bench: $(VENV)/.installed ## measure; one JSON line each
-	$(BIN)/python -m benchmarks.decoding
+	for name in step memory encoder padding cache generate decoding startup scaling gpu; do \
+		$(BIN)/python -m benchmarks.$$name || exit; \
+	done
 
 audit: $(VENV)/.developing ## look for known vulnerabilities in the pinned versions
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip

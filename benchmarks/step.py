@@ -12,10 +12,8 @@ vocabulary: medians over rounds of seconds, and of the ratios within a round.
 
 import argparse
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from operator import truediv
 from statistics import median
 from typing import Any
 
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration
 
+from benchmarks.timing import interleaved, ratio
 from seq2seq_distill.config import LossConfig
 from seq2seq_distill.losses.fused import chunk_rows, head_loss
 from seq2seq_distill.losses.logits import IGNORED
@@ -70,40 +69,40 @@ def compare(shape: Shape, loss: LossConfig, rounds: int) -> dict[str, object]:
     teacher = bart(shape, 6).eval().requires_grad_(False)
     student = bart(shape, 2).train()
     batch = random_batch(shape)
-    seconds: dict[str, list[float]] = {name: [] for name in SIDES}
     losses = {}
-    for _ in range(rounds + 1):
-        for name, side in SIDES.items():
+
+    def step(name: str) -> Callable[[], None]:
+        def run() -> None:
             student.zero_grad()
             torch.manual_seed(0)  # the same dropout
-            start = time.perf_counter()
-            result = side(student, teacher, batch, loss)
+            result = SIDES[name](student, teacher, batch, loss)
             result.backward()
-            seconds[name].append(time.perf_counter() - start)
             losses[name] = result.item()
-    for times in seconds.values():
-        del times[0]  # warms up
+
+        return run
+
+    seconds = interleaved({name: step(name) for name in SIDES}, rounds)
     return {
         "benchmark": "step",
         **asdict(shape),
         "temperature": loss.temperature,
         "threads": torch.get_num_threads(),
-        "naive_over_ours": round(median(map(truediv, seconds["naive"], seconds["ours"])), 3),
-        "ours_over_floor": round(median(map(truediv, seconds["ours"], seconds["floor"])), 3),
+        "naive_over_ours": ratio(seconds, "naive", "ours"),
+        "ours_over_floor": ratio(seconds, "ours", "floor"),
         **{f"{name}_seconds": round(median(times), 4) for name, times in seconds.items()},
         "naive_loss": round(losses["naive"], 6),
         "ours_loss": round(losses["ours"], 6),
     }
 
 
-def bart(shape: Shape, decoder_layers: int) -> BartForConditionalGeneration:
-    """BART of 6 encoder layers with random weights."""
+def bart(shape: Shape, decoder_layers: int, encoder_layers: int = 6) -> BartForConditionalGeneration:
+    """BART with random weights."""
     heads = max(1, shape.width // 64)
     return BartForConditionalGeneration(
         BartConfig(
             vocab_size=shape.vocab,
             d_model=shape.width,
-            encoder_layers=6,
+            encoder_layers=encoder_layers,
             decoder_layers=decoder_layers,
             encoder_attention_heads=heads,
             decoder_attention_heads=heads,
@@ -158,8 +157,10 @@ def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
 def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """Both models and the head products alone."""
     own, other, _ = hidden_states(student, teacher, batch)
-    weights = families.head_parts(student).weight, families.head_parts(teacher).weight
-    return HeadProducts.apply(own, weights[0], other, weights[1])
+    inputs = (own, families.head_parts(student).weight, other, families.head_parts(teacher).weight)
+    if torch.is_autocast_enabled(own.device.type):
+        inputs = tuple(each.to(torch.get_autocast_dtype(own.device.type)) for each in inputs)
+    return HeadProducts.apply(*inputs)
 
 
 def hidden_states(student: Any, teacher: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,13 +18,14 @@ from seq2seq_distill.redaction import redacted
 DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
 
 Without a verb: train, test, and compare with the teacher. With neither --teacher nor --data: the built-in demo.
-Verbs: cache (the teacher's outputs, computed once), student (make one, no training), average (checkpoints),
-convert (a checkpoint into a Hugging Face folder).
+Verbs: cache (the teacher's outputs, computed once), budget (the largest batch that fits into memory), student (make
+one, no training), average (checkpoints), convert (a checkpoint into a Hugging Face folder).
 `distill VERB --help` shows a verb's options."""
 # Verb: its config, the module that does it, the function there. Imported after parsing, so that help costs no torch.
 VERBS: dict[str, tuple[type, str, str]] = {
     "run": (RunConfig, "seq2seq_distill.run.train", "run_config"),
     "cache": (RunConfig, "seq2seq_distill.cache", "fill_cache"),
+    "budget": (RunConfig, "seq2seq_distill.budget", "find_budget"),
     "student": (StudentOnlyConfig, "seq2seq_distill.student", "make_student"),
     "average": (AverageConfig, "seq2seq_distill.average", "average"),
     "convert": (ConvertConfig, "seq2seq_distill.convert", "convert"),

@@ -207,6 +207,10 @@ class TrainerConfig:
     """ddp, fsdp2, ... or auto; docs/scaling.md says what each is for."""
     shard_teacher: bool = False
     """With fsdp2: shard the teacher over the processes too, instead of a whole one on each."""
+    teacher_precision: Literal["32", "bf16", "int8"] = "32"
+    """Of the teacher's weights in training: bf16 takes half the memory, int8 (layers alone) about a quarter."""
+    gradient_checkpointing: bool = False
+    """Compute the layers' inner results again in the backward pass instead of keeping them: slower, less memory."""
     precision: str | None = None
     """32-true, bf16-mixed, 16-mixed, ...; by default bf16-mixed on a GPU that has it, else 32-true."""
     max_epochs: float = 3
@@ -373,6 +377,11 @@ def _strategy_problems(config: RunConfig) -> Iterator[str]:
         yield f"--trainer.strategy {shown(strategy)} cannot hold weights that are tied: choose fsdp2"
     if strategy == "fsdp2" and config.optim.name == "adafactor":
         yield "--optim.name adafactor cannot hold the sharded weights of --trainer.strategy fsdp2: choose adamw, or ddp"
+    if config.trainer.shard_teacher and config.trainer.teacher_precision != "32":
+        yield (
+            f"--trainer.teacher_precision {config.trainer.teacher_precision} does not go with --trainer.shard_teacher: "
+            "leave one out"
+        )
     if strategy != "fsdp2" and config.trainer.shard_teacher:
         yield f"--trainer.shard_teacher does not go with --trainer.strategy {shown(strategy)}: choose fsdp2"
     if strategy.startswith("deepspeed") and config.resume != "never":

@@ -8,6 +8,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -124,7 +125,13 @@ class Seq2SeqData(LightningDataModule):
 
     def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
         """These rows of a split as one batch."""
-        return EncodedBatches(self.encoded[split], self._collate)[MicroBatch(tuple(rows), 0, 0)]
+        return EncodedBatches(self.encoded[split], self._collate, self.cached.get(split))[MicroBatch(tuple(rows), 0, 0)]
+
+    def training_batch(self, step: int) -> dict[str, Tensor]:
+        """The rows of an optimiser step of the run, undivided, as one batch."""
+        rows = self.plan.rows(step)
+        dataset = EncodedBatches(self.encoded["train"], self._collate, self.cached.get("train"))
+        return dataset[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
@@ -228,7 +235,12 @@ class PlannedLoader(DataLoader[dict[str, Tensor]]):
 
     def __init__(self, dataset: EncodedBatches, sampler: PlannedSampler, workers: int) -> None:
         super().__init__(
-            dataset, batch_size=None, sampler=sampler, num_workers=workers, worker_init_fn=_leave_signals_to_parent
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=workers,
+            worker_init_fn=_leave_signals_to_parent,
+            pin_memory=torch.cuda.is_available(),
         )
         self._handed_over = 0
         self._running: Generator[dict[str, Tensor], None, None] | None = None

@@ -4,15 +4,17 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
+from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.models import families
 from seq2seq_distill.models.sharding import shard
 from seq2seq_distill.models.student import load_student
@@ -37,10 +39,37 @@ class Teacher:
     def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
         return self
 
-    def to(self, device: torch.device | str) -> "Teacher":
-        """Move the whole model to `device`; returns self."""
-        self.model.to(device)
+    def to(self, device: torch.device | str, *, encoder: bool = True) -> "Teacher":
+        """Move the model to `device`, on demand without what only its encoder uses; returns self."""
+        left = set() if encoder else set(self.model.get_encoder().modules())
+        for module in self.model.modules():
+            if module not in left:
+                module._apply(lambda tensor: tensor.to(device), recurse=False)
         return self
+
+    def take_encoder(self, encoder: nn.Module) -> None:
+        """Use the memory of another encoder with equal weights that never change, instead of its own."""
+        others = dict(encoder.named_parameters())
+        for name, parameter in self.model.get_encoder().named_parameters():
+            parameter.data = others[name].data
+
+    def lower(self, precision: str) -> None:
+        """Hold the weights in `bf16`, or those of the layers' linear maps in `int8`; `32` leaves them.
+
+        Raises:
+            ConfigError: torchao, which holds int8 weights, is not installed.
+        """
+        if precision == "bf16":
+            self.model.to(torch.bfloat16)
+        elif precision == "int8":
+            try:
+                torchao = import_module("torchao.quantization")
+            except ImportError:
+                raise ConfigError(
+                    "--trainer.teacher_precision int8 needs torchao: pip install 'seq2seq_distill[int8]'"
+                ) from None
+            layers = [families.encoder_layers(self.model), families.decoder_layers(self.model)]
+            torchao.quantize_(nn.ModuleList(layers), torchao.Int8WeightOnlyConfig())
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the architecture and all weights: of what the teacher says of any input."""
@@ -88,8 +117,9 @@ class Teacher:
 
     @torch.no_grad()
     def decode(self, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor) -> Tensor:
-        """The decoder's last hidden state [B, T, H]."""
-        return families.decode(self._in_eval_mode(), batch, encoder_state, decoder_input_ids)
+        """The decoder's last hidden state [B, T, H], in the precision of the weights."""
+        state = encoder_state.to(self.model.dtype) if self.model.dtype != torch.float32 else encoder_state
+        return families.decode(self._in_eval_mode(), batch, state, decoder_input_ids)
 
     @torch.no_grad()
     def head(self, hidden: Tensor) -> Tensor:

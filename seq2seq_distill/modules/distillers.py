@@ -46,6 +46,8 @@ class SummarizationDistiller(SummarizationModule):
         self.teacher = teacher
         self.shares_encoder = teacher is not None and encoder_is_shared(student, teacher.model)
         """Whether the student's frozen encoder equals the teacher's, so that one encoder pass serves both."""
+        if teacher is not None and self.shares_encoder:
+            teacher.take_encoder(student.get_encoder())
         self._encoder_pairs, self._decoder_pairs = (
             self._pairs(teacher.model) if teacher is not None and self.loss.alpha_hid else ((), ())
         )
@@ -87,7 +89,7 @@ class SummarizationDistiller(SummarizationModule):
 
     def _move_teacher(self) -> None:
         if self.teacher is not None and not self.config.trainer.shard_teacher:
-            self.teacher.to(self.device)
+            self.teacher.to(self.device, encoder=not self.shares_encoder)
 
     def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
         teacher = self.teacher

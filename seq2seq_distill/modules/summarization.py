@@ -68,6 +68,9 @@ class SummarizationModule(LightningModule):
         tokenizer: turns generated ids into text.
         config: the run's config.
         total_steps: optimiser steps of the run, for the schedule.
+
+    Raises:
+        ConfigError: gradient checkpointing is wanted, but transformers has none for the architecture.
     """
 
     task: ClassVar[str] = "summarization"
@@ -92,6 +95,11 @@ class SummarizationModule(LightningModule):
         self.generations: Generations | None = None
         """Outputs of the last validation or test; only on process 0."""
         self._zero_pad_row = self._keep_pad_row_at_zero()
+        if config.trainer.gradient_checkpointing:
+            if not student.supports_gradient_checkpointing:
+                kind = student.config.model_type
+                raise ConfigError(f"--trainer.gradient_checkpointing true: {kind} models cannot do it: leave it out")
+            student.gradient_checkpointing_enable({"use_reentrant": False})
 
     # Many processes
 

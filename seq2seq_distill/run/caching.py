@@ -66,7 +66,7 @@ def fill(cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig)
     missing = cache.missing()
     if missing:
         logger.info("teacher cache: %d of %d shards are to be filled", len(missing), cache.shards)
-    device = _device(config)
+    device = device_of(config)
     teacher.to(device)
     for number, (split, first) in enumerate(missing[rank::world]):
         cache.write(split, first, _outputs(cache, parts, teacher, config, split, first))
@@ -76,7 +76,8 @@ def fill(cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig)
         time.sleep(0.5)
 
 
-def _device(config: RunConfig) -> torch.device:
+def device_of(config: RunConfig) -> torch.device:
+    """Where this process computes outside a Trainer."""
     if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))

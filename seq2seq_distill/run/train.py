@@ -64,8 +64,10 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
         preflight(parts, config)
         if config.teacher_cache:
             parts = with_cache(config, parts)
-        module = _module(config, parts)
+        module = make_module(config, parts)
         _tell(config, parts, module)
+        if parts.teacher is not None:
+            parts.teacher.lower(config.trainer.teacher_precision)
         trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks])
         _write_start(config, parts, folder, afresh=checkpoint is None)
         if checkpoint is None:
@@ -125,7 +127,8 @@ def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoin
         )
 
 
-def _module(config: RunConfig, parts: Parts) -> SummarizationModule:
+def make_module(config: RunConfig, parts: Parts) -> SummarizationModule:
+    """The module that trains these parts: with a teacher or its cached outputs, and `--method kd`, a distiller."""
     task, steps = str(config.task), parts.data.plan.total_steps
     if config.method == "kd" and (parts.teacher is not None or config.teacher_cache):
         return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps)
@@ -174,7 +177,8 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
     """Test the best student and the teacher, write and show what came out."""
     task = str(config.task)
     models = {"student": AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)}
-    teacher = parts.teacher or teacher_of(config, parts.tokenizer)  # a cached run has let it go
+    teacher = parts.teacher if config.trainer.teacher_precision == "32" else None
+    teacher = teacher or teacher_of(config, parts.tokenizer)  # a run with a cache has let it go
     if teacher is not None:
         models["teacher"] = teacher.model
     scores, outputs = {}, {}

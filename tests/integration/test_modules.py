@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config import LossConfig, OptimConfig, RunConfig
+from seq2seq_distill.config import LossConfig, OptimConfig, RunConfig, TrainerConfig
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.logits import IGNORED, Term, kl_divergence
@@ -235,6 +236,64 @@ def test_teacher_decodes_from_its_own_encoder(model_type: str, encoder_layers: i
         own, other = (model(**inputs).logits for model in (student, teacher))
     expected = kl_divergence(own, other, batch["labels"], 2.0)
     assert_same({"ce_loss": distiller(student, teacher)._step(batch).terms["ce_loss"]}, {"ce_loss": expected})
+
+
+def test_gradient_checkpointing_that_an_architecture_lacks_is_refused() -> None:
+    config = RunConfig(task="summarization", trainer=TrainerConfig(gradient_checkpointing=True))
+    with pytest.raises(ConfigError, match="--trainer.gradient_checkpointing true: fsmt models cannot do it"):
+        SummarizationModule(tiny_model("fsmt"), plain_tokenizer(), config, 4)
+
+
+@pytest.mark.parametrize("model_type", [name for name in FAMILIES if name != "fsmt"])
+def test_gradient_checkpointing_changes_no_gradient(model_type: str) -> None:
+    teacher = tiny_model(model_type)
+    batch = rows(teacher)
+    found = []
+    for checkpointing in (False, True):
+        config = RunConfig(task="summarization", trainer=TrainerConfig(gradient_checkpointing=checkpointing))
+        module = SummarizationDistiller(create_student(teacher, 1, 1), Teacher(teacher), plain_tokenizer(), config, 4)
+        module.train()
+        torch.manual_seed(0)  # with dropout
+        report(module, batch).loss.backward()
+        found.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        torch.testing.assert_close(found[1][name], gradient, msg=name)
+
+
+@some_families
+@pytest.mark.parametrize(("precision", "close"), [("bf16", 0.05), ("int8", 0.05)])
+def test_teacher_of_lower_precision_says_nearly_the_same(model_type: str, precision: str, close: float) -> None:
+    teacher, batch = tiny_model(model_type), rows(tiny_model(model_type))
+    student = create_student(teacher, 2, 1)
+    freeze_parts(student, encoder=True, embeddings=True)
+    losses = []
+    for lowered in ("32", precision):
+        module = distiller(student, copy.deepcopy(teacher))
+        assert module.shares_encoder
+        module.teacher.lower(lowered)
+        losses.append(report(module, batch).parts["ce_loss"].item())
+    assert losses[1] == pytest.approx(losses[0], rel=close)
+    assert losses[1] != losses[0]
+
+
+def test_int8_without_torchao_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
+    with pytest.raises(ConfigError, match=r"--trainer.teacher_precision int8 needs torchao: pip install"):
+        Teacher(tiny_model("t5")).lower("int8")
+
+
+@some_families
+def test_a_shared_encoder_is_in_memory_once(model_type: str) -> None:
+    teacher = tiny_model(model_type)
+    student = create_student(teacher, 2, 1)
+    freeze_parts(student, encoder=True, embeddings=True)
+    module = distiller(student, teacher)
+    own, others = (dict(model.get_encoder().named_parameters()) for model in (student, teacher))
+    assert all(own[name].data_ptr() == parameter.data_ptr() for name, parameter in others.items())
+    module.teacher.to("meta", encoder=False)  # as to a GPU: only what the teacher needs there
+    assert {p.device.type for p in teacher.get_decoder().parameters()} == {"meta"}
+    assert {p.device.type for p in families.encoder_layers(teacher).parameters()} == {"cpu"}
 
 
 def test_weights_are_the_configured_ones() -> None:

@@ -22,7 +22,7 @@ metrics behaviour generation measure
 modules/optim modules/summarization modules/translation modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train
-cache student convert average config_files parser arguments cli __main__
+cache budget student convert average config_files parser arguments cli __main__
 """.split()
 EMPTY = {f"{folder}/__init__" for folder in ("data", "models", "losses", "modules", "run")}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))

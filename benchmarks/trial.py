@@ -1,0 +1,55 @@
+"""The parts of a run on real text and its steps without a Trainer, for benchmarks of whole steps."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from seq2seq_distill.cli import parse
+from seq2seq_distill.config import RunConfig
+from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.run.parts import Parts, build_parts
+from seq2seq_distill.run.train import make_module
+
+Batch = Mapping[str, Any]
+
+
+def demo_config(task: str, **changes: Any) -> RunConfig:
+    """The config of the bare command, with some of its groups' fields changed: `loss={"temperature": 2.0}`."""
+    config: RunConfig = parse("run", ["--task", task])
+    groups = {name: replace(getattr(config, name), **values) for name, values in changes.items()}
+    return replace(config, **groups)
+
+
+def distiller(config: RunConfig, parts: Parts) -> SummarizationDistiller:
+    """The module of these parts, in training mode."""
+    module = make_module(config, parts)
+    assert isinstance(module, SummarizationDistiller)
+    return module.train()
+
+
+def built(config: RunConfig) -> Parts:
+    """The parts of a run, with a fixed seed."""
+    torch.manual_seed(config.seed)
+    return build_parts(config)
+
+
+def steps(parts: Parts, numbers: Iterable[int]) -> list[Batch]:
+    """The batches of these optimiser steps of the run, each undivided."""
+    return [parts.data.training_batch(number) for number in numbers]
+
+
+def train_on(module: SummarizationDistiller, batches: Iterable[Batch]) -> None:
+    """Forward and backward passes; no optimiser."""
+    for batch in batches:
+        module.zero_grad()
+        losses = module._step(batch, 1 / max(1, int(batch["target_tokens"])))
+        total: Tensor = losses.head.loss
+        total.backward()
+
+
+def tokens(batches: Iterable[Batch]) -> int:
+    """Source and target tokens, padding left out."""
+    return sum(int(batch["source_tokens"]) + int(batch["target_tokens"]) for batch in batches)
