@@ -12,6 +12,7 @@ _HOMES = {
     "EncodeConfig": "config",
     "BatchConfig": "config",
     "LossConfig": "config",
+    "CacheConfig": "config",
     "OptimConfig": "config",
     "EvalConfig": "config",
     "TrainerConfig": "config",
