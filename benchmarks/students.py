@@ -17,8 +17,9 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from math import sqrt
 from pathlib import Path
-from statistics import mean
+from statistics import mean, variance
 from typing import Any
 
 from seq2seq_distill.metrics import paired_bootstrap
@@ -28,7 +29,7 @@ PAGE = Path("docs/results.md")
 RUNS = Path("runs/students")
 SEEDS = (1, 2, 3)
 SCORES = {"summarization": ("rougeL", "rouge1", "rouge2"), "translation": ("bleu", "chrf")}
-STEPS = {"summarization": 2000, "translation": 3500}
+STEPS = {"summarization": 2000, "translation": 2500}
 MARKS = ("<!-- students -->", "<!-- end of students -->")
 
 
@@ -40,7 +41,7 @@ class Run:
     """What it is compared within."""
     task: str
     kind: str
-    """kd, sft, or twin: the student's shape with fresh weights."""
+    """kd, cached (kd from a teacher cache), sft, or twin: the student's shape with fresh weights."""
     seed: int
     arguments: tuple[str, ...]
 
@@ -54,12 +55,15 @@ class Run:
 
     @property
     def command(self) -> list[str]:
-        method = "kd" if self.kind == "kd" else "sft"
+        method = "kd" if self.kind in ("kd", "cached") else "sft"
         shape = RUNS / f"{self.group}-kd-{self.seed}" / "student_init"
-        fresh = ["--student.config", str(shape), "--student.decoder_layers", "null"]  # the demo's config has a depth
+        # The demo's configs have a depth, and perhaps layers to copy.
+        fresh = ["--student.config", str(shape)]
+        fresh += ["--student.decoder_layers", "null", "--student.decoder_layer_ids", "null"]
         layers = fresh if self.kind == "twin" else ["--student.decoder_layers", "1"]
+        cache = ["--teacher_cache", str(RUNS / f"{self.group}-cache")] if self.kind == "cached" else []
         return [
-            *("distill", "--task", self.task, *self.arguments, *layers, "--method", method),
+            *("distill", "--task", self.task, *self.arguments, *layers, "--method", method, *cache),
             *("--seed", str(self.seed), "--output_dir", str(self.folder)),
         ]
 
@@ -73,6 +77,8 @@ def demo_runs() -> list[Run]:
         own += ("--trainer.max_steps", str(STEPS[task]), "--trainer.val_check_interval", "500")
         kinds = [(kind, seed) for seed in SEEDS for kind in ("kd", "sft")] + [("twin", SEEDS[0])]
         runs += [Run(f"demo-{task}", task, kind, seed, own) for kind, seed in kinds]
+        if task == "translation":
+            runs += [Run(f"demo-{task}", task, "cached", seed, own) for seed in SEEDS]
     return runs
 
 
@@ -91,8 +97,8 @@ def main() -> None:
     runs = demo_runs() + (multi30k_runs() if arguments.multi30k else [])
     done = {record["name"] for record in read_records()}
     todo = [run for run in runs if run.name not in done and arguments.only in run.name]
-    # A twin's shape is that of the first student, which must be there before.
-    for wave in ([r for r in todo if r.kind != "twin"], [r for r in todo if r.kind == "twin"]):
+    first, later = [r for r in todo if r.kind in ("kd", "sft")], [r for r in todo if r.kind not in ("kd", "sft")]
+    for wave in (first, later[:1], later[1:]):  # a twin has the first student's shape; one run fills the cache for all
         with ThreadPoolExecutor(arguments.parallel) as pool:
             for record in pool.map(execute, wave):
                 if record is not None:
@@ -136,7 +142,7 @@ def execute(run: Run) -> dict[str, Any] | None:
 def compare(group: str, runs: Iterable[Run]) -> None:
     """Paired bootstrap of kd against sft over the pooled test outputs of all seeds, once all are there."""
     records = read_records()
-    own = [run for run in runs if run.group == group and run.kind != "twin"]
+    own = [run for run in runs if run.group == group and run.kind in ("kd", "sft")]
     if f"{group}: kd against sft" in {r["name"] for r in records}:
         return
     if not {run.name for run in own} <= {r["name"] for r in records} or not all(run.folder.exists() for run in own):
@@ -174,7 +180,7 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
     lines.append("|---|" + "---:|" * (len(names) + 3))
     teacher = runs[0]["teacher"]
     lines.append(f"| teacher | {' | '.join(f'{teacher[n]:.2f}' for n in names)} | | | |")
-    for kind in ("kd", "sft", "twin"):
+    for kind in ("kd", "cached", "sft", "twin"):
         own = sorted((r for r in runs if r["kind"] == kind), key=lambda r: r["seed"])
         for r in own:
             scores = " | ".join(f"{r['student'][n]:.2f}" for n in names)
@@ -189,7 +195,17 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
                 "",
                 f"kd {r['score']:.2f} against sft {r['baseline']:.2f} over the pooled outputs: p = {r['p']:.4f}",
             ]
-    return [*lines, "", "Commands:", "", *(f"    {r['command']}" for r in runs), ""]
+    return [*lines, *cached_line(runs, names[0]), "", "Commands:", "", *(f"    {r['command']}" for r in runs), ""]
+
+
+def cached_line(runs: list[dict[str, Any]], name: str) -> list[str]:
+    """How far the mean of the runs from a cache is from that of the runs with the teacher itself."""
+    scores = {kind: [r["student"][name] for r in runs if r["kind"] == kind] for kind in ("kd", "cached")}
+    if min(map(len, scores.values())) < 2:
+        return []
+    error = sqrt(sum(variance(own) / len(own) for own in scores.values()))
+    difference = mean(scores["cached"]) - mean(scores["kd"])
+    return ["", f"cached less kd: {difference:+.2f} {name}, two standard errors: {2 * error:.2f}"]
 
 
 def read_records() -> list[dict[str, Any]]:
