@@ -10,12 +10,17 @@ each task and each of the two.
 import argparse
 import json
 import tempfile
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from benchmarks.timing import interleaved, ratio
-from benchmarks.trial import built, demo_config, distiller, steps, train_on
-from seq2seq_distill.run.caching import with_cache
+from benchmarks.trial import Batch, built, demo_config, distiller, steps, train_on
+from seq2seq_distill.config import CacheConfig
+from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.run.caching import open_cache, with_cache
 
 
 def main() -> None:
@@ -37,11 +42,16 @@ def compare(task: str, shared: bool, rows: int, count: int, rounds: int) -> dict
     online = built(config)
     batches = {"online": steps(online, range(count))}
     modules = {"online": distiller(config, online)}
+    ce_loss, size = {}, 0.0
     with tempfile.TemporaryDirectory() as folder:
-        own = replace(config, teacher_cache=str(Path(folder) / "cache"))
-        cached = with_cache(own, built(own))
-        batches["cached"] = steps(cached, range(count))
-        modules["cached"] = distiller(own, cached)
+        for precision in ("float32", "8bit"):
+            own = replace(config, cache=CacheConfig(precision=precision), teacher_cache=str(Path(folder) / precision))
+            parts = built(own)
+            cached = with_cache(own, parts)
+            batches["cached"] = steps(cached, range(count))
+            modules["cached"] = distiller(own, cached)
+            ce_loss[precision] = mean_ce_loss(modules["cached"], batches["cached"])
+            size = open_cache(own, parts).bytes_per_token
         seconds = interleaved(
             {name: lambda name=name: train_on(modules[name], batches[name]) for name in modules},  # type: ignore[misc]
             rounds,
@@ -52,7 +62,17 @@ def compare(task: str, shared: bool, rows: int, count: int, rounds: int) -> dict
         "one_encoder_pass": modules["online"].shares_encoder,
         "top_k": config.cache.top_k,
         "cached_over_online_tokens_per_second": ratio(seconds, "online", "cached"),
+        "bytes_per_target_token": round(size, 1),
+        "ce_loss_of_8bit_over_float32": round(ce_loss["8bit"] / ce_loss["float32"], 5),
     }
+
+
+def mean_ce_loss(module: SummarizationDistiller, batches: Iterable[Batch]) -> float:
+    """Over the tokens of these batches, without dropout."""
+    with torch.no_grad():
+        terms = [module.eval()._step(batch).terms["ce_loss"] for batch in batches]
+    module.train()
+    return float(sum(term.sum for term in terms) / sum(term.count for term in terms))
 
 
 if __name__ == "__main__":

@@ -98,8 +98,7 @@ class TeacherCache:
         """Split and first row of each shard that is not there, or not whole."""
         return [
             (split, first)
-            for split in self._lengths
-            for first in self._firsts(split)
+            for split, first in self.shards
             if _tokens_in(self._path(split, first)) != self._lengths[split][self.rows_of(split, first)].sum()
         ]
 
@@ -108,9 +107,9 @@ class TeacherCache:
         return range(first, min(first + SHARD_ROWS, len(self._lengths[split])))
 
     @property
-    def shards(self) -> int:
-        """How many there are, once it is full."""
-        return sum(len(self._firsts(split)) for split in self._lengths)
+    def shards(self) -> list[tuple[str, int]]:
+        """Split and first row of each shard, there or not."""
+        return [(split, first) for split in self._lengths for first in self._firsts(split)]
 
     @property
     def bytes_per_token(self) -> float:

@@ -4,7 +4,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +13,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
-from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.models import families
+from seq2seq_distill.models.int8 import lower_linear_maps
 from seq2seq_distill.models.sharding import shard
 from seq2seq_distill.models.student import load_student
 
@@ -54,22 +53,12 @@ class Teacher:
             parameter.data = others[name].data
 
     def lower(self, precision: str) -> None:
-        """Hold the weights in `bf16`, or those of the layers' linear maps in `int8`; `32` leaves them.
-
-        Raises:
-            ConfigError: torchao, which holds int8 weights, is not installed.
-        """
+        """Hold the weights in `bf16`, or those of the layers' linear maps in `int8`; `32` leaves them."""
         if precision == "bf16":
             self.model.to(torch.bfloat16)
         elif precision == "int8":
-            try:
-                torchao = import_module("torchao.quantization")
-            except ImportError:
-                raise ConfigError(
-                    "--trainer.teacher_precision int8 needs torchao: pip install 'seq2seq_distill[int8]'"
-                ) from None
-            layers = [families.encoder_layers(self.model), families.decoder_layers(self.model)]
-            torchao.quantize_(nn.ModuleList(layers), torchao.Int8WeightOnlyConfig())
+            for layers in (families.encoder_layers(self.model), families.decoder_layers(self.model)):
+                lower_linear_maps(layers)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the architecture and all weights: of what the teacher says of any input."""

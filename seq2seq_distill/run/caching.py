@@ -36,7 +36,7 @@ def with_cache(config: RunConfig, parts: Parts) -> Parts:
     missing = cache.missing()
     if missing and parts.teacher is None:
         raise ConfigError(
-            f"--teacher_cache {cache.folder} lacks {len(missing)} of {cache.shards} shards: "
+            f"--teacher_cache {cache.folder} lacks {len(missing)} of {len(cache.shards)} shards: "
             "fill it by `distill cache`, or add --teacher"
         )
     if parts.teacher is not None:
@@ -62,18 +62,28 @@ def open_cache(config: RunConfig, parts: Parts) -> TeacherCache:
 
 def fill(cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig) -> None:
     """Compute what is missing; with several processes, each its share, and wait for the others'."""
-    rank, world = (int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1)))
-    missing = cache.missing()
+    rank, world = place_among_processes()
+    # Each process has shards of its own, whatever the others have written when it comes to look.
+    own, missing = cache.shards[rank::world], cache.missing()
     if missing:
-        logger.info("teacher cache: %d of %d shards are to be filled", len(missing), cache.shards)
-    device = device_of(config)
-    teacher.to(device)
-    for number, (split, first) in enumerate(missing[rank::world]):
-        cache.write(split, first, _outputs(cache, parts, teacher, config, split, first))
-        logger.info("teacher cache: %d of %d filled", number + 1, len(missing[rank::world]))
+        logger.info("teacher cache: %d of %d shards are to be filled", len(missing), len(cache.shards))
+    teacher.to(device_of(config))
+    for split, first in own:
+        if (split, first) in missing:
+            cache.write(split, first, _outputs(cache, parts, teacher, config, split, first))
+            logger.info("teacher cache: %s from row %d on is filled", split, first)
     teacher.to("cpu")
     while cache.missing():
         time.sleep(0.5)
+
+
+def place_among_processes() -> tuple[int, int]:
+    """Rank and number of processes, as torchrun or SLURM has set them; Lightning's own start after the first has come
+    this far."""
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if rank in os.environ and world in os.environ:
+            return int(os.environ[rank]), int(os.environ[world])
+    return 0, 1
 
 
 def device_of(config: RunConfig) -> torch.device:

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import sys
 from typing import Any
 
 import pytest
@@ -275,12 +274,6 @@ def test_teacher_of_lower_precision_says_nearly_the_same(model_type: str, precis
         losses.append(report(module, batch).parts["ce_loss"].item())
     assert losses[1] == pytest.approx(losses[0], rel=close)
     assert losses[1] != losses[0]
-
-
-def test_int8_without_torchao_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torchao.quantization", None)
-    with pytest.raises(ConfigError, match=r"--trainer.teacher_precision int8 needs torchao: pip install"):
-        Teacher(tiny_model("t5")).lower("int8")
 
 
 @some_families

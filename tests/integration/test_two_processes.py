@@ -141,6 +141,17 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
         assert {path.name for path in folder.iterdir()} == {path.name for path in one.iterdir()}
 
 
+def test_two_processes_with_a_teacher_cache_are_one(tmp_path: Path) -> None:
+    """They fill it together, and read each its own rows."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_data(tmp_path / "data", rows=28)
+    groups = {"batch": {"size": 3}, "loss": {"alpha_hid": 0.0}, "cache": {"top_k": 8, "precision": "float32"}}
+    run_config(config(tmp_path, **changes(one, **groups, teacher_cache=str(tmp_path / "cache-of-one"))))
+    parallel = {"devices": 2, "strategy": "ddp"}
+    in_two_processes(tmp_path, changes(two, **groups, teacher_cache=str(tmp_path / "cache"), trainer=parallel))
+    assert_same_run(two, one)
+
+
 LONG = 20
 """Steps of 21 rows: one data epoch of 404."""
 

@@ -16,7 +16,8 @@ redaction errors checks config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
 data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
-models/families models/layer_map models/hooks models/sharding models/pruning models/student models/teacher
+models/families models/layer_map models/hooks models/sharding models/pruning models/student models/int8
+models/teacher
 losses/logits losses/hidden losses/sparse losses/fused losses/blend
 metrics behaviour generation measure
 modules/optim modules/summarization modules/translation modules/distillers
