@@ -32,6 +32,13 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         "--encode.source_column",
     ),
     ("processes that are copies", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
+    ("a cache that is not used", command("--teacher_cache", "c", "--method", "sft"), "--teacher_cache"),
+    ("hidden states from a cache", command("--teacher_cache", "c", "--loss.alpha_hid", "1"), "--loss.alpha_hid"),
+    (
+        "a sharded teacher of 8 bits",
+        command("--trainer.teacher_precision", "int8", "--trainer.strategy", "fsdp2", "--trainer.shard_teacher", "true"),
+        "--trainer.teacher_precision",
+    ),
     ("a teacher without data", command(without=["--data"]), "--teacher"),
     ("data without a teacher", command(without=["--teacher"]), "--data"),
     ("no task", command(without=["--task"]), "--task"),
