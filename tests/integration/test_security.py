@@ -242,6 +242,18 @@ class TestCaches:
         first, second = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("first", "second"))
         assert first == second
 
+    def test_teacher_outputs(self, things, tmp_path, marker):
+        """What is no shard is made anew."""
+        cache = tmp_path / "cache"
+        command = [*run(things / "teacher", things / "data", tmp_path / "first"), "--teacher_cache", str(cache)]
+        assert main(command) == 0
+        for shard in cache.glob("*/*.safetensors"):
+            good = shard.read_bytes()
+            shard.write_bytes(pickle.dumps(Trap(marker)))
+            shutil.rmtree(tmp_path / "first")
+            assert main(command) == 0
+            assert shard.read_bytes() == good
+
     def test_the_demo(self, tmp_path, marker, monkeypatch, capsys):
         rows = {split: [("a", "b")] for split in demo.SPLITS}
         monkeypatch.setenv("SEQ2SEQ_DISTILL_CACHE", str(tmp_path))
