@@ -36,8 +36,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher_cache, "SHARD_ROWS", 5)
 
 
-@pytest.mark.parametrize("model_type", ["marian", "bart", "t5"])
-@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize(("model_type", "temperature"), [("marian", 1.0), ("bart", 2.0), ("t5", 2.0)])
 def test_with_the_whole_vocabulary_losses_are_those_of_the_teacher_itself(tmp_path, model_type, temperature):
     """For 20 steps, each of whose students comes of all steps before."""
     common = {"model_type": model_type, "trainer": STEPS, "loss": {"temperature": temperature}, "method": "kd"}

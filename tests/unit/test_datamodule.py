@@ -145,6 +145,7 @@ class TestResume:
         first = self.loader(tmp_path, workers)
         taken = list(islice(first, 5))
         state = first.state_dict()
+        first.close()
         assert state == {"handed_over": 5} and len(first) == len(whole) == 12
         second = self.loader(tmp_path, workers)
         second.load_state_dict(state)
