@@ -36,7 +36,9 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
     ("hidden states from a cache", command("--teacher_cache", "c", "--loss.alpha_hid", "1"), "--loss.alpha_hid"),
     (
         "a sharded teacher of 8 bits",
-        command("--trainer.teacher_precision", "int8", "--trainer.strategy", "fsdp2", "--trainer.shard_teacher", "true"),
+        command(
+            "--trainer.teacher_precision", "int8", "--trainer.strategy", "fsdp2", "--trainer.shard_teacher", "true"
+        ),
         "--trainer.teacher_precision",
     ),
     ("a teacher without data", command(without=["--data"]), "--teacher"),
