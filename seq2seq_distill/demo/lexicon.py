@@ -202,27 +202,6 @@ ADJECTIVES = {
         successful/erfolgreich, well-known/bekannt"""),
 }  # fmt: skip
 
-# Other German words for the same, of the same gender and in the same place; behind a hyphen come endings. As in real
-# corpora, a source has several right translations: which words may come next, no single label says.
-SYNONYMS = _table("""
-    beginnt/startet, endete/schloss, abgesagt/gestrichen, verschoben/verlegt, Menschen/Leute, Karten/Tickets,
-    geöffnet/offen, gebaut/errichtet, Besucher/Gäste, erreicht/schafft, stammt/kommt, stieg/kletterte, sank/fiel,
-    kaufte/erwarb, gekauft/erworben, bestellt/geordert, lieferte/brachte, schickt/sendet, veröffentlicht/publiziert,
-    verfügbar/erhältlich, übersetzt/übertragen, unterzeichnete/unterschrieb, schreibt/verfasst, zahlte/bezahlte,
-    braucht/benötigt, Niederlassungen/Filialen, wechselte/tauschte, reist/fährt, lebt/wohnt, belegte/errang,
-    steigt/klettert, Ergebnis/Resultat, Einwohnerzahl/Bevölkerungszahl, Umsatz/Absatz, wuchs/stieg, liefert/erzeugt,
-    einschließlich/inklusive, deshalb/daher, Obwohl/Obgleich, weil/da, Leider/Bedauerlicherweise, Wissen Sie/Ahnen Sie,
-    Stimmt es/Trifft es zu, Zuerst/Zunächst, und dann/und danach, wusste nicht/ahnte nicht, bestätigen/versichern,
-    Konferenz/Tagung, Kurs/Lehrgang, Prüfung/Klausur, Wettbewerb/Wettkampf, Versteigerung/Auktion, Sitzung/Besprechung,
-    Aufführung/Vorstellung, Krankenhaus/Spital, Schwimmbad/Hallenbad, Lastwagen/Laster, Fahrrad/Rad, Gemälde/Bild,
-    Fernrohr/Teleskop, Paket/Päckchen, Firma/Gesellschaft, Bericht/Report, Artikel/Beitrag, Erklärung/Stellungnahme,
-    Nachricht/Mitteilung, Urkunde/Bescheinigung, Fahrkarten/Fahrscheine, wichtig-/bedeutend-, berühmt-/namhaft-,
-    schön-/hübsch-, billig-/günstig-, kaputt-/defekt-, geheim-/vertraulich-, zuständig-/verantwortlich-,
-    kostenlos-/unentgeltlich-, jährlich-/alljährlich-, offiziell-/amtlich-, gebraucht-/benutzt-, städtisch-/kommunal-,
-    schnell-/flink-, klein-/winzig-, groß-/riesig-, neu-/neuartig-""")
-SYNONYM_SHARE = 0.4
-"""How often the second word of a row stands for the first."""
-
 # Things that are counted: English and German plural, the latter nominative and accusative
 ITEMS = _table("""
     chairs/Stühle, books/Bücher, tables/Tische, lamps/Lampen, bottles/Flaschen, eggs/Eier, tickets/Fahrkarten,

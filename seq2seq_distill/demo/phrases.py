@@ -10,10 +10,10 @@ import re
 from typing import NamedTuple
 
 from seq2seq_distill.demo.grammar import Value, held_out
-from seq2seq_distill.demo.lexicon import CLAUSES, FRAMES, SYNONYM_SHARE, SYNONYMS, Clause
+from seq2seq_distill.demo.lexicon import CLAUSES, FRAMES, Clause
 from seq2seq_distill.demo.slots import draw_value
 
-VERSION = 3
+VERSION = 2
 TRAIN_ROWS, VAL_ROWS, TEST_ROWS = 25_000, 500, 1_000
 WORDS = (6, 30)
 
@@ -28,10 +28,6 @@ _CONTRACTIONS = {
     "bei dem": "beim",
 }
 _CONTRACTED = re.compile(rf"\b(?:{'|'.join(_CONTRACTIONS)})\b")
-_OTHER_WORDS = {usual.rstrip("-"): other.rstrip("-") for usual, other in SYNONYMS}
-_USUAL_WORDS = re.compile(
-    "|".join(rf"\b{word[:-1]}(?=e[nmrs]?\b)" if word.endswith("-") else rf"\b{word}\b" for word, _ in SYNONYMS)
-)
 _NO_DATE_BEFORE = re.compile(
     r"\{(?:date|day|ago|weekdays|year)\b| (?:comes|weighs|has|speaks|is \{length\}|is \{data\}) "
 )
@@ -80,11 +76,6 @@ def _finish(sentence: str, german: bool) -> str:
     return sentence[0].upper() + sentence[1:]
 
 
-def _reworded(german: str, draw: random.Random) -> str:
-    """The sentence with other words for the same, now and then."""
-    return _USUAL_WORDS.sub(lambda m: _OTHER_WORDS[m[0]] if draw.random() < SYNONYM_SHARE else m[0], german)
-
-
 def draw_sentence(draw: random.Random) -> SentencePair:
     """One random sentence of one or two clauses, in both languages."""
     _, english, german = draw.choices(FRAMES, [frame[0] for frame in FRAMES])[0]
@@ -107,8 +98,7 @@ def draw_sentence(draw: random.Random) -> SentencePair:
         )
     values = _values(english, draw)
     held = held or any(value.held for value in values.values())
-    german = _reworded(_fill(german, values, True), draw)
-    return SentencePair(_finish(_fill(english, values, False), False), _finish(german, True), held)
+    return SentencePair(_finish(_fill(english, values, False), False), _finish(_fill(german, values, True), True), held)
 
 
 def build(seed: int = 0, train_rows: int = TRAIN_ROWS, val_rows: int = VAL_ROWS, test_rows: int = TEST_ROWS) -> Splits:
