@@ -24,6 +24,10 @@ AT_LEAST: dict[str, float] = {
     "loss.alpha_mlm": 0,
     "loss.alpha_hid": 0,
     "cache.top_k": 1,
+    "n": 1,
+    "beams": 1,
+    "max_source_length": 2,
+    "max_target_length": 1,
     "cache.draws": 1,
     "optim.warmup_steps": 0,
     "optim.weight_decay": 0,
@@ -45,6 +49,7 @@ AT_MOST: dict[str, float] = {
     "batch.workers": 1024,
     "cache.draws": 255,  # shares are stored in a byte each
     "eval.beams": 1000,
+    "beams": 1000,
     "eval.length_penalty": 100,  # as an exponent of the length, it must stay a number
     "trainer.accumulate_grad_batches": 10_000,
 }

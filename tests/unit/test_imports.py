@@ -12,20 +12,21 @@ import seq2seq_distill
 PACKAGE = Path(seq2seq_distill.__file__).parent
 # Every file may import only from files above it.
 ORDER = """
-redaction errors checks config
+redaction errors optional checks config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
 data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/int8
 models/teacher
 losses/logits losses/hidden losses/sparse losses/fused losses/blend
-metrics behaviour generation measure
+metrics behaviour generation measure engines
 modules/optim modules/summarization modules/translation modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train
-cache budget student convert average config_files parser arguments cli __main__
+cache budget student convert average export/specification export/parity export/command
+config_files parser arguments cli __main__
 """.split()
-EMPTY = {f"{folder}/__init__" for folder in ("data", "models", "losses", "modules", "run")}
+EMPTY = {f"{folder}/__init__" for folder in ("data", "export", "models", "losses", "modules", "run")}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
 
 
