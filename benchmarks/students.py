@@ -77,7 +77,7 @@ def demo_runs() -> list[Run]:
         own += ("--trainer.max_steps", str(STEPS[task]), "--trainer.val_check_interval", "500")
         kinds = [(kind, seed) for seed in SEEDS for kind in ("kd", "sft")] + [("twin", SEEDS[0])]
         runs += [Run(f"demo-{task}", task, kind, seed, own) for kind, seed in kinds]
-        if task == "translation":
+        if task == "summarization":
             runs += [Run(f"demo-{task}", task, "cached", seed, own) for seed in SEEDS]
     return runs
 
