@@ -3,7 +3,7 @@
 import json
 import logging
 import resource
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.generation import to_device
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.run.caching import device_of, with_cache
 from seq2seq_distill.run.parts import Parts, build_parts
@@ -53,7 +54,7 @@ def find_budget(config: RunConfig) -> Budget:
     if config.teacher_cache:
         parts = with_cache(config, parts)
     found = propose(parts, config, memory_of(device_of(config)))
-    print(json.dumps({"max_tokens": found.max_tokens, **asdict(found)}))
+    print(json.dumps(asdict(found)))
     logger.info(
         "--batch.max_tokens %d would take %.0f%% of %.1f GiB; with n processes or accumulated batches, n times that",
         found.max_tokens,
@@ -66,7 +67,7 @@ def find_budget(config: RunConfig) -> Budget:
 def propose(parts: Parts, config: RunConfig, memory: int) -> Budget:
     """The budget of a memory of so many bytes."""
     device = device_of(config)
-    module = make_module(replace(config, trainer=replace(config.trainer, max_steps=1)), parts).to(device).train()
+    module = make_module(config, parts).to(device).train()
     if parts.teacher is not None:
         parts.teacher.lower(config.trainer.teacher_precision)
         parts.teacher.to(device)
@@ -119,8 +120,7 @@ def _peak(
     module: SummarizationModule, optimizer: Optimizer, parts: Parts, rows: np.ndarray, device: torch.device
 ) -> int:
     """Bytes at the peak of two optimiser steps on these rows; on a CPU, of the process so far."""
-    batch = parts.data.collated("train", rows.tolist())
-    batch = {name: field.to(device) if isinstance(field, torch.Tensor) else field for name, field in batch.items()}
+    batch = to_device(parts.data.collated("train", rows.tolist()), device)
     for _ in range(2):
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             losses = module._step(batch)

@@ -19,6 +19,11 @@ BAND = 8
 """Batches in a band: rows of like source length, which are sorted by target length."""
 
 
+def lengths(column: Sequence[Sequence[int]]) -> Rows:
+    """Tokens of each row of a column, [rows]."""
+    return np.array([len(ids) for ids in column], dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class MicroBatch:
     """What one process computes at once; without rows it is padding that counts nowhere."""

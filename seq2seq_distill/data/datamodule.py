@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths
 from seq2seq_distill.data.encode import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.data.teacher_cache import CachedSplit
@@ -174,8 +174,8 @@ class Seq2SeqData(LightningDataModule):
     def _plan(self) -> RunPlan:
         config, train = self._config, self.encoded["train"]
         batches = BatchPlan(
-            _lengths(train["input_ids"]),
-            _lengths(train["labels"]),
+            lengths(train["input_ids"]),
+            lengths(train["labels"]),
             size=config.batch.size,
             max_tokens=config.batch.max_tokens,
             group_by_length=config.batch.group_by_length,
@@ -282,10 +282,6 @@ def _leave_signals_to_parent(_: int) -> None:
 
 def _first(dataset: datasets.Dataset, n: int | None) -> datasets.Dataset:
     return dataset if n is None else dataset.select(range(min(n, len(dataset))))
-
-
-def _lengths(column: Sequence[Sequence[int]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    return np.array([len(ids) for ids in column], dtype=np.int64)
 
 
 def _smallest(length: int, limit: int | None) -> int:

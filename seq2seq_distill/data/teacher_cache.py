@@ -21,14 +21,13 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from seq2seq_distill.data.batching import Rows, lengths
 from seq2seq_distill.errors import ConfigError
 
-Lengths = NDArray[np.int64]
 FORMAT = 1
 SHARD_ROWS = 2048
 FIELDS = ("teacher_ids", "teacher_values", "teacher_negentropy")
@@ -78,7 +77,7 @@ class TeacherCache:
     ) -> None:
         self.folder = folder
         self.contents = contents
-        self._lengths = {split: target_lengths(dataset) for split, dataset in encoded.items()}
+        self._lengths = {split: lengths(dataset["labels"]) for split, dataset in encoded.items()}
         splits = {split: encoded_fingerprint(dataset) for split, dataset in encoded.items()}
         wanted = {"format": FORMAT, "teacher": teacher, **vars(contents), **splits}
         found = self._manifest()
@@ -176,7 +175,7 @@ class CachedSplit:
         lengths: target tokens of each row.
     """
 
-    def __init__(self, paths: Mapping[int, Path], lengths: Lengths) -> None:
+    def __init__(self, paths: Mapping[int, Path], lengths: Rows) -> None:
         self._paths = paths
         self._ends = np.cumsum(lengths)
         self._lengths = lengths
@@ -247,11 +246,6 @@ def encoded_fingerprint(encoded: datasets.Dataset) -> str:
             for part in (lengths, ids):
                 digest.update(part.to_numpy(zero_copy_only=False).astype("<i4").tobytes())
     return digest.hexdigest()
-
-
-def target_lengths(encoded: datasets.Dataset) -> Lengths:
-    """Target tokens of each row, [rows]."""
-    return np.array([len(labels) for labels in encoded["labels"]], dtype=np.int64)
 
 
 def _tokens_in(path: Path) -> int:

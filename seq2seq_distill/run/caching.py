@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.data.batching import BatchPlan, lengths
 from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
 from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.generation import to_device
 from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
 from seq2seq_distill.models import families
@@ -65,8 +67,9 @@ def fill(cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig)
     rank, world = place_among_processes()
     # Each process has shards of its own, whatever the others have written when it comes to look.
     own, missing = cache.shards[rank::world], cache.missing()
-    if missing:
-        logger.info("teacher cache: %d of %d shards are to be filled", len(missing), len(cache.shards))
+    if not missing:
+        return
+    logger.info("teacher cache: %d of %d shards are to be filled", len(missing), len(cache.shards))
     teacher.to(device_of(config))
     for split, first in own:
         if (split, first) in missing:
@@ -103,35 +106,25 @@ def _outputs(
     found: dict[int, dict[str, torch.Tensor]] = {}
     mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
     for rows in _batches(parts, split, cache.rows_of(split, first)):
-        whole = parts.data.collated(split, rows)
-        batch = {name: field.to(device) for name, field in whole.items() if isinstance(field, torch.Tensor)}
+        batch = to_device(parts.data.collated(split, rows), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             inputs = families.decoder_inputs(teacher.model, batch["labels"])
             hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORED]
         pieces = [_compress(cache.contents, teacher, piece, generator) for piece in _chunks(hidden, cache.contents)]
         fields = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        lengths = (batch["labels"] != IGNORED).sum(1).tolist()
-        columns = {name: field.split(lengths) for name, field in fields.items()}
+        counts = (batch["labels"] != IGNORED).sum(1).tolist()
+        columns = {name: field.split(counts) for name, field in fields.items()}
         for index, row in enumerate(rows):
             found[row] = {name: column[index] for name, column in columns.items()}
     return [found[row] for row in cache.rows_of(split, first)]
 
 
 def _batches(parts: Parts, split: str, rows: range) -> list[list[int]]:
-    """Rows of like length together, the longest first."""
+    """Rows of like length together."""
     encoded = parts.data.encoded[split].select(rows)
-    lengths = [(len(s), len(t)) for s, t in zip(encoded["input_ids"], encoded["labels"], strict=True)]
-    order = sorted(range(len(rows)), key=lambda index: lengths[index], reverse=True)
-    batches: list[list[int]] = [[]]
-    width = longest = 0
-    for index in order:
-        source, target = lengths[index]
-        width, longest = max(width, source), max(longest, target)
-        if batches[-1] and (len(batches[-1]) + 1) * (width + longest) > MAX_TOKENS:
-            batches.append([])
-            width, longest = source, target
-        batches[-1].append(rows[index])
-    return batches
+    source, target = lengths(encoded["input_ids"]), lengths(encoded["labels"])
+    plan = BatchPlan(source, target, size=len(rows), max_tokens=MAX_TOKENS)
+    return [(rows.start + step).tolist() for step in plan.steps(0)]
 
 
 def _chunks(hidden: torch.Tensor, contents: Contents) -> tuple[torch.Tensor, ...]:
