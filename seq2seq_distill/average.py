@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from seq2seq_distill.config import AverageConfig
 from seq2seq_distill.convert import load_checkpoint
 from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.run.outdir import check_free, save_model
+from seq2seq_distill.tool_config import AverageConfig
 
 logger = logging.getLogger(__name__)
 

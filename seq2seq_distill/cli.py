@@ -10,10 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 from seq2seq_distill.arguments import config_from
-from seq2seq_distill.config import AverageConfig, ConvertConfig, ExportConfig, RunConfig, StudentOnlyConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError, RunError, Stopped, UserError, shown
 from seq2seq_distill.parser import suggestion
 from seq2seq_distill.redaction import redacted
+from seq2seq_distill.tool_config import AverageConfig, ConvertConfig, ExportConfig, StudentOnlyConfig
 
 DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
 

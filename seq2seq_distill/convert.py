@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config import ConvertConfig
 from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.run.outdir import check_free, save_model
+from seq2seq_distill.tool_config import ConvertConfig
 
 logger = logging.getLogger(__name__)
 

@@ -46,6 +46,12 @@ class Stopped(Exception):
         self.signal = signal
 
 
+def report(mistakes: list[str]) -> None:
+    """Raise one ConfigError for all mistakes, a line each, if there are any."""
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+
+
 def shown(value: object, longest: int = 200) -> str:
     """A value as it stands in a message: one line of printable characters, cut after `longest`; nothing as quotes."""
     if value is None:

@@ -3,11 +3,11 @@
 import logging
 
 from seq2seq_distill import demo
-from seq2seq_distill.config import StudentOnlyConfig
 from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.models.teacher import load_teacher
 from seq2seq_distill.run.outdir import check_free, save_model
 from seq2seq_distill.run.parts import cut_student
+from seq2seq_distill.tool_config import StudentOnlyConfig
 
 logger = logging.getLogger(__name__)
 

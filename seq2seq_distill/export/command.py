@@ -11,7 +11,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
-from seq2seq_distill.config import ExportConfig
 from seq2seq_distill.data.encode import default_prefix
 from seq2seq_distill.data.sources import has_split, load_split
 from seq2seq_distill.data.tokenizers import forced_bos_token_id, load_tokenizer
@@ -25,6 +24,7 @@ from seq2seq_distill.models import families
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.optional import optional
 from seq2seq_distill.run.outdir import OutputFolder, check_free, write_folder
+from seq2seq_distill.tool_config import ExportConfig
 
 logger = logging.getLogger(__name__)
 

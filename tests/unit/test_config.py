@@ -9,22 +9,18 @@ from pytorch_lightning import Trainer
 
 from seq2seq_distill.config import (
     DEFAULT_MONITOR,
-    MONITORS,
-    REFUSED_TRAINER_OPTIONS,
-    TRAINER_EXTRAS,
-    AverageConfig,
     BatchConfig,
-    ConvertConfig,
     EncodeConfig,
     EvalConfig,
     LossConfig,
     OptimConfig,
     RunConfig,
     StudentConfig,
-    StudentOnlyConfig,
     TrainerConfig,
 )
+from seq2seq_distill.conflicts import MONITORS, REFUSED_TRAINER_OPTIONS, TRAINER_EXTRAS
 from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.tool_config import AverageConfig, ConvertConfig, StudentOnlyConfig
 
 GROUPS = {field.name: field.default_factory for field in fields(RunConfig) if is_dataclass(field.default_factory)}
 VERBS = (RunConfig, StudentOnlyConfig, AverageConfig, ConvertConfig)

@@ -1,0 +1,121 @@
+"""The options of the verbs that train nothing, as `config.py` has those of a run."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from seq2seq_distill.checks import option_problems
+from seq2seq_distill.config import RunConfig, StudentConfig
+from seq2seq_distill.conflicts import conflict_problems
+from seq2seq_distill.errors import report
+
+
+def _tool_problems(config: Any, *required: str) -> list[str]:
+    missing = [name for name in required if not getattr(config, name)]
+    others = [line for line in option_problems(config) if line.split()[0].removeprefix("--") not in missing]
+    return [*(f"--{name} is missing: name one" for name in missing), *others]
+
+
+@dataclass(frozen=True)
+class StudentOnlyConfig:
+    """Make a student from a teacher, without training, and save it in Hugging Face format."""
+
+    teacher: str = ""
+    """The teacher: a Hugging Face folder or hub id."""
+    output_dir: str = ""
+    """Where the student is saved."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Where the student is saved."""
+        return Path(self.output_dir).expanduser()
+
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake."""
+        given = [f"--student.{name}" for name in ("path", "config", "vocab_size") if getattr(self.student, name)]
+        problems = _tool_problems(self, "teacher", "output_dir")
+        problems += [f"{flag} makes no student from a teacher's layers: leave it out" for flag in given]
+        as_in_a_run = RunConfig(student=replace(self.student, path=None, config=None, vocab_size=None))
+        report([*problems, *conflict_problems(as_in_a_run)])
+
+
+@dataclass(frozen=True)
+class AverageConfig:
+    """Average the weights of several checkpoints or Hugging Face folders of one architecture."""
+
+    checkpoints: list[str] = field(default_factory=list)
+    """What to average: Lightning checkpoints of one run, or Hugging Face folders."""
+    output_dir: str = ""
+    """Where the averaged model is saved, in Hugging Face format."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the model is saved."""
+        return Path(self.output_dir).expanduser()
+
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake."""
+        report(_tool_problems(self, "checkpoints", "output_dir"))
+
+
+@dataclass(frozen=True)
+class ConvertConfig:
+    """Turn a Lightning checkpoint of a run into a Hugging Face folder, or a folder into one of other precision."""
+
+    checkpoint: str = ""
+    """The checkpoint, in the checkpoints folder of a run; or a Hugging Face folder."""
+    output_dir: str = ""
+    """Where the model is saved."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Type of the saved weights."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the model is saved."""
+        return Path(self.output_dir).expanduser()
+
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake."""
+        report(_tool_problems(self, "checkpoint", "output_dir"))
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Convert a model into a form that is fast to serve, after its outputs were compared with the model's own."""
+
+    model: str = ""
+    """The model: a Hugging Face folder or hub id, best/ of a run for example."""
+    output_dir: str = ""
+    """Where the converted model is saved, with its tokenizer and generation settings."""
+    format: Literal["ctranslate2", "onnx"] = "ctranslate2"
+    """The form; ctranslate2 needs the extra of that name."""
+    quantization: Literal["int8", "int8_float16", "float16", "float32"] = "int8"
+    """Of the weights."""
+    data: list[str] = field(default_factory=list)
+    """Where real texts are taken from to compare outputs; by default the data of the model's run."""
+    task: Literal["summarization", "translation"] | None = None
+    """Says the prefix and the score; by default the run's."""
+    src_lang: str | None = None
+    """Source language; by default the run's."""
+    tgt_lang: str | None = None
+    """Target language; by default the run's."""
+    prefix: str | None = None
+    """Text put before every source; by default what the model's config says for the task (T5)."""
+    n: int = 64
+    """Texts to compare."""
+    beams: int = 4
+    """Beams that the exported model is served with."""
+    max_source_length: int = 512
+    """Longest source in tokens."""
+    max_target_length: int = 142
+    """Most tokens to generate."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the model is saved."""
+        return Path(self.output_dir).expanduser()
+
+    def check(self) -> None:
+        """Raise `ConfigError` with every mistake."""
+        report(_tool_problems(self, "model", "output_dir"))
