@@ -3,19 +3,18 @@
 import json
 import logging
 import resource
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch.optim import Optimizer
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
-from seq2seq_distill.generation import to_device
-from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.run.caching import device_of, with_cache
 from seq2seq_distill.run.parts import Parts, build_parts
-from seq2seq_distill.run.train import make_module
+from seq2seq_distill.run.probe import Probe
 
 logger = logging.getLogger(__name__)
 
@@ -66,18 +65,13 @@ def find_budget(config: RunConfig) -> Budget:
 
 def propose(parts: Parts, config: RunConfig, memory: int) -> Budget:
     """The budget of a memory of so many bytes."""
-    device = device_of(config)
-    module = make_module(config, parts).to(device).train()
-    if parts.teacher is not None:
-        parts.teacher.lower(config.trainer.teacher_precision)
-        parts.teacher.to(device)
-    optimizer = module.configure_optimizers()["optimizer"]
+    probe = Probe(config, parts)
     tried: dict[int, int] = {}
     tokens, longest = FIRST, _longest_first(parts)
     while True:
         rows = _rows(parts, longest, tokens)
         padded = _padded(parts, rows)
-        tried[padded] = _peak(module, optimizer, parts, rows, device)
+        tried[padded] = _peak(probe, parts.data.collated("train", rows.tolist()))
         sizes = list(tried)
         if len(rows) == len(longest) or tried[padded] > memory / 2:
             break
@@ -116,17 +110,10 @@ def _padded(parts: Parts, rows: np.ndarray) -> int:
     return len(rows) * int(plan.source_lengths[rows].max() + plan.target_lengths[rows].max())
 
 
-def _peak(
-    module: SummarizationModule, optimizer: Optimizer, parts: Parts, rows: np.ndarray, device: torch.device
-) -> int:
-    """Bytes at the peak of two optimiser steps on these rows; on a CPU, of the process so far."""
-    batch = to_device(parts.data.collated("train", rows.tolist()), device)
+def _peak(probe: Probe, batch: Mapping[str, Any]) -> int:
+    """Bytes at the peak of two optimiser steps on this batch; on a CPU, of the process so far."""
     for _ in range(2):
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            losses = module._step(batch)
-        losses.head.loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        probe.step(batch)
+    if probe.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(probe.device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

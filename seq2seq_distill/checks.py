@@ -25,6 +25,10 @@ AT_LEAST: dict[str, float] = {
     "loss.alpha_hid": 0,
     "cache.top_k": 1,
     "n": 1,
+    "rows": 1,
+    "repeats": 1,
+    "source_length": 2,
+    "output_length": 2,
     "beams": 1,
     "max_source_length": 2,
     "max_target_length": 1,
@@ -56,6 +60,8 @@ AT_MOST: dict[str, float] = {
 LARGEST = 2**31 - 1
 """Of every other number: what 32 bits hold, and more than anything that is counted here."""
 ABOVE_ZERO = (
+    "speedup",
+    "max_latency_ms",
     "loss.temperature",
     "optim.lr",
     "optim.eps",

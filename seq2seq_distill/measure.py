@@ -1,5 +1,6 @@
 """What a model costs: parameters, bytes, and the time it takes to decode."""
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -8,6 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import GenerationConfig, PreTrainedModel
 
 from seq2seq_distill.errors import DataError
@@ -85,20 +88,91 @@ def measure_decoding(
     return {name: _summary(seconds[name], lengths[name], configs[name]) for name in models}
 
 
+def decoding_memory(model: PreTrainedModel, batch: Mapping[str, Any], settings: GenerationSettings) -> int:
+    """Bytes of the weights and, at its peak, of what decoding this collated batch makes besides."""
+    config, batch = generation_config(model, settings), to_device(batch, model.device)
+    with decoding(model), PeakMemory(model.device) as peak:
+        generate_batch(model, batch, config)
+    return bytes_of(model) + peak.bytes
+
+
+class PeakMemory:
+    """Counts, inside a `with`, the bytes of tensors that are alive at once beyond those that were there before.
+
+    On a GPU these are the allocator's; elsewhere every storage counts from the operation that makes it until it is
+    freed, but what a kernel needs within itself does not.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes = 0
+        """The peak so far; whole after the `with`."""
+        self._storages = _Storages()
+
+    def __enter__(self) -> "PeakMemory":
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self._before = torch.cuda.memory_allocated(self.device)
+        else:
+            self._storages.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self.device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
+        else:
+            self._storages.__exit__(*error)
+            self.bytes = self._storages.peak
+
+
+class _Storages(TorchDispatchMode):
+    """The bytes of storages that operations make, while these live."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._alive: dict[int, int] = {}
+        self._total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        output = func(*args, **(kwargs or {}))
+        given = {_address(tensor) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        for tensor in tree_leaves(output):
+            if isinstance(tensor, Tensor) and _address(tensor) not in given:
+                self._count(tensor.untyped_storage())
+        return output
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self._alive:
+            self._alive[key] = storage.nbytes()
+            self._total += storage.nbytes()
+            self.peak = max(self.peak, self._total)
+            weakref.finalize(storage, self._free, key)
+
+    def _free(self, key: int) -> None:
+        self._total -= self._alive.pop(key)
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
 def speedup(baseline: Decoding, system: Decoding) -> float:
     """How many times as fast `system` generates a token as `baseline`."""
     return baseline.ms_per_token / system.ms_per_token
 
 
 def _timed(model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> tuple[float, list[list[int]]]:
-    _wait_for(model.device)
+    wait_for(model.device)
     start = perf_counter()
     outputs = generate_batch(model, batch, config)
-    _wait_for(model.device)
+    wait_for(model.device)
     return perf_counter() - start, outputs
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Until the device has done what it was told."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 

@@ -35,7 +35,7 @@ def build_parts(config: RunConfig) -> Parts:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
     sources = [str(demo.resolve_data(name)) if demo.is_demo(name) else name for name in config.data or ()]
     texts = load_texts(config, sources)
-    tokenizer = _tokenizer(config, _teacher_path(config), texts)
+    tokenizer = _tokenizer(config, teacher_path(config), texts)
     teacher = teacher_of(config, tokenizer)
     student = _student(config, teacher, tokenizer)
     _freeze(config, student, teacher)
@@ -47,7 +47,7 @@ def build_parts(config: RunConfig) -> Parts:
         config,
         texts,
         tokenizer,
-        Collator(_pad_id(tokenizer, model), families.extra_inputs(student.config)),
+        Collator(pad_id(tokenizer, model), families.extra_inputs(student.config)),
         prefix=default_prefix(model.config, str(config.task), config.encode.prefix, languages),
         max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
     )
@@ -56,7 +56,7 @@ def build_parts(config: RunConfig) -> Parts:
 
 def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher | None:
     """The run's teacher, ready to decode, if it has one."""
-    path = _teacher_path(config)
+    path = teacher_path(config)
     if path is None:
         return None
     teacher = load_teacher(path, dtype=torch.float32)
@@ -83,7 +83,8 @@ def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedMode
     )
 
 
-def _teacher_path(config: RunConfig) -> str | None:
+def teacher_path(config: RunConfig) -> str | None:
+    """Folder or hub id of the run's teacher; that of a built-in one is in the package."""
     if config.teacher is not None and demo.is_demo(config.teacher):
         return str(demo.resolve_teacher(config.teacher))
     return config.teacher
@@ -137,7 +138,8 @@ def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None
     freeze_parts(student, encoder=encoder, embeddings=embeddings)
 
 
-def _pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+    """What fills sources up. Raises ModelError: neither tokenizer nor model has a pad token."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id
     if pad is None:
         raise ModelError("the tokenizer has no pad token: set pad_token_id in the model's config")

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 from seq2seq_distill import measure
 from seq2seq_distill.errors import DataError
 from seq2seq_distill.generation import GenerationSettings
-from seq2seq_distill.measure import bytes_of, measure_decoding, parameters, speedup
+from seq2seq_distill.measure import PeakMemory, bytes_of, decoding_memory, measure_decoding, parameters, speedup
 
 
 def tiny(decoder_layers: int = 2, **extra: Any) -> PreTrainedModel:
@@ -102,3 +102,30 @@ class TestMeasureDecoding:
     def test_nothing_to_measure_is_refused(self) -> None:
         with pytest.raises(DataError, match="at least one input"):
             measure_decoding({"m": tiny()}, [], GenerationSettings())
+
+
+class TestPeakMemory:
+    CPU = torch.device("cpu")
+
+    def test_what_is_alive_at_once_counts(self) -> None:
+        there = torch.zeros(100)
+        with PeakMemory(self.CPU) as peak:
+            first = torch.zeros(1000)
+            second = first + 1  # 8,000 bytes at once
+            del first
+            third = second.view(10, 100)[0] * 2  # a view has no bytes of its own
+            there.add_(third)
+        assert peak.bytes == 8000
+
+    def test_backward_passes_count(self) -> None:
+        weight = torch.ones(50, requires_grad=True)
+        with PeakMemory(self.CPU) as peak:
+            weight.exp().sum().backward()  # forward it is one tensor of 200 bytes, backward there is its gradient too
+        assert peak.bytes >= 400
+
+    def test_decoding_needs_weights_and_a_growing_cache(self) -> None:
+        model = tiny()
+        needs = [
+            decoding_memory(model, batches(1)[0], GenerationSettings(beams=beams, max_length=20)) for beams in (1, 4)
+        ]
+        assert bytes_of(model) < needs[0] < needs[1]
