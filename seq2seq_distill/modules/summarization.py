@@ -17,7 +17,8 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
 from seq2seq_distill.losses.blend import Losses, add, blend
-from seq2seq_distill.losses.fused import Head, HeadLoss, head_loss
+from seq2seq_distill.losses.chunks import Head
+from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.metrics import score

@@ -18,7 +18,8 @@ data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/int8
 models/teacher
-losses/logits losses/hidden losses/sparse losses/fused losses/blend
+losses/logits losses/divergences losses/hidden losses/sparse losses/chunks losses/chunked_kl
+losses/chunked_divergences losses/fused losses/blend
 metrics behaviour generation measure engines
 modules/optim modules/summarization modules/translation modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
