@@ -69,8 +69,10 @@ def head_loss(
     """
     if teacher is None:
         temperature, divergences = 1.0, FORWARD_KL
-    fast = divergences.weights.keys() == {"forward_kl"} and not isinstance(temperature, Tensor)
-    divisor = temperature if fast else 1.0
+    way: Way = ChunkedDivergences
+    divisor = 1.0
+    if divergences.weights.keys() == {"forward_kl"} and not isinstance(temperature, Tensor):
+        way, divisor = ChunkedKl, temperature
     own = side(student, hidden, divisor)
     sparse = teacher if isinstance(teacher, SparseTeacher) else None
     whole = None if teacher is None or isinstance(teacher, SparseTeacher) else side(*teacher, divisor)
@@ -88,12 +90,10 @@ def head_loss(
         with_entropy=with_entropy and whole is not None,
         differentiate=torch.is_grad_enabled(),
     )
-    reported = [*HEAD_TERMS[1:2]] if teacher is None else [*HEAD_TERMS[: 2 + settings.with_entropy]]
+    reported = list(HEAD_TERMS[1:2] if teacher is None else HEAD_TERMS[: 2 + settings.with_entropy])
     if len(divergences.weights) > 1:
         reported += divergences.weights
-    loss, *sums = _HeadLoss.apply(
-        own.hidden, own.weight, own.bias, settings, ChunkedKl if fast else ChunkedDivergences, reported
-    )
+    loss, *sums = _HeadLoss.apply(own.hidden, own.weight, own.bias, settings, way, reported)
     count = torch.full((), len(labels), device=labels.device)
     return HeadLoss(loss, {name: Term(total, count) for name, total in zip(reported, sums, strict=True)})
 
