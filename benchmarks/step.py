@@ -24,7 +24,8 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 from benchmarks.timing import interleaved, ratio
 from seq2seq_distill.config import LossConfig
-from seq2seq_distill.losses.fused import chunk_rows, head_loss
+from seq2seq_distill.losses.chunks import chunk_rows
+from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import families
 

@@ -6,10 +6,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from seq2seq_distill.errors import shown
 
+DivergenceName = Literal[
+    "forward_kl", "reverse_kl", "jsd", "total_variation", "skewed_forward_kl", "skewed_reverse_kl", "mse"
+]
 AT_LEAST: dict[str, float] = {
     "student.encoder_layers": 1,
     "student.decoder_layers": 1,
@@ -23,6 +26,8 @@ AT_LEAST: dict[str, float] = {
     "loss.alpha_ce": 0,
     "loss.alpha_mlm": 0,
     "loss.alpha_hid": 0,
+    "loss.schedule.strength": 0,
+    "loss.schedule.warmup_steps": 0,
     "cache.top_k": 1,
     "n": 1,
     "rows": 1,
@@ -63,6 +68,9 @@ ABOVE_ZERO = (
     "speedup",
     "max_latency_ms",
     "loss.temperature",
+    "loss.beta",
+    "loss.schedule.temperature_end",
+    "loss.schedule.exponent",
     "optim.lr",
     "optim.eps",
     "trainer.val_check_interval",
@@ -76,6 +84,8 @@ SHARES = (
     "student.encoder_layerdrop",
     "student.decoder_layerdrop",
     "loss.label_smoothing",
+    "loss.beta",
+    "loss.skew",
 )
 LARGEST_SEED = 2**32 - 1
 LARGEST_WEIGHT = 1000
@@ -206,10 +216,23 @@ def _list_problems(given: dict[str, Any]) -> Iterator[str]:
         yield f"--data_weights {words(weights)}: every weight must be {LARGEST_WEIGHT} or less"
     if len(set(logger)) < len(logger):
         yield f"--logger {words(logger)}: name each once"
+    lowest, highest = given.get("loss.schedule.temperature_range", (1, 1))
+    if not 0 < lowest <= highest:
+        yield f"--loss.schedule.temperature_range {lowest} {highest}: give two numbers above 0, the smaller one first"
+    yield from _divergence_problems(given.get("loss.divergence", "forward_kl"))
     for side in ("encoder", "decoder"):
         ids = given.get(f"student.{side}_layer_ids", [0])
         if not ids or ids[0] < 0 or any(left >= right for left, right in zip(ids, ids[1:], strict=False)):
             yield f"--student.{side}_layer_ids {words(ids) or '[]'}: give each layer once, in increasing order from 0"
+
+
+def _divergence_problems(divergence: Any) -> Iterator[str]:
+    weights = {divergence: 1.0} if isinstance(divergence, str) else divergence
+    names = get_args(DivergenceName)
+    for name in weights.keys() - names:
+        yield f"--loss.divergence {shown(name)}: choose one of {', '.join(names)}, or a mapping from these to weights"
+    if not weights or min(weights.values()) <= 0:
+        yield f"--loss.divergence {shown(weights)}: give one or more, each with a weight above 0"
 
 
 def _length_problems(given: dict[str, Any]) -> Iterator[str]:

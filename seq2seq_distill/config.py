@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from seq2seq_distill.checks import option_problems
+from seq2seq_distill.checks import DivergenceName, option_problems
 from seq2seq_distill.conflicts import conflict_problems, source_problems
 from seq2seq_distill.errors import report
 
@@ -79,24 +79,64 @@ class BatchConfig:
     """Data loader processes."""
 
 
+Course = Literal["constant", "linear_growth", "linear_decay", "warmup"]
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """How temperature and weights change over the run; docs/losses.md has the formulas. Validation knows no change."""
+
+    temperature: Literal["constant", "linear", "cosine", "flsw", "cwsm"] = "constant"
+    """Of ce_loss: linear and cosine go to temperature_end; flsw and cwsm give each token its own, by what the models
+    say of it."""
+    temperature_end: float = 1.0
+    """Temperature of the last step, with linear and cosine."""
+    temperature_range: tuple[float, float] = (1.0, 8.0)
+    """Bounds of flsw and cwsm, whatever the models say."""
+    strength: float = 1.0
+    """How far flsw and cwsm go from the temperature (beta in TextBrewer)."""
+    exponent: float = 1.0
+    """Of flsw's distance (gamma in TextBrewer)."""
+    alpha_ce: Course = "constant"
+    """What alpha_ce is multiplied by: 1; the share of the run that is done or to come; or a warm-up from 0 to 1."""
+    alpha_mlm: Course = "constant"
+    """The same of alpha_mlm."""
+    alpha_hid: Course = "constant"
+    """The same of alpha_hid."""
+    warmup_steps: int | None = None
+    """Steps of a warm-up of weights; by default those of the learning rate."""
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """What the student learns from; docs/losses.md has the formulas."""
 
     alpha_ce: float = 0.8
-    """Weight of ce_loss, the KL divergence from the teacher's distribution."""
+    """Weight of ce_loss, the divergence from the teacher's distribution."""
     alpha_mlm: float = 0.2
     """Weight of mlm_loss, the cross-entropy with the labels."""
     alpha_hid: float = 0.0
     """Weight of hid_loss_enc + hid_loss_dec, the mean squared distance of supervised layers."""
     temperature: float = 2.0
     """Both distributions are softened by this in ce_loss."""
+    divergence: DivergenceName | dict[str, float] = "forward_kl"
+    """What ce_loss is: a divergence, or several with weights, such as {"forward_kl": 1, "reverse_kl": 0.5}."""
+    beta: float = 0.5
+    """Of jsd: near 0 it is like forward_kl, near 1 like reverse_kl."""
+    skew: float = 0.1
+    """Of skewed_forward_kl and skewed_reverse_kl: share of the first distribution that is mixed into the second."""
     label_smoothing: float = 0.0
     """Label smoothing of mlm_loss."""
     normalize_hidden: bool = False
     """Norm each position over its width before hidden states are compared."""
     supervise_forward: bool = False
     """Match each student layer with the end of the teacher block it stands for, not with its origin."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    @property
+    def divergences(self) -> dict[str, float]:
+        """Weight of each divergence in ce_loss."""
+        return {self.divergence: 1.0} if isinstance(self.divergence, str) else self.divergence
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,7 @@ def conflict_problems(config: Any) -> Iterator[str]:
     loss, student = config.loss, config.student
     if config.method == "kd" and not (loss.alpha_ce or loss.alpha_mlm or loss.alpha_hid):
         yield "--loss.alpha_ce 0, --loss.alpha_mlm 0 and --loss.alpha_hid 0 leave nothing to learn: raise one"
-    if config.teacher_cache and config.method != "kd":
-        yield f"--teacher_cache {shown(config.teacher_cache)} does not go with --method {config.method}: leave one out"
-    if config.teacher_cache and loss.alpha_hid:
-        yield (
-            f"--loss.alpha_hid {loss.alpha_hid} needs hidden states, which --teacher_cache "
-            f"{shown(config.teacher_cache)} does not hold: set --loss.alpha_hid 0, or leave the cache out"
-        )
+    yield from _teacher_problems(config)
     if config.task and config.monitor not in MONITORS[config.task]:
         choices = ", ".join(MONITORS[config.task])
         yield f"--eval.monitor {shown(config.monitor)} is not a value of {config.task}: choose {choices}"
@@ -92,6 +86,39 @@ def conflict_problems(config: Any) -> Iterator[str]:
         yield f"--encode.source_column and --encode.target_column are both {shown(columns[0])}: choose two columns"
     yield from _extra_problems(config.trainer)
     yield from _strategy_problems(config)
+
+
+def _teacher_problems(config: Any) -> Iterator[str]:
+    """Of what is learned from the teacher, and what a cache holds of it."""
+    loss, adaptive = config.loss, config.loss.schedule.temperature in ("flsw", "cwsm")
+    lowest, highest = loss.schedule.temperature_range
+    if adaptive and not lowest <= loss.temperature <= highest:
+        yield (
+            f"--loss.temperature {loss.temperature} is outside of --loss.schedule.temperature_range "
+            f"{lowest} {highest}: change one"
+        )
+    if not config.teacher_cache:
+        return
+    cache = f"--teacher_cache {shown(config.teacher_cache)}"
+    if config.method != "kd":
+        yield f"{cache} does not go with --method {config.method}: leave one out"
+    if loss.alpha_hid:
+        yield (
+            f"--loss.alpha_hid {loss.alpha_hid} needs hidden states, which {cache} does not hold: "
+            "set --loss.alpha_hid 0, or leave the cache out"
+        )
+    if loss.schedule.temperature != "constant":
+        yield (
+            f"--loss.schedule.temperature {loss.schedule.temperature} needs more temperatures than the one of {cache}: "
+            "choose constant, or leave the cache out"
+        )
+    if "mse" in loss.divergences:
+        yield f"--loss.divergence mse needs logits, which {cache} does not hold: choose another, or leave the cache out"
+    if config.cache.draws is not None and loss.divergences.keys() != {"forward_kl"}:
+        yield (
+            f"--loss.divergence {' '.join(loss.divergences)} cannot be told from the few tokens of --cache.draws "
+            f"{config.cache.draws}: choose forward_kl, or --cache.top_k"
+        )
 
 
 def _extra_problems(trainer: Any) -> Iterator[str]:

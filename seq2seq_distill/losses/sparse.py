@@ -4,6 +4,7 @@ With the rest bucket nothing is renormalised: KL over the k tokens and the bucke
 and equal to it where the bucket is empty or both models agree inside it.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -96,3 +97,26 @@ def mix_(exponentials: Tensor, teacher: SparseTeacher, cut: Cut, total: Tensor, 
     exponentials.mul_((1 - ce * outside / factor)[:, None])
     exponentials.scatter_(1, teacher.ids, cut.chosen - teacher.probabilities * (ce / factor)[:, None])
     return factor
+
+
+def as_outcomes(teacher: SparseTeacher) -> Tensor:
+    """Log-probabilities [n, k + 1] of the teacher's tokens and, last, of all others together; none below the log of
+    the smallest normal number, which stands for 0."""
+    masses = torch.cat([teacher.probabilities, teacher.rest[:, None]], -1)
+    return masses.clamp(min=torch.finfo(masses.dtype).tiny).log()
+
+
+def outcomes(log_q: Tensor, teacher: SparseTeacher) -> Tensor:
+    """The same of the student, from its log-probabilities [n, V]."""
+    others = log_q.scatter(1, teacher.ids, -torch.inf).logsumexp(-1, keepdim=True)
+    floor = math.log(torch.finfo(log_q.dtype).tiny)
+    return torch.cat([log_q.gather(1, teacher.ids), others], -1).clamp(min=floor)
+
+
+def spread_(gradient: Tensor, log_q: Tensor, outcomes: Tensor, teacher: SparseTeacher) -> Tensor:
+    """From the gradient of the logits of k + 1 outcomes to that of the vocabulary's, in place of log_q, [n, V].
+
+    The others' common logit is the logarithm of their sum, so each has the share of it that it has in this sum.
+    """
+    shares = log_q.sub_(outcomes[:, -1:]).exp_().mul_(gradient[:, -1:])
+    return shares.scatter_(1, teacher.ids, gradient[:, :-1])

@@ -10,20 +10,26 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.data.teacher_cache import unpack
 from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.blend import Losses
+from seq2seq_distill.losses.chunks import Head
 from seq2seq_distill.losses.hidden import hidden_mse
-from seq2seq_distill.losses.logits import IGNORED
+from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import LayerOutputs
 from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
 from seq2seq_distill.models.sharding import is_sharded, precision_policy
 from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.modules.optim import warmup_steps
+from seq2seq_distill.modules.schedules import temperature_at, weight_factor
 from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
 
 logger = logging.getLogger(__name__)
 
 SIDES = ("encoder", "decoder")
+WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")
+"""Options that have a schedule."""
 Pairs = tuple[tuple[int, int], ...]
 """(student layer, teacher layer), counted from 0."""
 
@@ -58,13 +64,31 @@ class SummarizationDistiller(SummarizationModule):
 
     @property
     def weights(self) -> dict[str, float]:
-        loss = self.loss
-        return {
-            "ce_loss": loss.alpha_ce,
-            "mlm_loss": loss.alpha_mlm,
-            "hid_loss_enc": loss.alpha_hid,
-            "hid_loss_dec": loss.alpha_hid,
-        }
+        """As configured; in training as scheduled, while validations stay comparable with each other."""
+        ce, mlm, hid = (self._weight(name) for name in WEIGHTS)
+        return {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid}
+
+    def _weight(self, name: str) -> float:
+        configured: float = getattr(self.loss, name)
+        if not self.training:
+            return configured
+        schedule = self.loss.schedule
+        warmup = schedule.warmup_steps
+        warmup = warmup_steps(self.config.optim, self.total_steps) if warmup is None else warmup
+        return configured * weight_factor(getattr(schedule, name), self.global_step, self.total_steps, warmup)
+
+    @property
+    def temperature(self) -> float:
+        """Of `ce_loss`, likewise; what an adaptive one starts from."""
+        return temperature_at(self.loss, self.global_step, self.total_steps) if self.training else self.loss.temperature
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        schedule = self.loss.schedule
+        figures = {name: self._weight(name) for name in WEIGHTS if getattr(schedule, name) != "constant"}
+        if schedule.temperature in ("linear", "cosine"):
+            figures["temperature"] = self.temperature
+        self.log_dict(figures)
+        return super().training_step(batch, batch_idx)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -94,14 +118,17 @@ class SummarizationDistiller(SummarizationModule):
     def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
         teacher = self.teacher
         if teacher is None:
-            return Losses(self._head_loss(student, SparseTeacher(*unpack(batch)), head_scale), {})
+            cached = SparseTeacher(*unpack(batch))
+            return Losses(self._head_loss(student, cached, head_scale, self.temperature), {})
         # With a sharded teacher its head is whole only inside.
         return teacher.within(lambda: self._compare(batch, student, teacher, head_scale))
 
     def _compare(self, batch: Batch, student: StudentPass, teacher: Teacher, head_scale: Tensor | float) -> Losses:
         labelled = batch["labels"] != IGNORED
         hidden, encoder, decoder = self._teacher_pass(batch, student, teacher)
-        head = self._head_loss(student, (families.head_parts(teacher.running), hidden[labelled]), head_scale)
+        other = (families.head_parts(teacher.running), hidden[labelled])
+        temperature = self._temperature_of(student, other, labelled)
+        head = self._head_loss(student, other, head_scale, temperature)
         normalize = self.loss.normalize_hidden
         # A row of -1 is padding of the plan; its one attended position must not count.
         sources = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
@@ -113,7 +140,25 @@ class SummarizationDistiller(SummarizationModule):
                 _matched(self._decoder_pairs, student.decoder_layers, decoder), labelled, normalize
             ),
         }
+        if isinstance(temperature, Tensor):
+            others["temperature"] = Term(temperature.sum(), labelled.sum())
         return Losses(head, others)
+
+    def _temperature_of(self, student: StudentPass, teacher: tuple[Head, Tensor], labelled: Tensor) -> Tensor | float:
+        """In training with an adaptive schedule one for each position, [N]."""
+        schedule = self.loss.schedule
+        if not self.training or schedule.temperature not in ("flsw", "cwsm"):
+            return self.temperature
+        return adaptive_temperature(
+            schedule.temperature,
+            (families.head_parts(self.student), student.hidden),
+            teacher,
+            labelled,
+            self.loss.temperature,
+            strength=schedule.strength,
+            exponent=schedule.exponent,
+            bounds=schedule.temperature_range,
+        )
 
     @torch.no_grad()
     def _teacher_pass(

@@ -17,7 +17,9 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
 from seq2seq_distill.losses.blend import Losses, add, blend
-from seq2seq_distill.losses.fused import Head, HeadLoss, head_loss
+from seq2seq_distill.losses.chunks import Head
+from seq2seq_distill.losses.divergences import Divergences
+from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.metrics import score
@@ -174,7 +176,11 @@ class SummarizationModule(LightningModule):
         return Losses(self._head_loss(student, None, head_scale), {})
 
     def _head_loss(
-        self, student: StudentPass, teacher: tuple[Head, Tensor] | SparseTeacher | None, scale: Tensor | float
+        self,
+        student: StudentPass,
+        teacher: tuple[Head, Tensor] | SparseTeacher | None,
+        scale: Tensor | float,
+        temperature: Tensor | float = 1.0,
     ) -> HeadLoss:
         return head_loss(
             families.head_parts(self.student),
@@ -182,7 +188,8 @@ class SummarizationModule(LightningModule):
             student.labels,
             self.weights,
             teacher,
-            temperature=self.loss.temperature,
+            divergences=Divergences(self.loss.divergences, self.loss.beta, self.loss.skew),
+            temperature=temperature,
             label_smoothing=self.loss.label_smoothing,
             scale=scale,
             with_entropy=not self.training,  # a figure of the teacher and the data: not worth its time in every step

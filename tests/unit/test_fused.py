@@ -16,8 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks import memory, step
 from seq2seq_distill.config import LossConfig
-from seq2seq_distill.losses import fused
-from seq2seq_distill.losses.fused import HeadLoss, chunk_rows, head_loss
+from seq2seq_distill.losses import chunks as chunking
+from seq2seq_distill.losses.chunks import chunk_rows
+from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import Term, cross_entropy, entropy, kl_divergence
 from seq2seq_distill.models.families import HeadParts, head_parts
 from tests.tiny_models import FAMILIES, tiny_model
@@ -78,7 +79,7 @@ def small_chunks() -> Iterator[None]:
 
 
 def chunks(chunk: int, block: int) -> Any:
-    return mock.patch.object(fused, "chunk_rows", lambda *_: (chunk, block))
+    return mock.patch.object(chunking, "chunk_rows", lambda *_: (chunk, block))
 
 
 def assert_same(case: Case, chunked: HeadLoss, dense: HeadLoss, rtol: float = 1e-9) -> None:
@@ -250,7 +251,7 @@ class TestGradient:
 
     def test_without_gradients_there_is_no_work_for_them(self) -> None:
         case = Case()
-        with torch.no_grad(), mock.patch.object(fused._Walk, "_products", side_effect=AssertionError):
+        with torch.no_grad(), mock.patch.object(chunking.Chunks, "products", side_effect=AssertionError):
             chunked = case.chunked(with_entropy=True)
         assert not chunked.loss.requires_grad
         torch.testing.assert_close(chunked.loss, case.dense().loss.detach())

@@ -1,0 +1,46 @@
+"""Temperature and weights as functions of the optimiser step: nothing to remember, so a resume is exact."""
+
+import math
+
+from seq2seq_distill.config import Course, LossConfig
+
+
+def weight_factor(course: Course, step: int, total_steps: int, warmup_steps: int) -> float:
+    """What a weight is multiplied by, 0 to 1.
+
+    Args:
+        course: `linear_growth` goes from 0 in the first step to 1 in the last, `linear_decay` from 1 to 0, `warmup`
+            from 0 to 1 in `warmup_steps` steps and stays there.
+        step: steps before this one.
+        total_steps: of the run.
+        warmup_steps: of `warmup`.
+    """
+    match course:
+        case "linear_growth":
+            return progress(step, total_steps)
+        case "linear_decay":
+            return 1 - progress(step, total_steps)
+        case "warmup":
+            return min(1.0, step / max(1, warmup_steps))
+        case "constant":
+            return 1.0
+
+
+def temperature_at(loss: LossConfig, step: int, total_steps: int) -> float:
+    """Temperature of `ce_loss` in a step: from the configured one in the first to `temperature_end` in the last.
+
+    `linear` goes in equal steps, `cosine` in half a wave. The adaptive ones begin from the configured one.
+    """
+    first, last, done = loss.temperature, loss.schedule.temperature_end, progress(step, total_steps)
+    match loss.schedule.temperature:
+        case "linear":
+            return first + (last - first) * done
+        case "cosine":
+            return last + (first - last) * (1 + math.cos(math.pi * done)) / 2
+        case _:
+            return first
+
+
+def progress(step: int, total_steps: int) -> float:
+    """0 in the first step, 1 in the last and after it."""
+    return min(1.0, step / max(1, total_steps - 1))
