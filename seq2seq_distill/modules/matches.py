@@ -114,7 +114,7 @@ def copied_layers(side: str, student: PreTrainedModel, teacher_depth: int) -> li
 def projections(
     matches: Iterable[Match], student: PreTrainedModel, teacher: PreTrainedModel, seed: int
 ) -> nn.ModuleDict:
-    """By name of the match one map [.., H_s] -> [.., H_t] for each of its pairs, from random numbers of the seed alone."""
+    """By name of the match one map [..., H_s] -> [..., H_t] for each of its pairs, drawn from the seed alone."""
     found = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
