@@ -250,7 +250,7 @@ def test_attention_that_is_compared_is_not_dropped_out(model_type: str) -> None:
     assert all(abs(float(term.sum.detach())) < 1e-6 for term in of_matches(module._step(batch).terms).values())
     for part in compared:
         part.train()
-    assert all(float(term.sum.detach()) > 1e-3 for term in of_matches(module._step(batch).terms).values())
+    assert any(float(term.sum.detach()) > 1e-3 for term in of_matches(module._step(batch).terms).values())
 
 
 def test_attention_is_computed_so_that_its_weights_are_there(caplog: pytest.LogCaptureFixture) -> None:
