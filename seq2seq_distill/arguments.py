@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args
@@ -91,7 +92,7 @@ class CommandLine:
         """Whether a config file could not be read."""
         self._parser = parser
         for flag, words in _groups(arguments):
-            if flag.partition("=")[0] in QUESTIONS:
+            if flag.partition("=")[0] in QUESTIONS or flag in parser.helps:
                 self.questions += [flag, *words]
             elif flag:
                 self._take(*flag.partition("="), words)
@@ -118,6 +119,8 @@ class CommandLine:
             self._add_file(values[0])
         elif hint is None:
             self._add_group(name, values[0])
+        elif is_dataclass(element):
+            self._add_entries(name, values)
         else:
             self.flags[name] = _as_list(values, element) if element else values[0]
             self.typed[name] = typed
@@ -135,7 +138,7 @@ class CommandLine:
             self.lacks_a_file = True
             return
         opening = f"--config {path}: "
-        values, mistakes = self._values(record, "", opening)
+        values, mistakes = _values(self._parser, record, "", opening)
         self.mistakes_in_files += mistakes
         self.records.append((opening, values))
 
@@ -146,29 +149,61 @@ class CommandLine:
         except (NoRecord, OSError, ValueError):
             self.mistakes.append(f"--{name} {shown(text)}: expected {expected(None)}")
             return
-        values, mistakes = self._values(record, f"{name}.", "--")
+        values, mistakes = _values(self._parser, record, f"{name}.", "--")
         self.mistakes += mistakes
         self.typed[name] = text
         self.records.append(("--", values))
 
-    def _values(self, record: Mapping[Any, Any], group: str, opening: str) -> tuple[dict[str, Any], list[str]]:
-        """Values by option, and what is wrong with the keys, in messages that open with `opening`."""
-        types = self._parser.types
-        values: dict[str, Any] = {}
-        mistakes: list[str] = []
-        for key, value in record.items():
-            name = f"{group}{key if isinstance(key, str) else shown(key)}"
-            if name not in types:
-                mistakes.append(f"{opening}{shown(name)}: no such option{suggestion(name, types)}")
-            elif types[name] is not None and (value is not None or NoneType in get_args(types[name])):
-                values[name] = value
-            elif types[name] is None and isinstance(value, dict):
-                inner, further = self._values(value, f"{name}.", opening)
-                values |= inner
-                mistakes += further
-            else:
-                mistakes.append(f"{opening}{name} {shown(value)}: expected {expected(types[name])}")
-        return values, mistakes
+    def _add_entries(self, name: str, words: Sequence[str]) -> None:
+        """A list of mappings: `[{...}, {...}]` or `{...} {...}`."""
+        self.typed[name] = " ".join(words)
+        text = words[0] if len(words) == 1 and words[0].startswith("[") else f"[{', '.join(words)}]"
+        try:
+            record = record_of(f"{name}: {text}")
+        except NoRecord:
+            self.mistakes.append(f"--{name} {shown(text)}: expected {expected(self._parser.type_of(name))}")
+            return
+        values, mistakes = _values(self._parser, record, "", "--")
+        self.mistakes += mistakes
+        self.records.append(("--", values))
+
+
+def _values(parser: Parser, record: Mapping[Any, Any], group: str, opening: str) -> tuple[dict[str, Any], list[str]]:
+    """Values by option, and what is wrong with the keys, in messages that open with `opening`."""
+    types = parser.types
+    values: dict[str, Any] = {}
+    mistakes: list[str] = []
+    for key, value in record.items():
+        name = f"{group}{key if isinstance(key, str) else shown(key)}"
+        if name not in types:
+            mistakes.append(f"{opening}{shown(name)}: no such option{suggestion(name, types)}")
+        elif isinstance(value, list) and is_dataclass(kind := element_of(types[name])):
+            wrong = _mistakes_in_entries(kind, value, f"{opening}{name}")
+            mistakes += wrong
+            values |= {} if wrong else {name: value}
+        elif types[name] is not None and (value is not None or NoneType in get_args(types[name])):
+            values[name] = value
+        elif types[name] is None and isinstance(value, dict):
+            inner, further = _values(parser, value, f"{name}.", opening)
+            values |= inner
+            mistakes += further
+        else:
+            mistakes.append(f"{opening}{name} {shown(value)}: expected {expected(types[name])}")
+    return values, mistakes
+
+
+def _mistakes_in_entries(kind: Any, entries: Sequence[Any], opening: str) -> list[str]:
+    """What is wrong with the keys and types of a list of mappings, a line each that names the number of the entry."""
+    parser, mistakes = Parser.of(kind, "", ""), []
+    parse = functools.partial(parser.parse_object, defaults=False)
+    for number, entry in enumerate(entries):
+        place = f"{opening} entry {number}, "
+        if isinstance(entry, dict):
+            values, lines = _values(parser, entry, "", place)
+            mistakes += [*lines, *_parsed(parse, values, dict(values), place)[1]]
+        else:
+            mistakes.append(f"{place}{shown(entry)}: expected {expected(kind)}")
+    return mistakes
 
 
 def _groups(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:

@@ -72,6 +72,7 @@ ABOVE_ZERO = (
     "loss.schedule.temperature_end",
     "loss.schedule.exponent",
     "optim.lr",
+    "optim.projection_lr",
     "optim.eps",
     "trainer.val_check_interval",
     "trainer.limit_train_batches",
@@ -115,12 +116,15 @@ def option_problems(config: Any) -> list[str]:
 
 
 def _options(config: Any, group: str = "") -> Iterator[tuple[str, Any, bool]]:
-    """Name, value, and whether it may be null."""
+    """Name, value, and whether it may be null; of each entry of a list of mappings too."""
     hints = get_type_hints(type(config))
     for field in fields(config):
         value = getattr(config, field.name)
         if is_dataclass(value):
             yield from _options(value, f"{group}{field.name}.")
+        elif isinstance(value, list) and any(is_dataclass(entry) for entry in value):
+            for number, entry in enumerate(value):
+                yield from _options(entry, f"{group}{field.name} entry {number}, ")
         else:
             yield f"{group}{field.name}", value, type(None) in get_args(hints[field.name])
 

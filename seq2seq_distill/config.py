@@ -140,6 +140,28 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class MatchConfig:
+    """An inner state of the student to be compared with one of the teacher's; docs/losses.md has the formulas."""
+
+    side: Literal["encoder", "decoder"] = "decoder"
+    """The stack whose layers are compared."""
+    feature: Literal["hidden", "self_attention", "cross_attention"] = "hidden"
+    """A layer's output, or its attention weights."""
+    layers: Literal["copied", "spread", "last"] | None = None
+    """Which layers, instead of student and teacher: each with its origin, with its block's end, or the last ones."""
+    student: int | list[int] | None = None
+    """Student layer, counted from 0, or from the end by -1, -2, ...; two for gram."""
+    teacher: int | list[int] | None = None
+    """Teacher layer, likewise."""
+    loss: Literal["mse", "cosine", "pkd", "pkd_first", "mmd", "gram", "ce"] = "mse"
+    """How they are compared; attention weights by mse or ce."""
+    weight: float = 1.0
+    """Of this comparison in the loss, whatever the number of layers."""
+    projection: Literal["linear", "relu", "tanh"] | None = None
+    """A trained map of the student's states to the teacher's width."""
+
+
+@dataclass(frozen=True)
 class CacheConfig:
     """What --teacher_cache stores of the teacher's distribution for each target token."""
 
@@ -163,6 +185,8 @@ class OptimConfig:
     """What the learning rate does after the warm-up."""
     warmup_steps: int | None = None
     """Optimiser steps of linear warm-up; by default 500, at most a tenth of the run."""
+    projection_lr: float | None = None
+    """Peak learning rate of the projections of --matches; by default lr."""
     weight_decay: float = 0.0
     """Weight decay; never on norms and biases."""
     eps: float = 1e-8
@@ -275,6 +299,8 @@ class RunConfig:
     """Seed of weights, data order and dropout."""
     teacher_cache: str | None = None
     """The teacher's outputs in a folder, filled by `distill cache` or before the first step."""
+    matches: list[MatchConfig] = field(default_factory=list)
+    """Inner states to compare with the teacher's, such as '[{"layers": "last", "loss": "cosine"}]'."""
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
     """Training logs to write; [] for none."""
     student: StudentConfig = field(default_factory=StudentConfig)

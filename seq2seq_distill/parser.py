@@ -4,6 +4,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -49,7 +50,13 @@ class Parser(ArgumentParser):
     def types(self) -> dict[str, Any]:
         """Type of each option by its name; None for a group of options."""
         others = ("help", "config", "print_config")
-        return {a.dest: getattr(a, "_typehint", None) for a in self._actions if a.dest not in others}
+        own = [action for action in self._actions if action.dest not in others and f"--{action.dest}" not in self.helps]
+        return {action.dest: getattr(action, "_typehint", None) for action in own}
+
+    @functools.cached_property
+    def helps(self) -> list[str]:
+        """Flags that explain the entries of a list of mappings (`--matches.help`)."""
+        return [flag for action in self._actions for flag in action.option_strings if flag.endswith(".help")]
 
     def type_of(self, name: str) -> Any:
         """Type of an option, of a group None; of a key inside a mapping (`student.overrides.dropout`) any."""
@@ -79,7 +86,7 @@ def expected(hint: Any) -> str:
         return f"a list, each {expected(inner[0])}"
     if kind is tuple:
         return f"{len(inner)} values, each {expected(inner[0])}"
-    if kind is dict:
+    if kind is dict or is_dataclass(kind):
         return 'a mapping such as {"key": 1}'
     return NAMES[kind] if kind in NAMES else " or ".join(map(expected, inner)) or "a value"
 

@@ -35,6 +35,10 @@ class Family:
     dropout: str = "dropout"
     scale: str | None = None
     """Key that says whether hidden states are multiplied by d_model ** -0.5 before the head."""
+    attention: tuple[str, str] = ("self_attn", "encoder_attn")
+    """Submodules of a layer: self-attention, and the decoder's attention to the encoder."""
+    weightless: tuple[tuple[str, str], ...] = ()
+    """Stacks whose attention gives no weights of all queries and keys, each with the reason."""
     per_layer: tuple[str, ...] = ()
     """Keys of lists with one entry per layer (of the encoder, unless nested)."""
     extras: tuple[str, ...] = ()
@@ -47,6 +51,9 @@ class Family:
     """Decoding starts from a pad row that is zero in released checkpoints."""
 
 
+_WINDOWS: Final = (("encoder", "looks at windows of the text"),)
+
+
 def _t5(model_type: str, scale: str | None) -> Family:
     return Family(
         model_type,
@@ -56,6 +63,8 @@ def _t5(model_type: str, scale: str | None) -> Family:
         positions=None,
         dropout="dropout_rate",
         scale=scale,
+        attention=("layer.0.SelfAttention", "layer.1.EncDecAttention"),
+        weightless=_WINDOWS if model_type == "longt5" else (),
         cache_depth="decoder_num_layers",
     )
 
@@ -69,8 +78,8 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
             Family("mvp", "eos"),
             Family("plbart", "wrap"),
             Family("pegasus", "pad"),
-            Family("pegasus_x", "pad", positions=None),
-            Family("bigbird_pegasus", "bos"),
+            Family("pegasus_x", "pad", positions=None, weightless=_WINDOWS),
+            Family("bigbird_pegasus", "bos", weightless=_WINDOWS),
             Family("marian", "pad", vocab=("vocab_size", "decoder_vocab_size"), zero_pad=True),
             Family("m2m_100", "eos", positions=None),
             Family("blenderbot", "bos"),
@@ -80,6 +89,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 "led",
                 "eos",
                 positions=("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
+                weightless=_WINDOWS,
                 per_layer=("attention_window",),
                 extras=("global_attention_mask",),
             ),
@@ -88,6 +98,8 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 "pad",
                 depth=("num_encoder_layers", "num_decoder_layers"),
                 width="hidden_size",
+                attention=("self_attn", "cross_attn"),
+                weightless=(("encoder", "returns scores before the softmax"), ("decoder", "has several streams")),
                 cache_depth="decoder_num_encoder_layers",
             ),
             _t5("t5", "scale_decoder_outputs"),
@@ -101,6 +113,7 @@ FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
                 width="hidden_size",
                 positions=None,
                 dropout="dropout_rate",
+                attention=("self_attn", "cross_attn"),
                 per_layer=("layer_types",),
                 nested=True,
             ),
@@ -168,6 +181,23 @@ def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder's layers."""
     return getattr(model.get_decoder(), family_of(model).layers)
+
+
+def layers(model: PreTrainedModel, side: str) -> nn.ModuleList:
+    """The layers of `encoder` or `decoder`."""
+    return encoder_layers(model) if side == "encoder" else decoder_layers(model)
+
+
+def attention(model: PreTrainedModel, side: str, kind: str, layer: int) -> nn.Module:
+    """The module of a layer's `self_attention` or `cross_attention`.
+
+    Raises ModelError, with the reason, where its weights are no matrix of queries and keys.
+    """
+    family = family_of(model)
+    reason = dict(family.weightless).get(side)
+    if reason is not None:
+        raise ModelError(f"the {side} of {family.model_type} models {reason}, so there are no weights to compare")
+    return layers(model, side)[layer].get_submodule(family.attention[kind == "cross_attention"])
 
 
 def depths(config: PreTrainedConfig) -> tuple[int, int]:

@@ -1,64 +1,83 @@
-"""Layer outputs taken by forward hooks, keyed by layer index."""
+"""Inner states of a model taken by forward hooks, keyed by stack, kind and layer."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import inspect
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
 from transformers.models.fsmt import modeling_fsmt
 from transformers.models.prophetnet.modeling_prophetnet import ProphetNetDecoderLayer
 
+from seq2seq_distill.models import families
 
-class LayerOutputs(Mapping[int, Tensor]):
-    """The outputs [B, T, H] of chosen layers during one forward pass.
 
-        with LayerOutputs(decoder_layers(model), {0, 5}) as outputs:
+class Feature(NamedTuple):
+    """Which inner state."""
+
+    side: str
+    """`encoder` or `decoder`."""
+    kind: str
+    """`hidden` [B, T, H]: what the layer returns, before any final norm of the stack. Or the weights [B, heads, Q, K]
+    of its `self_attention` or `cross_attention`, which only modules with the attention implementation "eager" have."""
+    layer: int
+    """Counted from 0."""
+
+
+@contextmanager
+def recorded(
+    model: PreTrainedModel, wanted: Iterable[Feature], source_length: int | None = None
+) -> Iterator[dict[Feature, Tensor]]:
+    """The wanted features of one forward pass, there once it is over.
+
+        with recorded(model, {Feature("decoder", "hidden", 5)}) as features:
             hidden = decode(model, batch, state, decoder_input_ids)
-        outputs[5]
+        features[Feature("decoder", "hidden", 5)]
 
-    Keys are the positions in `layers`; unlike the `hidden_states` tuple they do not shift when LayerDrop
-    skips a layer: that layer is absent. A layer output is what the layer returns, before any final norm of
-    the stack. Entering clears what an earlier pass left; the outputs stay readable after leaving.
+    Unlike entries of the `hidden_states` tuple, features do not shift when LayerDrop skips a layer: that layer's are
+    absent.
 
     Args:
-        layers: the stack, from `encoder_layers` or `decoder_layers`.
-        indices: the layers to record, 0 to len(layers) - 1.
-        length: cut to this many positions (default: uncut). LED, Pegasus-X and BigBird-Pegasus pad the source
-            to a multiple of their window inside the encoder: give the width of `attention_mask` there.
+        model: whose pass is recorded.
+        wanted: what to keep; nothing else is.
+        source_length: cut the encoder's hidden states to this many positions (default: uncut). LED, Pegasus-X and
+            BigBird-Pegasus pad the source to a multiple of their window inside the encoder: give the width of
+            `attention_mask` there.
 
     Raises:
         IndexError: a layer that the stack does not have.
+        ModelError: attention that has no weights to compare.
     """
+    found: dict[Feature, Tensor] = {}
+    with ExitStack() as hooks:
+        for feature in wanted:
+            length = source_length if feature.side == "encoder" else None
+            _hook(hooks, found, feature, _module_of(model, feature), length)
+        yield found
 
-    def __init__(self, layers: nn.ModuleList, indices: Iterable[int], length: int | None = None) -> None:
-        self._layers = {index: layers[index] for index in sorted(indices)}
-        self._length = length
-        self._outputs: dict[int, Tensor] = {}
-        self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> "LayerOutputs":
-        self._outputs.clear()
-        for index, layer in self._layers.items():
+def _module_of(model: PreTrainedModel, feature: Feature) -> nn.Module:
+    if feature.kind == "hidden":
+        return families.layers(model, feature.side)[feature.layer]
+    return families.attention(model, *feature)
 
-            def record(module: nn.Module, args: Any, output: Any, index: int = index) -> None:
-                hidden = _batch_first(module, output[0] if isinstance(output, tuple) else output)
-                self._outputs[index] = hidden if self._length is None else hidden[:, : self._length]
 
-            self._handles.append(layer.register_forward_hook(record))
-        return self
+def _hook(
+    hooks: ExitStack, found: dict[Feature, Tensor], feature: Feature, module: nn.Module, length: int | None
+) -> None:
+    def record(module: nn.Module, args: Any, output: Any) -> None:
+        if feature.kind == "hidden":
+            found[feature] = _batch_first(module, output[0] if isinstance(output, tuple) else output)[:, :length]
+        else:  # behind T5's position bias, which has four dimensions too
+            found[feature] = [each for each in output if isinstance(each, Tensor) and each.dim() == 4][-1]
 
-    def __exit__(self, *exc_info: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
+    def ask(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**kwargs, "output_attentions": True}
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self._outputs[index]
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._outputs)
-
-    def __len__(self) -> int:
-        return len(self._outputs)
+    if feature.kind != "hidden" and "output_attentions" in inspect.signature(module.forward).parameters:
+        hooks.callback(module.register_forward_pre_hook(ask, with_kwargs=True).remove)
+    hooks.callback(module.register_forward_hook(record).remove)
 
 
 def _batch_first(layer: nn.Module, hidden: Tensor) -> Tensor:

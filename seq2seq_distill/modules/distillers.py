@@ -1,10 +1,11 @@
 """The student in training beside its teacher."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -17,21 +18,27 @@ from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.models import families
-from seq2seq_distill.models.hooks import LayerOutputs
-from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
+from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.sharding import is_sharded, precision_policy
 from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.modules.matches import (
+    SIDES,
+    Match,
+    Pairs,
+    copied_layers,
+    layer_pairs,
+    match_terms,
+    projections,
+    resolve,
+)
 from seq2seq_distill.modules.optim import warmup_steps
 from seq2seq_distill.modules.schedules import temperature_at, weight_factor
 from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
 
 logger = logging.getLogger(__name__)
 
-SIDES = ("encoder", "decoder")
 WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")
 """Options that have a schedule."""
-Pairs = tuple[tuple[int, int], ...]
-"""(student layer, teacher layer), counted from 0."""
 
 
 class SummarizationDistiller(SummarizationModule):
@@ -44,7 +51,8 @@ class SummarizationDistiller(SummarizationModule):
         teacher: the frozen teacher; None if the batches bring its cached outputs.
 
     Raises:
-        ConfigError: hidden states are to be compared, but their widths differ.
+        ConfigError: hidden states are to be compared, but their widths differ; or an entry of --matches does not fit
+            the models.
     """
 
     def __init__(self, student: PreTrainedModel, teacher: Teacher | None, *args: Any, **kwargs: Any) -> None:
@@ -57,16 +65,21 @@ class SummarizationDistiller(SummarizationModule):
         self._encoder_pairs, self._decoder_pairs = (
             self._pairs(teacher.model) if teacher is not None and self.loss.alpha_hid else ((), ())
         )
-        self._supervised = (
-            frozenset(own for own, _ in self._encoder_pairs),
-            frozenset(own for own, _ in self._decoder_pairs),
-        )
+        self.matches: tuple[Match, ...] = ()
+        self._attention_before: str | None = None
+        if teacher is not None and self.config.matches:
+            self.matches = resolve(self.config, student, teacher.model)
+            self.projections = projections(self.matches, student, teacher.model, self.config.seed)
+            self._attention_before = _with_weights(self.matches, student, teacher.model)
+            _tell_of_frozen(self.matches, student)
+        self._compared, self._compared_with = self._features()
 
     @property
     def weights(self) -> dict[str, float]:
         """As configured; in training as scheduled, while validations stay comparable with each other."""
         ce, mlm, hid = (self._weight(name) for name in WEIGHTS)
-        return {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid}
+        matches = {match.name: match.config.weight for match in self.matches}
+        return {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid, **matches}
 
     def _weight(self, name: str) -> float:
         configured: float = getattr(self.loss, name)
@@ -90,6 +103,18 @@ class SummarizationDistiller(SummarizationModule):
         self.log_dict(figures)
         return super().training_step(batch, batch_idx)
 
+    @property
+    def source_terms(self) -> frozenset[str]:
+        return frozenset({"hid_loss_enc", *(match.name for match in self.matches if match.config.side == "encoder")})
+
+    def train(self, mode: bool = True) -> "SummarizationDistiller":
+        """As before, but attention weights that are compared are not dropped out: no match could be exact then."""
+        super().train(mode)
+        for feature in self._compared:
+            if feature.kind != "hidden":
+                families.attention(self.student, *feature).eval()
+        return self
+
     def setup(self, stage: str) -> None:
         super().setup(stage)
         self._move_teacher()
@@ -107,6 +132,8 @@ class SummarizationDistiller(SummarizationModule):
     def on_fit_end(self) -> None:
         if self.teacher is not None:
             self.teacher.drop_shards()
+            if self._attention_before is not None:  # what follows is timed
+                self.teacher.model.set_attn_implementation(self._attention_before)
 
     def on_validation_start(self) -> None:
         self._move_teacher()
@@ -125,21 +152,19 @@ class SummarizationDistiller(SummarizationModule):
 
     def _compare(self, batch: Batch, student: StudentPass, teacher: Teacher, head_scale: Tensor | float) -> Losses:
         labelled = batch["labels"] != IGNORED
-        hidden, encoder, decoder = self._teacher_pass(batch, student, teacher)
+        hidden, features = self._teacher_pass(batch, student, teacher)
         other = (families.head_parts(teacher.running), hidden[labelled])
         temperature = self._temperature_of(student, other, labelled)
         head = self._head_loss(student, other, head_scale, temperature)
-        normalize = self.loss.normalize_hidden
         # A row of -1 is padding of the plan; its one attended position must not count.
-        sources = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
+        masks = {"encoder": batch["attention_mask"] * (batch["row"] >= 0)[:, None], "decoder": labelled}
         others = {
-            "hid_loss_enc": hidden_mse(
-                _matched(self._encoder_pairs, student.encoder_layers, encoder), sources, normalize
-            ),
-            "hid_loss_dec": hidden_mse(
-                _matched(self._decoder_pairs, student.decoder_layers, decoder), labelled, normalize
-            ),
+            f"hid_loss_{side[:3]}": hidden_mse(
+                _ran(side, pairs, student.features, features), masks[side], self.loss.normalize_hidden
+            )
+            for side, pairs in zip(SIDES, (self._encoder_pairs, self._decoder_pairs), strict=True)
         }
+        others |= match_terms(self.matches, student.features, features, masks, self.projections)
         if isinstance(temperature, Tensor):
             others["temperature"] = Term(temperature.sum(), labelled.sum())
         return Losses(head, others)
@@ -163,18 +188,24 @@ class SummarizationDistiller(SummarizationModule):
     @torch.no_grad()
     def _teacher_pass(
         self, batch: Batch, student: StudentPass, teacher: Teacher
-    ) -> tuple[Tensor, LayerOutputs, LayerOutputs]:
-        """The last hidden state [B, T, H], and the outputs of the layers to compare."""
-        encoder_indices, decoder_indices = (
-            {t for _, t in pairs} for pairs in (self._encoder_pairs, self._decoder_pairs)
-        )
-        model, source_width = teacher.running, batch["attention_mask"].shape[1]
-        with (
-            LayerOutputs(families.encoder_layers(model), encoder_indices, source_width) as encoder,
-            LayerOutputs(families.decoder_layers(model), decoder_indices) as decoder,
-        ):
+    ) -> tuple[Tensor, dict[Feature, Tensor]]:
+        """The last hidden state [B, T, H], and the inner states to compare with."""
+        shared = {f: student.features[f] for f in self._compared_with if self.shares_encoder and f.side == "encoder"}
+        others = self._compared_with - shared.keys()
+        with recorded(teacher.running, others, batch["attention_mask"].shape[1]) as features:
             state = student.encoder_state if self.shares_encoder else teacher.encode(batch)
-            return teacher.decode(batch, state, student.decoder_input_ids), encoder, decoder
+            hidden = teacher.decode(batch, state, student.decoder_input_ids)
+        return hidden, features | shared
+
+    def _features(self) -> tuple[frozenset[Feature], frozenset[Feature]]:
+        """The inner states to compare, the student's and the teacher's."""
+        sides = tuple(zip(SIDES, (self._encoder_pairs, self._decoder_pairs), strict=True))
+        own = {Feature(side, "hidden", layer) for side, pairs in sides for layer, _ in pairs}
+        other = {Feature(side, "hidden", layer) for side, pairs in sides for _, layer in pairs}
+        own, other = own.union(*(m.students for m in self.matches)), other.union(*(m.teachers for m in self.matches))
+        if self.shares_encoder:  # its one pass gives the teacher's too
+            own |= {feature for feature in other if feature.side == "encoder"}
+        return frozenset(own), frozenset(other)
 
     def _pairs(self, teacher: PreTrainedModel) -> tuple[Pairs, Pairs]:
         own, teachers = self.student.config, teacher.config
@@ -182,21 +213,17 @@ class SummarizationDistiller(SummarizationModule):
             if ours != theirs:
                 raise ConfigError(
                     f"--loss.alpha_hid {self.loss.alpha_hid} compares hidden states, but the student's {side} is "
-                    f"{ours} wide and the teacher's {theirs}: set --loss.alpha_hid 0"
+                    f"{ours} wide and the teacher's {theirs}: set --loss.alpha_hid 0, and use --matches with a "
+                    "projection"
                 )
-        encoder_depth, decoder_depth = families.depths(teachers)
-        own_encoder_depth, own_decoder_depth = families.depths(own)
         # With a shared encoder there is nothing to compare.
-        encoder = () if self.shares_encoder else self._pairs_of("encoder", own_encoder_depth, encoder_depth)
-        return encoder, self._pairs_of("decoder", own_decoder_depth, decoder_depth)
+        encoder = () if self.shares_encoder else self._pairs_of("encoder", teacher)
+        return encoder, self._pairs_of("decoder", teacher)
 
-    def _pairs_of(self, side: str, depth: int, teacher_depth: int) -> Pairs:
-        copied: Sequence[int] | None = getattr(self.student.config, f"distilled_{side}_layers", None)
-        # Layers that this teacher does not have were copied from another model.
-        if self.loss.supervise_forward or copied is None or max(copied) >= teacher_depth:
-            flag = f"--loss.alpha_hid {self.loss.alpha_hid} with a student whose {side} depth"
-            return tuple(enumerate(supervise_forward(teacher_depth, depth, flag)))
-        return supervised_pairs(copied, teacher_depth)
+    def _pairs_of(self, side: str, teacher: PreTrainedModel) -> Pairs:
+        copied = copied_layers(side, self.student, len(families.layers(teacher, side)))
+        how = "spread" if self.loss.supervise_forward or copied is None else "copied"
+        return layer_pairs(side, how, self.student, teacher, f"--loss.alpha_hid {self.loss.alpha_hid}")
 
 
 class TranslationDistiller(SummarizationDistiller):
@@ -218,5 +245,37 @@ def encoder_is_shared(student: PreTrainedModel, teacher: PreTrainedModel) -> boo
     )
 
 
-def _matched(pairs: Pairs, student: Any, teacher: Any) -> list[tuple[Tensor, Tensor]]:
-    return [(student[own], teacher[other]) for own, other in pairs if own in student and other in teacher]
+def _ran(
+    side: str, pairs: Pairs, student: Mapping[Feature, Tensor], teacher: Mapping[Feature, Tensor]
+) -> list[tuple[Tensor, Tensor]]:
+    """The layer outputs of the pairs whose layers LayerDrop has not left out."""
+    features = [(Feature(side, "hidden", own), Feature(side, "hidden", other)) for own, other in pairs]
+    return [(student[own], teacher[other]) for own, other in features if own in student]
+
+
+def _with_weights(matches: Sequence[Match], student: PreTrainedModel, teacher: PreTrainedModel) -> str | None:
+    """Let both models compute attention so that its weights are there, if they are compared.
+
+    Returns the implementation that the teacher had.
+    """
+    if all(match.config.feature == "hidden" for match in matches):
+        return None
+    before = str(teacher.config._attn_implementation)
+    for model in (student, teacher):
+        if model.config._attn_implementation != "eager":
+            model.set_attn_implementation("eager")
+    rank_zero_only(logger.info)(
+        "--matches compares attention weights: attention is computed as eager, the one implementation that returns "
+        "them, and the student's weights that are compared are not dropped out"
+    )
+    return before
+
+
+def _tell_of_frozen(matches: Sequence[Match], student: PreTrainedModel) -> None:
+    """The parameters of an encoder that is frozen learn nothing from a comparison."""
+    if not any(parameter.requires_grad for parameter in families.encoder_layers(student).parameters()):
+        for match in matches:
+            if match.config.side == "encoder":
+                rank_zero_only(logger.warning)(
+                    "%s: the student's encoder is frozen and learns nothing of it", match.name
+                )

@@ -20,12 +20,16 @@ from seq2seq_distill.config import OptimConfig
 MOST_WARMUP_STEPS = 500
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig) -> Optimizer:
-    """The configured optimiser over the trainable parameters; norms and biases do not decay."""
-    decayed, others = split_by_decay(module)
+def build_optimizer(module: nn.Module, config: OptimConfig, projections: nn.Module | None = None) -> Optimizer:
+    """The configured optimiser over the trainable parameters; norms and biases do not decay.
+
+    `projections` is a part of `module` with a learning rate of its own.
+    """
+    own = set() if projections is None else set(projections.parameters())
     groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in parameters if (p in own) == projects], "weight_decay": decay, "lr": lr}
+        for projects, lr in ((False, config.lr), (True, config.projection_lr or config.lr))
+        for parameters, decay in zip(split_by_decay(module), (config.weight_decay, 0.0), strict=True)
     ]
     groups = [group for group in groups if group["params"]]
     if config.name == "adafactor":

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.strategies import DDPStrategy
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -24,15 +24,13 @@ from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
-from seq2seq_distill.models.hooks import LayerOutputs
+from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.sharding import is_sharded, keep_layers, precision_policy, shard, zero_row
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
 
 logger = logging.getLogger(__name__)
 
 Batch = Mapping[str, Tensor]
-SOURCE_TERMS = ("hid_loss_enc",)
-"""Terms that are means over source tokens; all others are means over target tokens."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +45,8 @@ class StudentPass:
     """[N, H], what the head reads at the positions with a label."""
     labels: Tensor
     """[N]"""
-    encoder_layers: Mapping[int, Tensor]
-    """Output [B, S, H] of each supervised encoder layer that ran."""
-    decoder_layers: Mapping[int, Tensor]
-    """Output [B, T, H] of each supervised decoder layer that ran."""
+    features: Mapping[Feature, Tensor]
+    """Inner states to compare, of the layers that ran."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,10 @@ class SummarizationModule(LightningModule):
         self.loss = config.loss
         self.total_steps = total_steps
         self.generation = generation_config(student, generation_settings(config))
-        self._supervised: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+        self.projections = nn.ModuleDict()
+        """What maps the student's inner states to the teacher's width; trained with the student, saved in checkpoints
+        alone."""
+        self._compared: frozenset[Feature] = frozenset()
         self._sums: dict[str, Term] = {}
         self._generated: list[tuple[int, str, int]] = []
         self.generations: Generations | None = None
@@ -140,11 +139,17 @@ class SummarizationModule(LightningModule):
         """Weight of each term in the loss."""
         return {"mlm_loss": 1.0}
 
+    @property
+    def source_terms(self) -> frozenset[str]:
+        """Terms that are means over source tokens; all others are means over target tokens."""
+        return frozenset()
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         parts = self._parts_of_step
         losses = self._step(batch, parts / max(1, int(batch["target_tokens"])))
         terms = losses.terms
-        counts = {name: batch["source_tokens" if name in SOURCE_TERMS else "target_tokens"] for name in terms}
+        of_source = self.source_terms
+        counts = {name: batch["source_tokens" if name in of_source else "target_tokens"] for name in terms}
         report = blend(terms, self.weights, counts, scale=parts, head=losses.head.loss)
         self.log_dict(report.named(), prog_bar=True)
         return report.loss
@@ -154,11 +159,7 @@ class SummarizationModule(LightningModule):
         labels = batch["labels"]
         labelled = labels != IGNORED
         decoder_input_ids = families.decoder_inputs(self.student, labels)
-        (encoder_indices, decoder_indices), length = self._supervised, batch["attention_mask"].shape[1]
-        with (
-            LayerOutputs(families.encoder_layers(self.student), encoder_indices, length) as encoder_outputs,
-            LayerOutputs(families.decoder_layers(self.student), decoder_indices) as decoder_outputs,
-        ):
+        with recorded(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
             encoder_state = families.encode(self.student, batch)
             hidden = families.decode(self.student, batch, encoder_state, decoder_input_ids)
         student = StudentPass(
@@ -166,8 +167,7 @@ class SummarizationModule(LightningModule):
             decoder_input_ids=decoder_input_ids,
             hidden=hidden[labelled],
             labels=labels[labelled],
-            encoder_layers=encoder_outputs,
-            decoder_layers=decoder_outputs,
+            features=features,
         )
         return self._losses(batch, student, head_scale)
 
@@ -201,7 +201,7 @@ class SummarizationModule(LightningModule):
         return self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def configure_optimizers(self) -> Any:
-        optimizer = build_optimizer(self, self.config.optim)
+        optimizer = build_optimizer(self, self.config.optim, self.projections)
         schedule = build_schedule(optimizer, self.config.optim, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -25,9 +25,10 @@ from seq2seq_distill.models.families import (
     widths,
     zero_pad_row,
 )
-from seq2seq_distill.models.hooks import LayerOutputs
+from seq2seq_distill.models.hooks import Feature, recorded
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_model, untie_head
 
+WEIGHTLESS = [(family.model_type, side) for family in families.FAMILIES.values() for side, _ in family.weightless]
 every_family = pytest.mark.parametrize("model_type", FAMILIES)
 
 
@@ -135,21 +136,50 @@ def test_layer_outputs_are_the_hidden_states_after_each_layer(model_type: str) -
     model = tiny_model(model_type, encoder_layers=2, decoder_layers=3)
     batch = tiny_batch(model)
     inputs = decoder_inputs(model, batch["labels"])
-    with (
-        LayerOutputs(encoder_layers(model), {0, 1}, length=7) as encoder,
-        LayerOutputs(decoder_layers(model), {0, 2}) as decoder,
-    ):
+    wanted = {Feature(side, "hidden", layer) for side, layer in (("encoder", 0), ("encoder", 1), ("decoder", 0))}
+    with recorded(model, wanted, source_length=7) as features:
         decode(model, batch, encode(model, batch), inputs)
-    assert set(encoder) == {0, 1} and set(decoder) == {0, 2}
-    assert all(hidden.shape == (3, 7, 16) for hidden in encoder.values())
-    assert all(hidden.shape == (3, 5, 16) for hidden in decoder.values())
+    assert features.keys() == wanted
+    assert all(hidden.shape == (3, 7 if key.side == "encoder" else 5, 16) for key, hidden in features.items())
+    encoder, decoder = (features[Feature(side, "hidden", 0)] for side in ("encoder", "decoder"))
     assert not any(layer._forward_hooks for layer in [*encoder_layers(model), *decoder_layers(model)])
     outputs = model(**source(batch), decoder_input_ids=inputs, use_cache=False, output_hidden_states=True)
-    assert torch.equal(encoder[0], outputs.encoder_hidden_states[1][:, :7])
+    assert torch.equal(encoder, outputs.encoder_hidden_states[1][:, :7])
     if model_type == "prophetnet":
-        assert torch.equal(decoder[0], outputs.decoder_ngram_hidden_states[1][:, :5])
+        assert torch.equal(decoder, outputs.decoder_ngram_hidden_states[1][:, :5])
     else:
-        assert torch.equal(decoder[0], outputs.decoder_hidden_states[1])
+        assert torch.equal(decoder, outputs.decoder_hidden_states[1])
+
+
+@every_family
+@torch.no_grad()
+def test_attention_weights_are_those_that_the_model_returns(model_type: str) -> None:
+    model = tiny_model(model_type, decoder_layers=3)
+    if model.config._attn_implementation != "eager":
+        model.set_attn_implementation("eager")
+    batch = tiny_batch(model)
+    inputs = decoder_inputs(model, batch["labels"])
+    kinds = {("encoder", "self_attention"), ("decoder", "self_attention"), ("decoder", "cross_attention")}
+    kinds = {kind for kind in kinds if kind[0] not in dict(family_of(model).weightless)}
+    wanted = {Feature(*kind, layer) for kind in kinds for layer in (0, 1)}
+    with recorded(model, wanted) as features:
+        decode(model, batch, encode(model, batch), inputs)
+    assert features.keys() == wanted
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    outputs = model(**source(batch), decoder_input_ids=inputs, use_cache=False, output_attentions=True)
+    names = {"self_attention": "{}_attentions", "cross_attention": "cross_attentions"}
+    for feature, weights in features.items():
+        expected = outputs[names[feature.kind].format(feature.side)][feature.layer]
+        assert torch.equal(weights, expected), feature
+        torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
+        lengths = {("encoder", "self_attention"): (7, 7), ("decoder", "self_attention"): (5, 5)}
+        assert weights.shape == (3, 2, *lengths.get((feature.side, feature.kind), (5, 7)))
+
+
+@pytest.mark.parametrize(("model_type", "side"), WEIGHTLESS)
+def test_attention_without_weights_is_refused(model_type: str, side: str) -> None:
+    with pytest.raises(ModelError, match=f"the {side} of {model_type} models .*so there are no weights"):
+        families.attention(tiny_model(model_type), side, "self_attention", 0)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +191,6 @@ def test_layers_skipped_by_layerdrop_are_absent_and_shift_nothing(model_type: st
     inputs = decoder_inputs(model, batch["labels"])
     seen = []
     torch.manual_seed(0)
-    outputs = LayerOutputs(decoder_layers(model), range(6))
     for _ in range(4):
         calls: list[int] = []
         layers = decoder_layers(model)
@@ -169,11 +198,11 @@ def test_layers_skipped_by_layerdrop_are_absent_and_shift_nothing(model_type: st
             layer.register_forward_pre_hook(lambda *args, i=i, calls=calls: calls.append(i))
             for i, layer in enumerate(layers)
         ]
-        with outputs:
+        with recorded(model, [Feature("decoder", "hidden", layer) for layer in range(6)]) as features:
             decode(model, batch, encode(model, batch), inputs)
         for handle in handles:
             handle.remove()
-        assert list(outputs) == calls
+        assert [feature.layer for feature in features] == calls
         seen.append(len(calls))
     assert min(seen) < 6
 

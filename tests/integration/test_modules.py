@@ -15,7 +15,7 @@ from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.logits import IGNORED, Term, kl_divergence
 from seq2seq_distill.models import families
-from seq2seq_distill.models.hooks import LayerOutputs
+from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
@@ -408,16 +408,16 @@ def test_layerdrop_drops_pairs_and_shifts_none(side: str) -> None:
     module.train()
     batch = rows(teacher)
     mask = batch["attention_mask"] if side == "encoder" else batch["labels"] != IGNORED
-    layers = getattr(families, f"{side}_layers")(student)
     other = outputs(teacher, batch, side)
     seen = set()
     for seed in range(40):
         torch.manual_seed(seed)
-        with LayerOutputs(layers, range(3)) as own:
+        with recorded(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
             term = module._step(batch).terms[f"hid_loss_{side[:3]}"]
-        ran = tuple(own)
+        ran = tuple(feature.layer for feature in features)
         seen.add(ran)
-        expected = looped_hidden([(own[i].detach(), other[i]) for i in ran], mask) if ran else 0.0
+        pairs = [(own.detach(), other[feature.layer]) for feature, own in features.items()]
+        expected = looped_hidden(pairs, mask) if ran else 0.0
         assert float(term.sum / term.count) == pytest.approx(expected, rel=1e-4, abs=1e-9), ran
         if ran == (0, 2):  # layer 0 is where the teacher is, layer 2 is not
             assert expected > 1e-3

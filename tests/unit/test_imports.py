@@ -18,10 +18,10 @@ data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/int8
 models/teacher
-losses/logits losses/divergences losses/hidden losses/sparse losses/chunks losses/chunked_kl
+losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/chunks losses/chunked_kl
 losses/chunked_divergences losses/adaptive losses/fused losses/blend
 metrics behaviour generation measure engines
-modules/optim modules/schedules modules/summarization modules/translation modules/distillers
+modules/optim modules/schedules modules/summarization modules/translation modules/matches modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
 plan/layouts plan/command cache budget student convert average export/specification export/parity export/command

@@ -9,7 +9,7 @@ from torch import nn
 
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models.families import decode, decoder_inputs, decoder_layers, encode, head
-from seq2seq_distill.models.hooks import LayerOutputs
+from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from tests.tiny_models import tiny_batch, tiny_model
 
@@ -61,27 +61,24 @@ def test_a_deep_copy_is_the_teacher_itself() -> None:
     assert owner.teacher.to("cpu") is owner.teacher
 
 
-def test_layer_outputs_are_cleared_on_entry_and_read_afterwards() -> None:
+def test_features_of_a_pass_are_read_afterwards_and_only_those_wanted() -> None:
     teacher = Teacher(tiny_model("bart", decoder_layers=3))
-    outputs = LayerOutputs(decoder_layers(teacher.model), [2, 0])
-    shapes = []
+    wanted = [Feature("decoder", "hidden", layer) for layer in (2, 0)]
     for target in (5, 4):
         batch = tiny_batch(teacher.model, target=target)
-        with outputs:
-            assert len(outputs) == 0
+        with recorded(teacher.model, wanted) as features:
             teacher.decode(batch, teacher.encode(batch), decoder_inputs(teacher.model, batch["labels"]))
-        shapes.append(outputs[2].shape)
-        assert list(outputs) == [0, 2] and 1 not in outputs
-    assert shapes == [(3, 5, 16), (3, 4, 16)]
-    with pytest.raises(IndexError):
-        LayerOutputs(decoder_layers(teacher.model), [3])
+        assert features.keys() == set(wanted)
+        assert features[wanted[0]].shape == (3, target, 16)
+    with pytest.raises(IndexError), recorded(teacher.model, [Feature("decoder", "hidden", 3)]):
+        pass
 
 
 def test_hooks_are_removed_when_the_pass_fails() -> None:
-    layers = decoder_layers(tiny_model("bart"))
-    with pytest.raises(ZeroDivisionError), LayerOutputs(layers, [0]):
+    model = tiny_model("bart")
+    with pytest.raises(ZeroDivisionError), recorded(model, [Feature("decoder", "hidden", 0)]):
         raise ZeroDivisionError
-    assert not layers[0]._forward_hooks
+    assert not decoder_layers(model)[0]._forward_hooks
 
 
 def test_load_teacher_reads_a_folder_and_names_its_flag(tmp_path: Path) -> None:
