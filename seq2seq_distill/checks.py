@@ -29,6 +29,8 @@ AT_LEAST: dict[str, float] = {
     "loss.schedule.strength": 0,
     "loss.schedule.warmup_steps": 0,
     "cache.top_k": 1,
+    "loss.on_policy": 0,
+    "loss.on_policy_max_length": 1,
     "n": 1,
     "rows": 1,
     "repeats": 1,
@@ -55,6 +57,7 @@ AT_LEAST: dict[str, float] = {
     "trainer.save_every_n_steps": 1,
 }
 AT_MOST: dict[str, float] = {
+    "loss.on_policy": 1,
     "batch.workers": 1024,
     "cache.draws": 255,  # shares are stored in a byte each
     "eval.beams": 1000,
@@ -65,6 +68,7 @@ AT_MOST: dict[str, float] = {
 LARGEST = 2**31 - 1
 """Of every other number: what 32 bits hold, and more than anything that is counted here."""
 ABOVE_ZERO = (
+    "loss.on_policy_temperature",
     "speedup",
     "max_latency_ms",
     "loss.temperature",

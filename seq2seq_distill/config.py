@@ -131,6 +131,12 @@ class LossConfig:
     """Norm each position over its width before hidden states are compared."""
     supervise_forward: bool = False
     """Match each student layer with the end of the teacher block it stands for, not with its origin."""
+    on_policy: float = 0.0
+    """Share of the steps whose targets the student samples itself, for the teacher to judge; without mlm_loss."""
+    on_policy_temperature: float = 1.0
+    """Of the student's distribution when it samples."""
+    on_policy_max_length: int | None = None
+    """Most tokens to sample; by default --encode.max_target_length."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     @property

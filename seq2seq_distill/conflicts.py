@@ -106,6 +106,7 @@ def _teacher_problems(config: Any) -> Iterator[str]:
             f"--loss.temperature {loss.temperature} is outside of --loss.schedule.temperature_range "
             f"{lowest} {highest}: change one"
         )
+    yield from _on_policy_problems(config)
     if not config.teacher_cache:
         return
     cache = f"--teacher_cache {shown(config.teacher_cache)}"
@@ -128,6 +129,21 @@ def _teacher_problems(config: Any) -> Iterator[str]:
             f"--loss.divergence {' '.join(loss.divergences)} cannot be told from the few tokens of --cache.draws "
             f"{config.cache.draws}: choose forward_kl, or --cache.top_k"
         )
+
+
+def _on_policy_problems(config: Any) -> Iterator[str]:
+    """Of targets that the student samples."""
+    share = f"--loss.on_policy {config.loss.on_policy}"
+    if not config.loss.on_policy:
+        return
+    if config.method != "kd":
+        yield f"{share} lets a teacher judge, and --method {config.method} has none: leave it out"
+    elif not config.loss.alpha_ce:
+        yield f"{share} learns by ce_loss, and --loss.alpha_ce is 0: raise it"
+    if config.teacher_cache:
+        yield f"{share} needs the teacher itself, not --teacher_cache {shown(config.teacher_cache)}: leave one out"
+    if str(config.trainer.strategy) == "fsdp2":
+        yield f"{share} decodes in training, which --trainer.strategy fsdp2 cannot: choose ddp"
 
 
 def _match_problems(place: str, match: Any) -> Iterator[str]:

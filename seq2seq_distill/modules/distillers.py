@@ -7,12 +7,13 @@ from typing import Any, ClassVar
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
-from transformers import PreTrainedModel
+from torch.optim import Optimizer
+from transformers import GenerationConfig, PreTrainedModel
 
 from seq2seq_distill.data.teacher_cache import unpack
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.adaptive import adaptive_temperature
-from seq2seq_distill.losses.blend import Losses
+from seq2seq_distill.losses.blend import Losses, blend
 from seq2seq_distill.losses.chunks import Head
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term
@@ -31,6 +32,7 @@ from seq2seq_distill.modules.matches import (
     projections,
     resolve,
 )
+from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
 from seq2seq_distill.modules.optim import warmup_steps
 from seq2seq_distill.modules.schedules import temperature_at, weight_factor
 from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
@@ -73,13 +75,22 @@ class SummarizationDistiller(SummarizationModule):
             self._attention_before = _with_weights(self.matches, student, teacher.model)
             _tell_of_frozen(self.matches, student)
         self._compared, self._compared_with = self._features()
+        longest = self.loss.on_policy_max_length or self.config.encode.max_target_length
+        self._sampling = sampling_config(student, self.loss, longest) if self.loss.on_policy else None
+        self._sampled: Tensor | None = None
+        """Sampled tokens of the optimiser step so far, on this process; None in a step with labels of the data."""
 
     @property
     def weights(self) -> dict[str, float]:
-        """As configured; in training as scheduled, while validations stay comparable with each other."""
+        """As configured; in training as scheduled, while validations stay comparable with each other.
+
+        Where targets are sampled, they are no labels to learn, and terms of the sources are left to other steps.
+        """
         ce, mlm, hid = (self._weight(name) for name in WEIGHTS)
         matches = {match.name: match.config.weight for match in self.matches}
-        return {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid, **matches}
+        weights = {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid, **matches}
+        left_out = set() if self._sampled is None else {"mlm_loss", *self.source_terms}
+        return {name: 0.0 if name in left_out else weight for name, weight in weights.items()}
 
     def _weight(self, name: str) -> float:
         configured: float = getattr(self.loss, name)
@@ -101,7 +112,29 @@ class SummarizationDistiller(SummarizationModule):
         if schedule.temperature in ("linear", "cosine"):
             figures["temperature"] = self.temperature
         self.log_dict(figures)
+        if self._sampling is not None and samples_in(self.global_step, self.config.seed, self.loss.on_policy):
+            return self._on_policy_step(batch, self._sampling)
         return super().training_step(batch, batch_idx)
+
+    def _on_policy_step(self, batch: Batch, sampling: GenerationConfig) -> Tensor:
+        """The sum over sampled tokens: how many the whole step has is known at its end, when gradients are divided."""
+        batch = {**batch, "labels": sampled_labels(self.student, batch, sampling)}
+        self._sampled = torch.zeros((), device=self.device) if self._sampled is None else self._sampled
+        parts = self._parts_of_step
+        losses = self._step(batch, parts)
+        terms = losses.terms
+        self._sampled += terms["ce_loss"].count
+        self.log_dict(blend(terms, self.weights).named("on_policy_"))
+        return blend(terms, self.weights, dict.fromkeys(terms, 1), scale=parts, head=losses.head.loss).loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self._sampled is None:
+            return
+        total = torch.as_tensor(self.all_gather(self._sampled)).sum().clamp(min=1)
+        for parameter in self.parameters():
+            if parameter.grad is not None:
+                parameter.grad.div_(total)
+        self._sampled = None
 
     @property
     def source_terms(self) -> frozenset[str]:

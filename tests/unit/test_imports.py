@@ -21,7 +21,8 @@ models/teacher
 losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/chunks losses/chunked_kl
 losses/chunked_divergences losses/adaptive losses/fused losses/blend
 metrics behaviour generation measure engines
-modules/optim modules/schedules modules/summarization modules/translation modules/matches modules/distillers
+modules/optim modules/schedules modules/summarization modules/translation modules/matches modules/on_policy
+modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
 plan/layouts plan/command cache budget student convert average export/specification export/parity export/command
