@@ -65,11 +65,8 @@ class TestSampledLabels:
 class TestSteps:
     def test_the_gradient_is_that_of_the_mean_over_all_sampled_tokens_of_the_step(self, tmp_path, monkeypatch):
         """Two micro-batches, whose token counts nobody knows before: closed form from all of them together."""
-        run = on_policy(
-            tmp_path,
-            trainer={"accumulate_grad_batches": 2, "max_steps": 1, "gradient_clip_val": None},
-            eval={"n_val": 2},
-        )
+        one_step = {"accumulate_grad_batches": 2, "max_steps": 1, "gradient_clip_val": None}
+        run = on_policy(tmp_path, model_type="bart", trainer=one_step, eval={"n_val": 2})
         seen, found = [], {}
 
         def remember(student, batch, sampling):
