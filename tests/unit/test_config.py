@@ -301,7 +301,7 @@ class TestConflicts:
         changes = {"loss.temperature": 0.5, "loss.schedule.temperature_range": (1.0, 4.0)}
         assert mistakes(run(**changes)) == []
         assert mistakes(run(**changes, **{"loss.schedule.temperature": "flsw"})) == [
-            "--loss.temperature 0.5 is outside of --loss.schedule.temperature_range 1.0 4.0: change one"
+            "--loss.temperature 0.5 is outside of --loss.schedule.temperature_range 1.0 4.0: choose one within it"
         ]
 
     @pytest.mark.parametrize(("task", "other"), [("summarization", "bleu"), ("translation", "rouge2")])
