@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.data.teacher_cache import unpack
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.adaptive import adaptive_temperature
@@ -21,15 +22,12 @@ from seq2seq_distill.models.hooks import LayerOutputs
 from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
 from seq2seq_distill.models.sharding import is_sharded, precision_policy
 from seq2seq_distill.models.teacher import Teacher
-from seq2seq_distill.modules.optim import warmup_steps
-from seq2seq_distill.modules.schedules import temperature_at, weight_factor
+from seq2seq_distill.modules.schedules import at_step, changing
 from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
 
 logger = logging.getLogger(__name__)
 
 SIDES = ("encoder", "decoder")
-WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")
-"""Options that have a schedule."""
 Pairs = tuple[tuple[int, int], ...]
 """(student layer, teacher layer), counted from 0."""
 
@@ -63,31 +61,25 @@ class SummarizationDistiller(SummarizationModule):
         )
 
     @property
-    def weights(self) -> dict[str, float]:
-        """As configured; in training as scheduled, while validations stay comparable with each other."""
-        ce, mlm, hid = (self._weight(name) for name in WEIGHTS)
-        return {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid}
-
-    def _weight(self, name: str) -> float:
-        configured: float = getattr(self.loss, name)
+    def current(self) -> LossConfig:
+        """The losses' options: in training those of this step, in validations as configured, so that these compare."""
         if not self.training:
-            return configured
-        schedule = self.loss.schedule
-        warmup = schedule.warmup_steps
-        warmup = warmup_steps(self.config.optim, self.total_steps) if warmup is None else warmup
-        return configured * weight_factor(getattr(schedule, name), self.global_step, self.total_steps, warmup)
+            return self.loss
+        return at_step(self.loss, self.config.optim, self.global_step, self.total_steps)
 
     @property
-    def temperature(self) -> float:
-        """Of `ce_loss`, likewise; what an adaptive one starts from."""
-        return temperature_at(self.loss, self.global_step, self.total_steps) if self.training else self.loss.temperature
+    def weights(self) -> dict[str, float]:
+        loss = self.current
+        return {
+            "ce_loss": loss.alpha_ce,
+            "mlm_loss": loss.alpha_mlm,
+            "hid_loss_enc": loss.alpha_hid,
+            "hid_loss_dec": loss.alpha_hid,
+        }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        schedule = self.loss.schedule
-        figures = {name: self._weight(name) for name in WEIGHTS if getattr(schedule, name) != "constant"}
-        if schedule.temperature in ("linear", "cosine"):
-            figures["temperature"] = self.temperature
-        self.log_dict(figures)
+        loss = self.current
+        self.log_dict({name: getattr(loss, name) for name in changing(loss.schedule)})
         return super().training_step(batch, batch_idx)
 
     def setup(self, stage: str) -> None:
@@ -119,7 +111,7 @@ class SummarizationDistiller(SummarizationModule):
         teacher = self.teacher
         if teacher is None:
             cached = SparseTeacher(*unpack(batch))
-            return Losses(self._head_loss(student, cached, head_scale, self.temperature), {})
+            return Losses(self._head_loss(student, cached, head_scale, self.current.temperature), {})
         # With a sharded teacher its head is whole only inside.
         return teacher.within(lambda: self._compare(batch, student, teacher, head_scale))
 
@@ -148,7 +140,7 @@ class SummarizationDistiller(SummarizationModule):
         """In training with an adaptive schedule one for each position, [N]."""
         schedule = self.loss.schedule
         if not self.training or schedule.temperature not in ("flsw", "cwsm"):
-            return self.temperature
+            return self.current.temperature
         return adaptive_temperature(
             schedule.temperature,
             (families.head_parts(self.student), student.hidden),

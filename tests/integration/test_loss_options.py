@@ -89,7 +89,7 @@ def test_a_schedule_scales_the_configured_weight(
         same._supervised = module._supervised
         torch.testing.assert_close(scheduled.loss, report(same.train(), batch).loss)
         assert module.eval().weights == {"ce_loss": 0.5, "mlm_loss": 2.0, "hid_loss_enc": 3.0, "hid_loss_dec": 3.0}
-        assert module.temperature == 4.0
+        assert module.current == SCHEDULED
 
 
 def test_the_warm_up_of_weights_is_by_default_that_of_the_learning_rate() -> None:
