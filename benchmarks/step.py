@@ -2,18 +2,20 @@
 
     python -m benchmarks.step                        # vocabularies of 50,265 and 250,054
     python -m benchmarks.step --vocab 8000 --rounds 9
+    python -m benchmarks.step --divergence jsd       # beside forward KL, as ours_over_forward_kl
 
 A step is both models' forward passes and the student's backward pass; no optimiser. The floor leaves out all of the
 losses but the four head products (logits of student and teacher, gradients of hidden states and weight), in the
 chunks of ours. The dense way makes the logits of the batch, copies those with a label, and takes `KLDivLoss` and
-`CrossEntropyLoss` of them. Models are BART from a config, with random weights. Prints a JSON line for each
-vocabulary: medians over rounds of seconds, and of the ratios within a round.
+`CrossEntropyLoss` of them; for another divergence than forward KL, our dense function. Models are BART from a config,
+with random weights. Prints a JSON line for each vocabulary: medians over rounds of seconds, and of the ratios within
+a round.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -25,6 +27,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 from benchmarks.timing import interleaved, ratio
 from seq2seq_distill.config import LossConfig
 from seq2seq_distill.losses.chunks import chunk_rows
+from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import families
@@ -54,6 +57,7 @@ def main() -> None:
     parser.add_argument("--target", type=int, default=Shape.target, help="tokens a row")
     parser.add_argument("--width", type=int, default=Shape.width)
     parser.add_argument("--temperature", type=float, default=LossConfig.temperature)
+    parser.add_argument("--divergence", choices=DIVERGENCES, default=LossConfig.divergence)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="by default as many as torch takes")
     arguments = parser.parse_args()
@@ -61,7 +65,8 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     for vocabulary in arguments.vocab:
         shape = Shape(vocabulary, arguments.batch, arguments.source, arguments.target, arguments.width)
-        print(json.dumps(compare(shape, LossConfig(temperature=arguments.temperature), arguments.rounds)), flush=True)
+        loss = LossConfig(temperature=arguments.temperature, divergence=arguments.divergence)
+        print(json.dumps(compare(shape, loss, arguments.rounds)), flush=True)
 
 
 def compare(shape: Shape, loss: LossConfig, rounds: int) -> dict[str, object]:
@@ -71,25 +76,28 @@ def compare(shape: Shape, loss: LossConfig, rounds: int) -> dict[str, object]:
     student = bart(shape, 2).train()
     batch = random_batch(shape)
     losses = {}
+    sides = SIDES if loss.divergence == "forward_kl" else SIDES | {"forward_kl": forward_kl}
 
     def step(name: str) -> Callable[[], None]:
         def run() -> None:
             student.zero_grad()
             torch.manual_seed(0)  # the same dropout
-            result = SIDES[name](student, teacher, batch, loss)
+            result = sides[name](student, teacher, batch, loss)
             result.backward()
             losses[name] = result.item()
 
         return run
 
-    seconds = interleaved({name: step(name) for name in SIDES}, rounds)
+    seconds = interleaved({name: step(name) for name in sides}, rounds)
     return {
         "benchmark": "step",
         **asdict(shape),
         "temperature": loss.temperature,
+        "divergence": loss.divergence,
         "threads": torch.get_num_threads(),
         "naive_over_ours": ratio(seconds, "naive", "ours"),
         "ours_over_floor": ratio(seconds, "ours", "floor"),
+        **({"ours_over_forward_kl": ratio(seconds, "ours", "forward_kl")} if "forward_kl" in seconds else {}),
         **{f"{name}_seconds": round(median(times), 4) for name, times in seconds.items()},
         "naive_loss": round(losses["naive"], 6),
         "ours_loss": round(losses["ours"], 6),
@@ -134,9 +142,14 @@ def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     own_chosen = torch.masked_select(own, mask).view(-1, vocabulary)
     other_chosen = torch.masked_select(other, mask).view(-1, vocabulary)
     t = loss.temperature
-    ce = nn.KLDivLoss(reduction="batchmean")(
-        F.log_softmax(own_chosen / t, dim=-1), F.softmax(other_chosen / t, dim=-1)
-    ) * (t**2)
+    if loss.divergence == "forward_kl":
+        ce = nn.KLDivLoss(reduction="batchmean")(
+            F.log_softmax(own_chosen / t, dim=-1), F.softmax(other_chosen / t, dim=-1)
+        ) * (t**2)
+    else:
+        labels = batch["labels"][batch["labels"] != IGNORED]
+        term = divergence(own_chosen, other_chosen, labels, str(loss.divergence), t, beta=loss.beta, skew=loss.skew)
+        ce = term.sum / term.count
     mlm = nn.CrossEntropyLoss(ignore_index=IGNORED)(own.view(-1, vocabulary), batch["labels"].view(-1))
     return loss.alpha_ce * ce + loss.alpha_mlm * mlm
 
@@ -150,9 +163,15 @@ def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
         labels,
         {"ce_loss": loss.alpha_ce, "mlm_loss": loss.alpha_mlm},
         (families.head_parts(teacher), other),
+        divergences=Divergences(loss.divergences, loss.beta, loss.skew),
         temperature=loss.temperature,
         scale=1 / len(labels),
     ).loss
+
+
+def forward_kl(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+    """Ours with forward KL, to measure another divergence by."""
+    return ours(student, teacher, batch, replace(loss, divergence="forward_kl"))
 
 
 def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:

@@ -72,7 +72,6 @@ ABOVE_ZERO = (
     "speedup",
     "max_latency_ms",
     "loss.temperature",
-    "loss.beta",
     "loss.schedule.temperature_end",
     "loss.schedule.exponent",
     "optim.lr",
@@ -89,7 +88,6 @@ SHARES = (
     "student.encoder_layerdrop",
     "student.decoder_layerdrop",
     "loss.label_smoothing",
-    "loss.beta",
     "loss.skew",
 )
 LARGEST_SEED = 2**32 - 1
@@ -224,6 +222,8 @@ def _list_problems(given: dict[str, Any]) -> Iterator[str]:
         yield f"--data_weights {words(weights)}: every weight must be {LARGEST_WEIGHT} or less"
     if len(set(logger)) < len(logger):
         yield f"--logger {words(logger)}: name each once"
+    if not 0 < given.get("loss.beta", 0.5) < 1:
+        yield f"--loss.beta {given['loss.beta']} is out of range: choose more than 0, less than 1"
     lowest, highest = given.get("loss.schedule.temperature_range", (1, 1))
     if not 0 < lowest <= highest:
         yield f"--loss.schedule.temperature_range {lowest} {highest}: give two numbers above 0, the smaller one first"
@@ -237,7 +237,7 @@ def _list_problems(given: dict[str, Any]) -> Iterator[str]:
 def _divergence_problems(divergence: Any) -> Iterator[str]:
     weights = {divergence: 1.0} if isinstance(divergence, str) else divergence
     names = get_args(DivergenceName)
-    for name in weights.keys() - names:
+    for name in sorted(weights.keys() - names):
         yield f"--loss.divergence {shown(name)}: choose one of {', '.join(names)}, or a mapping from these to weights"
     if not weights or min(weights.values()) <= 0:
         yield f"--loss.divergence {shown(weights)}: give one or more, each with a weight above 0"

@@ -104,7 +104,7 @@ def _teacher_problems(config: Any) -> Iterator[str]:
     if adaptive and not lowest <= loss.temperature <= highest:
         yield (
             f"--loss.temperature {loss.temperature} is outside of --loss.schedule.temperature_range "
-            f"{lowest} {highest}: change one"
+            f"{lowest} {highest}: choose one within it"
         )
     yield from _on_policy_problems(config)
     if not config.teacher_cache:

@@ -26,8 +26,8 @@ class ChunkedDivergences:
             name: chunks.empty(chunks.positions).zero_() for name in ("mlm_loss", "teacher_entropy", *self.names)
         }
         self.one = torch.ones(chunks.chunk, dtype=chunks.dtype, device=chunks.device)
-        t = settings.temperature
-        self.temperature = t[:, None].to(chunks.dtype) if isinstance(t, Tensor) else t
+        temperature = torch.as_tensor(settings.temperature, dtype=chunks.dtype, device=chunks.device)
+        self.temperature = temperature.expand(chunks.positions)
 
     def gradient(self, start: int, stop: int, learns: bool) -> tuple[Tensor, Tensor]:
         """Fill the sums of a chunk; returns the gradient of the student's logits, and a factor of 1 for each row."""
@@ -47,28 +47,34 @@ class ChunkedDivergences:
         return {"ce_loss": torch.stack([weights[name] * sums[name] for name in self.names]).sum(), **sums}
 
     def _block(self, logits: list[Tensor], rows: slice) -> Tensor:
-        temperature = self.temperature[rows] if isinstance(self.temperature, Tensor) else self.temperature
-        gradient = self._labels(logits[0], rows)
-        softened = [F.log_softmax(each / temperature, -1) for each in logits]
-        sparse = None if self.settings.sparse is None else self.settings.sparse.rows(rows.start, rows.stop)
-        if sparse is not None:
-            whole = softened[0]
-            softened = [outcomes(whole, sparse), as_outcomes(sparse)]
-        elif self.settings.with_entropy:
-            self.sums["teacher_entropy"][rows] = torch.special.entr(torch.softmax(logits[1], -1)).sum(-1)
-        total: Tensor | float = 0.0
-        for name, weight in self.settings.divergences.weights.items():
-            row = DIVERGENCES[name]
-            loss, own = self.settings.divergences.compare(name, *(logits if row.of_logits else softened))
-            scale = temperature**row.power
-            self.sums[name][rows] = loss * (scale[:, 0] if isinstance(scale, Tensor) else scale)
-            slope = scale if row.of_logits else scale / temperature
-            total = total + own.mul_(slope * (weight * self.settings.ce))
-        assert isinstance(total, Tensor)
-        return gradient.add_(total if sparse is None else spread_(total, whole, softened[0], sparse))
+        """The gradient of a block's logits."""
+        gradient = self._of_labels(logits[0], rows)
+        softened = [F.log_softmax(each / self.temperature[rows, None], -1) for each in logits]
+        if self.settings.sparse is None:
+            if self.settings.with_entropy:
+                self.sums["teacher_entropy"][rows] = torch.special.entr(torch.softmax(logits[1], -1)).sum(-1)
+            return gradient.add_(self._of_divergences(logits, softened, rows))
+        sparse = self.settings.sparse.rows(rows.start, rows.stop)
+        own = outcomes(softened[0], sparse)
+        return gradient.add_(
+            spread_(self._of_divergences([], [own, as_outcomes(sparse)], rows), softened[0], own, sparse)
+        )
 
-    def _labels(self, logits: Tensor, rows: slice) -> Tensor:
-        """The gradient of the cross-entropy, weighted."""
+    def _of_divergences(self, logits: list[Tensor], softened: list[Tensor], rows: slice) -> Tensor:
+        """The gradient of their weighted sum for the logits of the student's outcomes."""
+        temperature, divergences = self.temperature[rows], self.settings.divergences
+        total = torch.zeros_like(softened[0])
+        for name, weight in divergences.weights.items():
+            row = DIVERGENCES[name]
+            losses, gradient = divergences.compare(name, *(logits if row.of_logits else softened))
+            scale = temperature**row.power
+            self.sums[name][rows] = losses * scale
+            slope = scale if row.of_logits else scale / temperature
+            total.addcmul_(gradient, (self.settings.ce * weight * slope)[:, None])
+        return total
+
+    def _of_labels(self, logits: Tensor, rows: slice) -> Tensor:
+        """The gradient of the weighted cross-entropy."""
         labels, smoothing, weight = self.settings.labels[rows, None], self.settings.smoothing, self.settings.mlm
         log_q = F.log_softmax(logits, -1)
         gold = log_q.gather(1, labels)[:, 0]
@@ -76,4 +82,5 @@ class ChunkedDivergences:
         gradient = log_q.exp_().mul_(weight)
         if smoothing:
             gradient.sub_(weight * smoothing / self.chunks.vocabulary)
-        return gradient.scatter_add_(1, labels, torch.full_like(gold, -weight * (1 - smoothing))[:, None])
+        gradient[torch.arange(len(labels), device=labels.device), labels[:, 0]] -= weight * (1 - smoothing)
+        return gradient

@@ -51,9 +51,8 @@ class ChunkedKl:
     """The losses of the chunks so far, and the gradient of each chunk's logits."""
 
     def __init__(self, chunks: Chunks, settings: Settings) -> None:
-        assert isinstance(settings.temperature, float)
-        self.chunks, self.settings = chunks, settings
-        self.temperature = settings.temperature
+        assert not isinstance(settings.temperature, Tensor)
+        self.chunks, self.settings, self.temperature = chunks, settings, settings.temperature
         self.weight = settings.divergences.weights.get("forward_kl", 1.0)
         self.ce = settings.ce * self.weight
         self.scratch = chunks.empty(chunks.block, chunks.vocabulary)

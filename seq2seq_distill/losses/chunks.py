@@ -120,14 +120,17 @@ class Chunks:
         slopes = [_logits(each, start, stop, out) for each, out in zip(self.sides, logits, strict=True)]
         return logits, slopes[0]
 
-    def no_gradients(self, wanted: Sequence[bool]) -> list[Tensor | None]:
-        """Where the gradients of the first model's hidden states, weight and bias go, those that are wanted."""
+    def empty_gradients(self, wanted: Sequence[bool], zero: bool) -> list[Tensor | None]:
+        """Where the gradients of the first model's hidden states, weight and bias go, those that are wanted.
+
+        They are `zero` if no product is to fill them: none at all would be missed by DDP.
+        """
         gradients = [
             self.empty(*x.shape) if want and x is not None else None
             for x, want in zip(self.sides[0][:3], wanted, strict=True)
         ]
         for gradient in gradients:
-            if gradient is not None and self.positions == 0:
+            if gradient is not None and (zero or self.positions == 0):
                 gradient.zero_()
         return gradients
 

@@ -104,12 +104,12 @@ class _HeadLoss(torch.autograd.Function):
         ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings, way: Way, reported: list[str]
     ) -> Any:
         inputs = (hidden, weight, bias)
-        learns = settings.differentiate and bool(settings.ce or settings.mlm)
         student = Side(*inputs, settings.softcap)
         chunks = Chunks([student] if settings.teacher is None else [student, settings.teacher])
         walk = way(chunks, settings)
-        gradients = chunks.no_gradients([learns and needed for needed in ctx.needs_input_grad[:3]])
-        learns = any(gradient is not None for gradient in gradients)
+        wanted = [settings.differentiate and needed for needed in ctx.needs_input_grad[:3]]
+        learns = any(wanted) and bool(settings.ce or settings.mlm)
+        gradients = chunks.empty_gradients(wanted, zero=not learns)
         for start, stop in chunks:
             logits, factor = walk.gradient(start, stop, learns)
             if learns:

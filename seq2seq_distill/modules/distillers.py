@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import GenerationConfig, PreTrainedModel
 
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.data.teacher_cache import unpack
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.adaptive import adaptive_temperature
@@ -33,14 +34,10 @@ from seq2seq_distill.modules.matches import (
     resolve,
 )
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
-from seq2seq_distill.modules.optim import warmup_steps
-from seq2seq_distill.modules.schedules import temperature_at, weight_factor
+from seq2seq_distill.modules.schedules import at_step, changing
 from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
 
 logger = logging.getLogger(__name__)
-
-WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")
-"""Options that have a schedule."""
 
 
 class SummarizationDistiller(SummarizationModule):
@@ -81,38 +78,30 @@ class SummarizationDistiller(SummarizationModule):
         """Sampled tokens of the optimiser step so far, on this process; None in a step with labels of the data."""
 
     @property
-    def weights(self) -> dict[str, float]:
-        """As configured; in training as scheduled, while validations stay comparable with each other.
+    def current(self) -> LossConfig:
+        """The losses' options: in training those of this step, in validations as configured, so that these compare."""
+        if not self.training:
+            return self.loss
+        return at_step(self.loss, self.config.optim, self.global_step, self.total_steps)
 
-        Where targets are sampled, they are no labels to learn, and terms of the sources are left to other steps.
-        """
-        ce, mlm, hid = (self._weight(name) for name in WEIGHTS)
-        matches = {match.name: match.config.weight for match in self.matches}
-        weights = {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid, **matches}
+    @property
+    def weights(self) -> dict[str, float]:
+        """Where targets are sampled, they are no labels to learn, and terms of the sources are left to other steps."""
+        loss = self.current
+        weights = {
+            "ce_loss": loss.alpha_ce,
+            "mlm_loss": loss.alpha_mlm,
+            "hid_loss_enc": loss.alpha_hid,
+            "hid_loss_dec": loss.alpha_hid,
+            **{match.name: match.config.weight for match in self.matches},
+        }
         left_out = set() if self._sampled is None else {"mlm_loss", *self.source_terms}
         return {name: 0.0 if name in left_out else weight for name, weight in weights.items()}
 
-    def _weight(self, name: str) -> float:
-        configured: float = getattr(self.loss, name)
-        if not self.training:
-            return configured
-        schedule = self.loss.schedule
-        warmup = schedule.warmup_steps
-        warmup = warmup_steps(self.config.optim, self.total_steps) if warmup is None else warmup
-        return configured * weight_factor(getattr(schedule, name), self.global_step, self.total_steps, warmup)
-
-    @property
-    def temperature(self) -> float:
-        """Of `ce_loss`, likewise; what an adaptive one starts from."""
-        return temperature_at(self.loss, self.global_step, self.total_steps) if self.training else self.loss.temperature
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        schedule = self.loss.schedule
-        figures = {name: self._weight(name) for name in WEIGHTS if getattr(schedule, name) != "constant"}
-        if schedule.temperature in ("linear", "cosine"):
-            figures["temperature"] = self.temperature
-        self.log_dict(figures)
-        if self._sampling is not None and samples_in(self.global_step, self.config.seed, self.loss.on_policy):
+        loss = self.current
+        self.log_dict({name: getattr(loss, name) for name in changing(loss.schedule)})
+        if self._sampling is not None and samples_in(self.global_step, self.config.seed, loss.on_policy):
             return self._on_policy_step(batch, self._sampling)
         return super().training_step(batch, batch_idx)
 
@@ -179,7 +168,7 @@ class SummarizationDistiller(SummarizationModule):
         teacher = self.teacher
         if teacher is None:
             cached = SparseTeacher(*unpack(batch))
-            return Losses(self._head_loss(student, cached, head_scale, self.temperature), {})
+            return Losses(self._head_loss(student, cached, head_scale, self.current.temperature), {})
         # With a sharded teacher its head is whole only inside.
         return teacher.within(lambda: self._compare(batch, student, teacher, head_scale))
 
@@ -206,7 +195,7 @@ class SummarizationDistiller(SummarizationModule):
         """In training with an adaptive schedule one for each position, [N]."""
         schedule = self.loss.schedule
         if not self.training or schedule.temperature not in ("flsw", "cwsm"):
-            return self.temperature
+            return self.current.temperature
         return adaptive_temperature(
             schedule.temperature,
             (families.head_parts(self.student), student.hidden),

@@ -1,8 +1,36 @@
 """Temperature and weights as functions of the optimiser step: nothing to remember, so a resume is exact."""
 
 import math
+from dataclasses import replace
 
-from seq2seq_distill.config import Course, LossConfig
+from seq2seq_distill.config import Course, LossConfig, OptimConfig, ScheduleConfig
+from seq2seq_distill.modules.optim import warmup_steps
+
+WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")
+
+
+def at_step(loss: LossConfig, optim: OptimConfig, step: int, total_steps: int) -> LossConfig:
+    """The options with the temperature and the weights of a step; a schedule scales the configured weight.
+
+    Args:
+        loss: the options as configured.
+        optim: has the warm-up, unless the schedule has one of its own.
+        step: optimiser steps before this one.
+        total_steps: of the run.
+    """
+    own = loss.schedule.warmup_steps
+    warmup = warmup_steps(optim, total_steps) if own is None else own
+    weights = {
+        name: getattr(loss, name) * weight_factor(getattr(loss.schedule, name), step, total_steps, warmup)
+        for name in WEIGHTS
+    }
+    return replace(loss, temperature=temperature_at(loss, step, total_steps), **weights)
+
+
+def changing(schedule: ScheduleConfig) -> list[str]:
+    """The options that differ from step to step, of all tokens alike."""
+    weights = [name for name in WEIGHTS if getattr(schedule, name) != "constant"]
+    return [*weights, "temperature"] if schedule.temperature in ("linear", "cosine") else weights
 
 
 def weight_factor(course: Course, step: int, total_steps: int, warmup_steps: int) -> float:

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from seq2seq_distill.conflicts import MONITORS, REFUSED_TRAINER_OPTIONS
 from tests.mistakes.kinds import BOOLS, COUNTS, GROUPS, MAPPINGS, NUMBERS, OPTIONS, TEXTS, Bad, Kind, command, words
 
-SHARES = ("student.dropout", "student.attention_dropout", "student.decoder_layerdrop", "loss.label_smoothing")
+SHARES = (
+    "student.dropout",
+    "student.attention_dropout",
+    "student.decoder_layerdrop",
+    "loss.label_smoothing",
+    "loss.skew",
+)
 CHOICES = [name for name, hint in OPTIONS.items() if get_args(hint) and all(isinstance(c, str) for c in get_args(hint))]
 ODD = "\0\x1b\n\r\x7f\x85\u2028\ud800\udcff"
 # What contradicts what, such a command, and the option that the message must name.
@@ -34,6 +40,22 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
     ("processes that are copies", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
     ("a cache that is not used", command("--teacher_cache", "c", "--method", "sft"), "--teacher_cache"),
     ("hidden states from a cache", command("--teacher_cache", "c", "--loss.alpha_hid", "1"), "--loss.alpha_hid"),
+    ("logits from a cache", command("--teacher_cache", "c", "--loss.divergence", "mse"), "--loss.divergence"),
+    (
+        "another divergence than forward KL from drawn tokens",
+        command("--teacher_cache", "c", "--cache.draws", "9", "--loss.divergence", "jsd"),
+        "--loss.divergence",
+    ),
+    (
+        "several temperatures from a cache",
+        command("--teacher_cache", "c", "--loss.schedule.temperature", "linear"),
+        "--loss.schedule.temperature",
+    ),
+    (
+        "a temperature out of the range of its schedule",
+        command("--loss.schedule.temperature", "flsw", "--loss.temperature", "9"),
+        "--loss.temperature",
+    ),
     (
         "a sharded teacher of 8 bits",
         command(
@@ -69,6 +91,10 @@ def several(drawn: tuple[list[str], str]) -> Bad:
     names, word = drawn
     pairs = [part for name in names for part in (f"--{name}", word)]
     return Bad(command(*pairs), f"--{names[-1]} {word}", len(names))
+
+
+def divergence(text: str) -> Bad:
+    return Bad(command("--loss.divergence", text), "--loss.divergence")
 
 
 def layer_ids(ids: list[int]) -> Bad:
@@ -172,6 +198,22 @@ KINDS = (
     ),
     extra("an option that the Trainer does not have", words.map('{{"{}": 1}}'.format), '{"profilr": "simple"}'),
     extra("an option of the Trainer with a wrong value", words.map('{{"profiler": "{}"}}'.format), '{"profiler": "x"}'),
+    Kind("a divergence that is not there", words, "kl", divergence),
+    Kind(
+        "divergences with weights that cannot be",
+        st.one_of(words.map('{{"{}": 1}}'.format), st.floats(-9, 0).map('{{"jsd": {}}}'.format), st.just("{}")),
+        '{"jsd": 0}',
+        divergence,
+    ),
+    flag_and_value("no beta of jsd", ["loss.beta"], st.one_of(st.floats(1, 9), st.just(0)), ("loss.beta", 1.0)),
+    Kind(
+        "a range that is upside down",
+        st.tuples(st.floats(4, 9), st.floats(1, 3)),
+        (8.0, 1.0),
+        lambda ends: Bad(
+            command("--loss.schedule.temperature_range", *map(str, ends)), "--loss.schedule.temperature_range"
+        ),
+    ),
     Kind(
         "layers out of order",
         st.lists(st.integers(0, 12), min_size=2, max_size=5).filter(lambda ids: ids != sorted(set(ids))),

@@ -2,11 +2,12 @@
 
 import inspect
 from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pytorch_lightning import Trainer
 
+from seq2seq_distill.checks import DivergenceName
 from seq2seq_distill.config import (
     DEFAULT_MONITOR,
     BatchConfig,
@@ -30,9 +31,14 @@ def run(**changes: Any) -> RunConfig:
     """A config without a mistake but for the changes: `run(task=None)`, `run(**{"optim.lr": 0})`."""
     config = RunConfig(task="translation", teacher="t", data=["d"])
     for name, value in changes.items():
-        group, _, key = name.rpartition(".")
-        config = replace(config, **{group: replace(getattr(config, group), **{key: value})} if group else {key: value})
+        config = changed(config, name, value)
     return config
+
+
+def changed(config: Any, name: str, value: Any) -> Any:
+    """With another value of an option, which may be of a group: `loss.schedule.strength`."""
+    group, _, rest = name.partition(".")
+    return replace(config, **{group: changed(getattr(config, group), rest, value) if rest else value})
 
 
 def mistakes(config: Any) -> list[str]:
@@ -100,6 +106,8 @@ TOO_SMALL = {
     "loss.alpha_ce": (-0.1, 0),
     "loss.alpha_mlm": (-0.1, 0),
     "loss.alpha_hid": (-3, 0),
+    "loss.schedule.strength": (-0.5, 0),
+    "loss.schedule.warmup_steps": (-1, 0),
     "optim.warmup_steps": (-1, 0),
     "optim.weight_decay": (-0.01, 0),
     "eval.beams": (0, 1),
@@ -116,6 +124,8 @@ TOO_SMALL = {
 }
 ABOVE_ZERO = (
     "loss.temperature",
+    "loss.schedule.temperature_end",
+    "loss.schedule.exponent",
     "optim.lr",
     "optim.eps",
     "trainer.val_check_interval",
@@ -128,6 +138,7 @@ SHARES = (
     "student.encoder_layerdrop",
     "student.decoder_layerdrop",
     "loss.label_smoothing",
+    "loss.skew",
 )
 
 
@@ -185,6 +196,26 @@ class TestRanges:
         ]
         assert mistakes(run(seed=-1)) == ["--seed -1 is out of range: choose 0 to 4294967295"]
 
+    @pytest.mark.parametrize("beta", [0.0, 1.0])
+    def test_beta_of_jsd(self, beta):
+        line = f"--loss.beta {beta} is out of range: choose more than 0, less than 1"
+        assert mistakes(run(**{"loss.beta": beta})) == [line]
+
+    def test_divergences(self):
+        assert mistakes(run(**{"loss.divergence": {"forward_kl": 1.0, "reverse_kl": 0.5}})) == []
+        choices = ", ".join(get_args(DivergenceName))
+        for wrong in ("kl", {"kl": 1.0}):
+            line = f"--loss.divergence kl: choose one of {choices}, or a mapping from these to weights"
+            assert mistakes(run(**{"loss.divergence": wrong})) == [line]
+        for weights in ({}, {"jsd": 0.0}, {"jsd": 1.0, "mse": -1.0}):
+            line = f"--loss.divergence {weights}: give one or more, each with a weight above 0"
+            assert mistakes(run(**{"loss.divergence": weights})) == [line]
+
+    @pytest.mark.parametrize("ends", [(2.0, 1.0), (0.0, 1.0)])
+    def test_range_of_temperatures(self, ends):
+        line = f"--loss.schedule.temperature_range {ends[0]} {ends[1]}: give two numbers above 0, the smaller one first"
+        assert mistakes(run(**{"loss.schedule.temperature_range": ends})) == [line]
+
     @pytest.mark.parametrize("weights", [[1.0, 0.0], [-1.0, 1.0]])
     def test_weights_of_data(self, weights):
         line = f"--data_weights {weights[0]} {weights[1]}: every weight must be more than 0"
@@ -235,6 +266,43 @@ class TestConflicts:
         assert mistakes(run(**nothing)) == [line]
         assert mistakes(run(method="sft", **nothing)) == []
         assert mistakes(run(**nothing, **{"loss.alpha_hid": 1.0})) == []
+
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            (
+                {"loss.divergence": {"jsd": 1.0, "mse": 1.0}},
+                "--loss.divergence mse needs logits, which --teacher_cache c does not hold: "
+                "choose another, or leave the cache out",
+            ),
+            (
+                {"loss.divergence": {"forward_kl": 1.0, "jsd": 1.0}, "cache.draws": 9},
+                "--loss.divergence forward_kl jsd cannot be told from the few tokens of --cache.draws 9: "
+                "choose forward_kl, or --cache.top_k",
+            ),
+            (
+                {"loss.schedule.temperature": "cwsm"},
+                "--loss.schedule.temperature cwsm needs more temperatures than the one of --teacher_cache c: "
+                "choose constant, or leave the cache out",
+            ),
+        ],
+    )
+    def test_what_a_cache_cannot_give(self, changes, line):
+        assert mistakes(run(**changes)) == []
+        assert mistakes(run(teacher_cache="c", **changes)) == [line]
+
+    def test_what_a_cache_can_give(self):
+        for divergence in get_args(DivergenceName)[:-1]:
+            assert mistakes(run(teacher_cache="c", **{"loss.divergence": divergence})) == []
+        assert mistakes(run(teacher_cache="c", **{"loss.divergence": {"forward_kl": 2.0}, "cache.draws": 9})) == []
+        assert mistakes(run(teacher_cache="c", **{"loss.schedule.alpha_ce": "linear_decay"})) == []
+
+    def test_a_temperature_out_of_the_range_that_it_must_keep(self):
+        changes = {"loss.temperature": 0.5, "loss.schedule.temperature_range": (1.0, 4.0)}
+        assert mistakes(run(**changes)) == []
+        assert mistakes(run(**changes, **{"loss.schedule.temperature": "flsw"})) == [
+            "--loss.temperature 0.5 is outside of --loss.schedule.temperature_range 1.0 4.0: choose one within it"
+        ]
 
     @pytest.mark.parametrize(("task", "other"), [("summarization", "bleu"), ("translation", "rouge2")])
     def test_a_monitor_of_the_other_task(self, task, other):

@@ -256,6 +256,12 @@ class TestGradient:
         assert not chunked.loss.requires_grad
         torch.testing.assert_close(chunked.loss, case.dense().loss.detach())
 
+    def test_of_weights_of_zero_is_zero_and_not_missing(self) -> None:
+        """DDP waits for every gradient; a schedule may begin at 0."""
+        case = Case()
+        case.chunked({"ce_loss": 0.0, "mlm_loss": 0.0}).loss.backward()
+        assert all(tensor.grad is not None and not tensor.grad.any() for tensor in case.inputs)
+
     @pytest.mark.parametrize("alone", [False, True])
     def test_of_no_positions_is_zero(self, alone: bool) -> None:
         case = Case(0)
@@ -328,8 +334,9 @@ class TestChunks:
 
 
 class TestBenchmarks:
-    def test_step_compares_equal_losses(self) -> None:
-        line = step.compare(step.Shape(60, 2, 5, 3, 16), LossConfig(temperature=2.0), rounds=1)
+    @pytest.mark.parametrize("divergence", ["forward_kl", "jsd"])
+    def test_step_compares_equal_losses(self, divergence: Any) -> None:
+        line = step.compare(step.Shape(60, 2, 5, 3, 16), LossConfig(temperature=2.0, divergence=divergence), rounds=1)
         assert line["ours_loss"] == pytest.approx(line["naive_loss"], rel=1e-5)
         assert line["naive_over_ours"] > 0 and line["ours_over_floor"] > 0  # type: ignore[operator]
 

@@ -1,0 +1,145 @@
+"""Our losses and schedules beside TRL's and TextBrewer's, on the same random tensors in float64.
+
+    pip install --no-deps trl==1.16.0 textbrewer==0.2.1.post1 accelerate psutil    # for this comparison only
+    python -m benchmarks.peers
+
+Prints a JSON line for each of their functions: what theirs is in terms of ours, and the largest relative difference
+between the two sides of that equation, in value and, where there is one, in gradient. docs/losses.md has the table.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from textbrewer import losses as textbrewer_losses
+from textbrewer import schedulers as textbrewer_schedulers
+from torch import Tensor
+from trl.experimental.gkd import GKDTrainer
+
+from seq2seq_distill.losses.adaptive import adaptive_temperature
+from seq2seq_distill.losses.divergences import divergence
+from seq2seq_distill.losses.logits import IGNORED, entropy
+from seq2seq_distill.models.families import HeadParts
+from seq2seq_distill.modules.schedules import weight_factor
+
+T = 2.0
+"""Temperature."""
+
+
+class Case(NamedTuple):
+    """Logits [B, T, V] of both models, and labels [B, T] with padding."""
+
+    student: Tensor
+    teacher: Tensor
+    labels: Tensor
+
+    @property
+    def labelled(self) -> tuple[Tensor, Tensor]:
+        """The logits of positions with a label, [N, V]: TextBrewer's functions know no padding."""
+        return self.student[self.labels != IGNORED], self.teacher[self.labels != IGNORED]
+
+    def ours(self, name: str, temperature: float = T, **options: float) -> Tensor:
+        """One of our divergences, a mean over tokens."""
+        term = divergence(self.student, self.teacher, self.labels, name, temperature, **options)
+        return term.sum / term.count
+
+    def temperatures(self, way: str) -> Tensor:
+        """Ours of the first target, all of whose tokens have labels; with bounds that are not reached."""
+        head = HeadParts(torch.eye(self.student.shape[-1], dtype=self.student.dtype), None)
+        student, teacher = ((head, logits[0].detach()) for logits in (self.student, self.teacher))
+        first = self.labels[:1] != IGNORED
+        return adaptive_temperature(way, student, teacher, first, T, strength=0.1, exponent=2.0, bounds=(1e-9, 1e9))  # type: ignore[arg-type]
+
+
+class Row(NamedTuple):
+    """A function of theirs, and what it is in terms of ours."""
+
+    theirs: str
+    relation: str
+    sides: Callable[[Case], tuple[Tensor, Tensor]]
+
+
+def _jsd(case: Case, beta: float) -> Tensor:
+    return GKDTrainer.generalized_jsd_loss(case.student, case.teacher, case.labels, beta, T)
+
+
+ROWS = (
+    Row("TRL generalized_jsd_loss, beta 0.3", "jsd / T^2", lambda c: (_jsd(c, 0.3), c.ours("jsd", beta=0.3) / T**2)),
+    Row("TRL generalized_jsd_loss, beta 0", "forward_kl / T^2", lambda c: (_jsd(c, 0.0), c.ours("forward_kl") / T**2)),
+    Row("TRL generalized_jsd_loss, beta 1", "reverse_kl / T^2", lambda c: (_jsd(c, 1.0), c.ours("reverse_kl") / T**2)),
+    Row(
+        "TextBrewer kd_mse_loss",
+        "mse / T^2",
+        lambda c: (textbrewer_losses.kd_mse_loss(*c.labelled, T), c.ours("mse") / T**2),
+    ),
+    Row(
+        "TextBrewer kd_ce_loss",
+        "forward_kl / T^2 + entropy of softmax(t / T)",
+        lambda c: (
+            textbrewer_losses.kd_ce_loss(*c.labelled, T),
+            c.ours("forward_kl") / T**2 + _mean_entropy(c.teacher / T, c.labels),
+        ),
+    ),
+    Row(
+        "TextBrewer flsw_temperature_scheduler",
+        "flsw, of one target, within bounds",
+        lambda c: (_textbrewer_flsw(c.student[0], c.teacher[0], T), c.temperatures("flsw")),
+    ),
+    Row(
+        "TextBrewer cwsm_temperature_scheduler",
+        "cwsm, of one target, within bounds",
+        lambda c: (_textbrewer_cwsm(c.student[0], c.teacher[0], T), c.temperatures("cwsm")),
+    ),
+    Row(
+        "TextBrewer linear_growth_weight_scheduler",
+        "linear_growth, times the weight",
+        lambda c: _courses("linear_growth", textbrewer_schedulers.linear_growth_weight_scheduler),
+    ),
+    Row(
+        "TextBrewer linear_decay_weight_scheduler",
+        "linear_decay, times the weight",
+        lambda c: _courses("linear_decay", textbrewer_schedulers.linear_decay_weight_scheduler),
+    ),
+)
+_textbrewer_flsw = textbrewer_schedulers.flsw_temperature_scheduler_builder(0.1, 2.0, 0.0)
+_textbrewer_cwsm = textbrewer_schedulers.cwsm_temperature_scheduler_builder(0.1)
+
+
+def main() -> None:
+    for line in lines():
+        print(json.dumps(line))
+
+
+def lines() -> Iterator[dict[str, object]]:
+    """The benchmark's JSON lines."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (2 * torch.randn(3, 8, 50, generator=generator, dtype=torch.float64) for _ in range(2))
+    labels = torch.randint(50, (3, 8), generator=generator)
+    labels[1, 5:] = labels[2, 2:] = IGNORED
+    for row in ROWS:
+        theirs, ours = row.sides(Case(student.requires_grad_(), teacher, labels))
+        line = {"benchmark": "peers", "theirs": row.theirs, "ours": row.relation, "difference": _off(theirs, ours)}
+        if theirs.requires_grad:
+            line["gradient_difference"] = _off(*(torch.autograd.grad(each, student)[0] for each in (theirs, ours)))
+        yield line
+
+
+def _off(theirs: Tensor, ours: Tensor) -> float:
+    """Largest difference, relative to the largest value."""
+    return float(f"{((theirs - ours).abs().max() / theirs.abs().max()).item():.1e}")
+
+
+def _mean_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    term = entropy(logits, labels)
+    return term.sum / term.count
+
+
+def _courses(course: str, theirs: Callable[[float], float], steps: int = 11) -> tuple[Tensor, Tensor]:
+    """Factors of all steps of a run."""
+    ours = [weight_factor(course, step, steps, 0) for step in range(steps)]  # type: ignore[arg-type]
+    return torch.tensor([theirs(step / (steps - 1)) for step in range(steps)]), torch.tensor(ours)
+
+
+if __name__ == "__main__":
+    main()
