@@ -372,9 +372,8 @@ class TestMatches:
         ],
     )
     def test_an_entry_that_cannot_be(self, match, line):
-        assert mistakes(run(matches=[entry(), match])) == [
-            f"--matches entry 1{'' if line.startswith('lacks') else ','} {line}"
-        ]
+        comma = "" if line.startswith("lacks") else ","
+        assert mistakes(run(matches=[entry(), match])) == [f"--matches entry 1{comma} {line}"]
 
     @pytest.mark.parametrize(
         ("changes", "line"),
