@@ -12,6 +12,7 @@ _HOMES = {
     "EncodeConfig": "config",
     "BatchConfig": "config",
     "LossConfig": "config",
+    "MatchConfig": "config",
     "CacheConfig": "config",
     "OptimConfig": "config",
     "EvalConfig": "config",
