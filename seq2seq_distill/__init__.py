@@ -13,6 +13,7 @@ _HOMES = {
     "BatchConfig": "config",
     "LossConfig": "config",
     "ScheduleConfig": "config",
+    "MatchConfig": "config",
     "CacheConfig": "config",
     "OptimConfig": "config",
     "EvalConfig": "config",

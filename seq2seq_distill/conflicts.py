@@ -148,7 +148,7 @@ def _on_policy_problems(config: Any) -> Iterator[str]:
 
 def _match_problems(place: str, match: Any) -> Iterator[str]:
     """What does not go together in one entry."""
-    if match.weight < 0:
+    if (match.weight or 0) < 0:
         yield f"{place}, weight {match.weight} is too small: choose 0 or more"
     if match.side == "encoder" and match.feature == "cross_attention":
         yield f"{place}, feature cross_attention: an encoder has none, choose self_attention, or side decoder"
@@ -169,7 +169,7 @@ def _layer_problems(place: str, match: Any) -> Iterator[str]:
         yield f"{place}, layers {match.layers}: gram compares the way between two layers, give student and teacher"
     elif not match.layers and len(given) < 2:
         missing = " and ".join(key for key in ("student", "teacher") if key not in given)
-        yield f"{place}, {missing} is missing: name a layer, or layers copied, spread or last instead of both"
+        yield f"{place} lacks {missing}: give a layer, or layers copied, spread or last instead of both"
     elif match.loss == "gram":
         for key, value in given.items():
             if not isinstance(value, list) or len(value) != 2:

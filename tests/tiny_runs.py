@@ -7,7 +7,15 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.config import BatchConfig, EncodeConfig, EvalConfig, RunConfig, StudentConfig, TrainerConfig
+from seq2seq_distill.config import (
+    BatchConfig,
+    EncodeConfig,
+    EvalConfig,
+    MatchConfig,
+    RunConfig,
+    StudentConfig,
+    TrainerConfig,
+)
 from seq2seq_distill.models import families
 from tests.tiny_models import tiny_config_keys, tiny_model
 from tests.tiny_tokenizers import (
@@ -57,8 +65,10 @@ def write_data(folder: Path, rows: int = 24, seed: int = 0) -> Path:
 def config(tmp_path: Path, model_type: str = "marian", **changes: Any) -> RunConfig:
     """A run of four optimiser steps, from `tmp_path/teacher` and `tmp_path/data`, which are made if they are not there.
 
-    `changes` are fields of RunConfig; a group takes a dict: `config(tmp_path, method="sft", trainer={"max_steps": 2})`.
+    `changes` are fields of RunConfig; a group takes a dict: `config(tmp_path, method="sft", trainer={"max_steps": 2})`,
+    and so does each of the matches.
     """
+    changes["matches"] = [MatchConfig(**entry) for entry in changes.get("matches", [])]
     teacher, data = tmp_path / "teacher", tmp_path / "data"
     if not teacher.exists():
         save_teacher(teacher, model_type)

@@ -42,7 +42,7 @@ def cosine_distance(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
 def patient_distance(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
     """|h_s / |h_s| - h_t / |h_t||^2, summed over positions (PKD, Sun et al. 2019, arXiv 1908.09355, equation 7).
 
-    The square of the distance of vectors of length 1, so twice `cosine_distance`.
+    The square of the distance of vectors of norm 1, so twice `cosine_distance`.
     """
     own, other, count = _positions(student, teacher, mask)
     return Term((F.normalize(own, dim=-1) - F.normalize(other, dim=-1)).pow(2).sum(), count)
@@ -58,7 +58,7 @@ def patient_distance_first(student: Tensor, teacher: Tensor, mask: Tensor) -> Te
 def nst_mmd(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
     """Squared maximum mean discrepancy of the units' activations, times the number of positions, summed over sequences.
 
-    Each unit of the width gives one sample: its activations at a sequence's positions, as a vector of length 1. With
+    Each unit of the width gives one sample: its activations at a sequence's positions, as a vector of norm 1. With
     the kernel k(x, y) = (x . y)^2 the discrepancy is |G_s - G_t|^2, where G = 1/H * sum over units of x x^T, [T, T]
     (Huang and Wang 2017, arXiv 1707.01219, section 4). From 0 to 2 at any width and length; H_s and H_t may differ.
     """
@@ -102,7 +102,7 @@ def _zeroed(states: Tensor, mask: Tensor) -> Tensor:
 
 
 def _gram_of_positions(states: Tensor) -> Tensor:
-    """[B, T, T] of states [B, T, H], each unit's activations a vector of length 1."""
+    """[B, T, T] of states [B, T, H], each unit's activations a vector of norm 1."""
     units = F.normalize(states, dim=1)
     return units @ units.mT / states.shape[-1]
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from seq2seq_distill.cli import VERBS, main, parse
-from seq2seq_distill.config import BatchConfig, LossConfig, OptimConfig, RunConfig, StudentConfig
+from seq2seq_distill.config import BatchConfig, LossConfig, MatchConfig, OptimConfig, RunConfig, StudentConfig
 from seq2seq_distill.parser import Parser, element_of
 from tests.tiny_runs import save_teacher, write_data
 
@@ -91,6 +91,24 @@ class TestUnderstanding:
         assert config.eval.generate == {"no_repeat_ngram_size": 3}
         assert config.student.overrides == {"dropout": 0.2}
 
+    @pytest.mark.parametrize(
+        "written",
+        [
+            ['[{"layers": "last", "loss": "cosine"}, {"student": 0, "teacher": -2, "weight": 0.5}]'],
+            ['{"layers": "last", "loss": "cosine"}', "{student: 0, teacher: -2, weight: 0.5}"],
+        ],
+    )
+    def test_lists_of_mappings(self, tmp_path, written):
+        expected = [MatchConfig(layers="last", loss="cosine"), MatchConfig(student=0, teacher=-2, weight=0.5)]
+        config = parse("run", [*GOOD, "--matches", *written])
+        assert config.matches == expected
+        path = tmp_path / "a.yaml"
+        path.write_text("matches:\n- {layers: last, loss: cosine}\n- student: 0\n  teacher: -2\n  weight: 0.5\n")
+        assert parse("run", [*GOOD, "--config", str(path)]).matches == expected
+        assert parse("run", [*GOOD, "--config", str(path), "--matches", "[]"]).matches == []
+        path.write_text(yaml.safe_dump(json.loads(json.dumps(config, default=vars))))
+        assert parse("run", ["--config", str(path)]) == config
+
     def test_a_flag_wins_over_a_file_and_a_file_over_a_default(self, tmp_path):
         path = tmp_path / "a.yaml"
         path.write_text("task: translation\nteacher: t\ndata: [d]\noptim: {lr: 1e-3}\nbatch:\n  size: 7\n")
@@ -131,6 +149,12 @@ class TestHelp:
         parser = Parser.of(VERBS[verb][0], "distill", "")
         unexplained = [action.dest for action in parser._actions if not action.help]
         assert unexplained == []
+
+    def test_explains_the_keys_of_a_list_of_mappings(self, capsys):
+        with pytest.raises(SystemExit, match="0"):
+            main(["--matches.help"])
+        printed = capsys.readouterr().out
+        assert all(f"--matches.{field.name} " in printed for field in fields(MatchConfig))
 
     def test_names_the_verbs(self, capsys):
         with pytest.raises(SystemExit):
@@ -206,6 +230,23 @@ WRONG = {
     ),
     "one beta": (["--optim.betas", "0.9"], "--optim.betas 0.9: expected 2 values, each a number"),
     "no mapping": (["--eval.generate", "beams"], '--eval.generate beams: expected a mapping such as {"key": 1}'),
+    "no mapping in a list": (
+        ["--matches", "copied"],
+        '--matches entry 0, copied: expected a mapping such as {"key": 1}',
+    ),
+    "no list of mappings": (["--matches", "{]"], "--matches [{]]: expected a list, each a mapping such as"),
+    "misspelt key in a list": (
+        ["--matches", '[{"layers": "last"}, {"lyers": "last"}]'],
+        "--matches entry 1, lyers: no such option; did you mean layers?",
+    ),
+    "a word for a number in a list": (
+        ["--matches", '{"weight": "much", "layers": "last"}'],
+        "--matches entry 0, weight much: expected a number",
+    ),
+    "a key in a list that contradicts another": (
+        ["--matches", '{"layers": "last", "loss": "ce"}'],
+        "--matches entry 0, loss ce does not compare hidden: choose mse, cosine, ",
+    ),
     "no options of a group": (["--student", "x"], "--student x: expected a mapping of options, or a YAML file with it"),
     "a flag without value": (["--optim.lr"], "--optim.lr: its value is missing; expected a number"),
     "two flags without value": (
@@ -235,6 +276,14 @@ FILES = {
     "key without its group": ("temperature: 3\n", ": temperature: no such option; did you mean loss.temperature?"),
     "no mapping under a group": ("optim: 3\n", ": optim 3: expected a mapping of options"),
     "nothing under a group": ("optim:\n", ": optim null: expected a mapping of options"),
+    "a word for a mapping in a list": (
+        "matches: [last]\n",
+        ': matches entry 0, last: expected a mapping such as {"key": 1}',
+    ),
+    "a word that is none of the choices in a list": (
+        "matches: [{layers: first}]\n",
+        ": matches entry 0, layers first: expected one of copied, spread, last",
+    ),
     "no YAML": ("task: [translation\nseed: 1\n", ", line 2: no YAML ("),
     "a list": ("- 1\n- 2\n", ": holds no options; write lines such as `task: translation`"),
     "a word": ("hello\n", ": holds no options; write lines such as `task: translation`"),

@@ -401,9 +401,9 @@ class Halt(Callback):
 
 
 MATCHES = [
-    match(layers="copied", projection="tanh", loss="mse"),
-    match(student=-1, teacher=0, feature="cross_attention", loss="ce"),
-    match(side="encoder", layers="last", loss="mmd"),
+    {"layers": "copied", "projection": "tanh"},
+    {"student": -1, "teacher": 0, "feature": "cross_attention", "loss": "ce"},
+    {"side": "encoder", "layers": "last", "loss": "mmd"},
 ]
 RUN: dict[str, Any] = {
     "matches": MATCHES,

@@ -51,7 +51,7 @@ def weights(folder: Path, steps: int = STEPS) -> dict[str, torch.Tensor]:
     """The student as it was after the last step."""
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["global_step"] == steps
-    assert all(name.startswith("student.") for name in checkpoint["state_dict"])  # H29: no teacher
+    assert all(name.startswith(("student.", "projections.")) for name in checkpoint["state_dict"])  # H29: no teacher
     return checkpoint["state_dict"]
 
 
@@ -150,6 +150,35 @@ def test_two_processes_with_a_teacher_cache_are_one(tmp_path: Path) -> None:
     parallel = {"devices": 2, "strategy": "ddp"}
     in_two_processes(tmp_path, changes(two, **groups, teacher_cache=str(tmp_path / "cache"), trainer=parallel))
     assert_same_run(two, one)
+
+
+def test_two_processes_with_matches_are_one(tmp_path: Path) -> None:
+    """Projections are trained alike, whole under ddp and sharded under fsdp2, by a clipped gradient."""
+    write_data(tmp_path / "data", rows=28)
+    groups: dict[str, Any] = {
+        "batch": {"size": 3},
+        "matches": [
+            {"layers": "spread", "projection": "tanh"},
+            {"side": "encoder", "layers": "last", "loss": "mmd"},
+            {"student": -1, "teacher": -1, "feature": "cross_attention", "loss": "ce"},
+            {"student": [0, 0], "teacher": [0, -1], "loss": "gram", "projection": "linear"},
+        ],
+        "optim": {**CHANGES["optim"], "projection_lr": 0.05},
+    }
+    clip = {"gradient_clip_val": 0.5}
+    run_config(config(tmp_path, **changes(tmp_path / "one", **groups, trainer=clip)))
+    ddp = {**clip, "devices": 2, "strategy": "ddp", "accumulate_grad_batches": 2}
+    fsdp2 = {**clip, "devices": 2, "strategy": "fsdp2", "shard_teacher": True}
+    in_two_processes(
+        tmp_path,
+        changes(tmp_path / "ddp", **groups, trainer=ddp),
+        changes(tmp_path / "fsdp2", **groups, trainer=fsdp2),
+    )
+    assert sum(name.startswith("projections.") for name in weights(tmp_path / "one")) == 4
+    for name in ("ddp", "fsdp2"):
+        assert_same_run(tmp_path / name, tmp_path / "one")
+        best = load_file(tmp_path / name / "best" / "model.safetensors")
+        assert not any("projection" in key for key in best)
 
 
 LONG = 20

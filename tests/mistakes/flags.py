@@ -39,6 +39,16 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
     ),
     ("processes that are copies", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
     ("a cache that is not used", command("--teacher_cache", "c", "--method", "sft"), "--teacher_cache"),
+    (
+        "inner states from a cache",
+        command("--teacher_cache", "c", "--matches", '{"layers": "last"}'),
+        "--matches",
+    ),
+    (
+        "a match of what cannot be compared so",
+        command("--matches", '{"layers": "last", "loss": "ce"}'),
+        "--matches entry 0, loss",
+    ),
     ("hidden states from a cache", command("--teacher_cache", "c", "--loss.alpha_hid", "1"), "--loss.alpha_hid"),
     ("logits from a cache", command("--teacher_cache", "c", "--loss.divergence", "mse"), "--loss.divergence"),
     (

@@ -20,11 +20,13 @@ from seq2seq_distill.data import encode
 from seq2seq_distill.run import checkpoints, train
 from tests.tiny_runs import config
 
-# Dropout, accumulation, worker processes, validations that the epoch does not end with, checkpoints between them.
+# Dropout, a projection, accumulation, worker processes, validations that the epoch does not end with, and checkpoints
+# between them.
 RUN: dict[str, Any] = {
     "model_type": "bart",
     "student": {"decoder_layers": 1, "dropout": 0.1},
-    "optim": {"lr": 0.01, "warmup_steps": 2},
+    "matches": [{"layers": "copied", "projection": "tanh"}],
+    "optim": {"lr": 0.01, "projection_lr": 0.02, "warmup_steps": 2},
     "batch": {"size": 8, "workers": 2},
     "eval": {"monitor": "loss", "batch_size": 2, "n_speed": 0, "max_target_length": 4, "save_top_k": 2},
     "trainer": {

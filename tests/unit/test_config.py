@@ -14,6 +14,7 @@ from seq2seq_distill.config import (
     EncodeConfig,
     EvalConfig,
     LossConfig,
+    MatchConfig,
     OptimConfig,
     RunConfig,
     StudentConfig,
@@ -127,6 +128,7 @@ ABOVE_ZERO = (
     "loss.schedule.temperature_end",
     "loss.schedule.exponent",
     "optim.lr",
+    "optim.projection_lr",
     "optim.eps",
     "trainer.val_check_interval",
     "trainer.limit_train_batches",
@@ -377,6 +379,90 @@ class TestConflicts:
             "use_distributed_sampler",
         } <= set(REFUSED_TRAINER_OPTIONS)
         assert mistakes(run(**{"trainer.extra": {"profiler": "simple"}})) == []
+
+
+def entry(**keys: Any) -> MatchConfig:
+    return MatchConfig(**{"student": -1, "teacher": -1} | keys)
+
+
+class TestMatches:
+    @pytest.mark.parametrize("side", ["encoder", "decoder"])
+    @pytest.mark.parametrize("layers", ["copied", "spread", "last"])
+    def test_that_are_fine(self, side, layers):
+        entries = [
+            MatchConfig(side=side, layers=layers),
+            entry(side=side, loss="mmd", weight=0.0),
+            entry(side=side, feature="self_attention", loss="ce"),
+            entry(side=side, student=[0, -1], teacher=[0, 5], loss="gram", projection="relu"),
+        ]
+        assert mistakes(run(matches=entries, **{"optim.projection_lr": 1e-3})) == []
+        nothing = {"loss.alpha_ce": 0.0, "loss.alpha_mlm": 0.0}
+        assert mistakes(run(matches=[entry()], **nothing)) == []
+        assert len(mistakes(run(matches=[entry(weight=0.0)], **nothing))) == 1
+
+    @pytest.mark.parametrize(
+        ("match", "line"),
+        [
+            (entry(weight=-1.0), "weight -1.0 is too small: choose 0 or more"),
+            (entry(weight=float("inf")), "weight inf is not a finite number: give one"),
+            (entry(weight=None), "weight null: it needs a value; give one, or leave it out for the default"),
+            (
+                entry(side="encoder", feature="cross_attention"),
+                "feature cross_attention: an encoder has none, choose self_attention, or side decoder",
+            ),
+            (
+                entry(feature="self_attention", loss="cosine"),
+                "loss cosine does not compare self_attention: choose mse, ce",
+            ),
+            (
+                entry(loss="ce"),
+                "loss ce does not compare hidden: choose mse, cosine, pkd, pkd_first, mmd, gram",
+            ),
+            (
+                entry(feature="self_attention", projection="linear"),
+                "projection linear: attention weights have no width to map, leave it out",
+            ),
+            (entry(layers="last"), "layers last and student -1: give the one or the other"),
+            (entry(teacher=None), "lacks teacher: give a layer, or layers copied, spread or last instead of both"),
+            (
+                MatchConfig(),
+                "lacks student and teacher: give a layer, or layers copied, spread or last instead of both",
+            ),
+            (
+                MatchConfig(layers="copied", loss="gram"),
+                "layers copied: gram compares the way between two layers, give student and teacher",
+            ),
+            (
+                entry(loss="gram", student=[0, 1]),
+                "teacher -1: gram compares the way between two layers, such as [0, -1]",
+            ),
+            (entry(student=[1]), "student [1]: mse compares single layers, give one, or loss gram"),
+        ],
+    )
+    def test_an_entry_that_cannot_be(self, match, line):
+        comma = "" if line.startswith("lacks") else ","
+        assert mistakes(run(matches=[entry(), match])) == [f"--matches entry 1{comma} {line}"]
+
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({"method": "sft"}, "--matches compares with a teacher, and --method sft has none: leave one out"),
+            (
+                {"teacher": None, "student.path": "p"},
+                "--matches compares with a teacher: add --teacher, or leave it out",
+            ),
+            (
+                {"teacher_cache": "c"},
+                "--matches needs inner states, which --teacher_cache c does not hold: leave one out",
+            ),
+            (
+                {"optim.projection_lr": 0.1},
+                "--optim.projection_lr 0.1: no entry of --matches has a projection, add one",
+            ),
+        ],
+    )
+    def test_what_they_do_not_go_with(self, changes, line):
+        assert mistakes(run(matches=[entry()], **changes)) == [line]
 
 
 def test_several_mistakes_are_listed_together():
