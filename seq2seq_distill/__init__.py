@@ -14,6 +14,7 @@ _HOMES = {
     "LossConfig": "config",
     "ScheduleConfig": "config",
     "MatchConfig": "config",
+    "EnsembleConfig": "config",
     "CacheConfig": "config",
     "OptimConfig": "config",
     "EvalConfig": "config",

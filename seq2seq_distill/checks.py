@@ -220,6 +220,9 @@ def _list_problems(given: dict[str, Any]) -> Iterator[str]:
         yield f"--data_weights {words(weights)}: every weight must be more than 0"
     if any(weight > LARGEST_WEIGHT for weight in weights):
         yield f"--data_weights {words(weights)}: every weight must be {LARGEST_WEIGHT} or less"
+    shares = given.get("ensemble.weights", ())
+    if any(not 0 < share <= LARGEST_WEIGHT for share in shares):
+        yield f"--ensemble.weights {words(shares)}: every weight must be more than 0, and {LARGEST_WEIGHT} or less"
     if len(set(logger)) < len(logger):
         yield f"--logger {words(logger)}: name each once"
     if not 0 < given.get("loss.beta", 0.5) < 1:

@@ -168,6 +168,18 @@ class MatchConfig:
 
 
 @dataclass(frozen=True)
+class EnsembleConfig:
+    """Further teachers besides --teacher, of the same tokenizer; docs/losses.md says how they become one."""
+
+    teachers: list[str] = field(default_factory=list)
+    """Hugging Face folders or hub ids."""
+    weights: list[float] | None = None
+    """Of --teacher and of each of these; by default equal."""
+    combine: Literal["probabilities", "logits", "best"] = "probabilities"
+    """The mean of their probabilities or of their logits; or for each token the teacher that likes the label best."""
+
+
+@dataclass(frozen=True)
 class CacheConfig:
     """What --teacher_cache stores of the teacher's distribution for each target token."""
 
@@ -313,6 +325,7 @@ class RunConfig:
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

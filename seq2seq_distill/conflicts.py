@@ -106,6 +106,7 @@ def _teacher_problems(config: Any) -> Iterator[str]:
             f"--loss.temperature {loss.temperature} is outside of --loss.schedule.temperature_range "
             f"{lowest} {highest}: choose one within it"
         )
+    yield from _ensemble_problems(config)
     yield from _on_policy_problems(config)
     if not config.teacher_cache:
         return
@@ -128,6 +129,32 @@ def _teacher_problems(config: Any) -> Iterator[str]:
         yield (
             f"--loss.divergence {' '.join(loss.divergences)} cannot be told from the few tokens of --cache.draws "
             f"{config.cache.draws}: choose forward_kl, or --cache.top_k"
+        )
+
+
+def _ensemble_problems(config: Any) -> Iterator[str]:
+    """Of several teachers."""
+    teachers, weights = config.ensemble.teachers, config.ensemble.weights
+    if weights is not None and len(weights) != 1 + len(teachers):
+        yield (
+            f"--ensemble.weights {words(weights)} does not fit --teacher and {len(teachers)} of --ensemble.teachers: "
+            "give one weight for each"
+        )
+    if not teachers:
+        return
+    named = f"--ensemble.teachers {words(teachers)}"
+    if config.method != "kd":
+        yield f"{named} does not go with --method {config.method}: leave one out"
+    elif config.data and config.teacher is None:
+        yield f"{named} comes without --teacher: name the first there"
+    if config.teacher_cache:
+        yield f"{named} does not go with --teacher_cache {shown(config.teacher_cache)}: leave one out"
+    if config.trainer.shard_teacher:
+        yield f"{named} does not go with --trainer.shard_teacher: leave one out"
+    if config.loss.schedule.temperature in ("flsw", "cwsm"):
+        yield (
+            f"--loss.schedule.temperature {config.loss.schedule.temperature} follows one teacher, not {named}: "
+            "choose constant, linear or cosine"
         )
 
 

@@ -42,7 +42,7 @@ def adaptive_temperature(
         strength, exponent: as above.
         bounds: lowest and highest temperature, above 0.
     """
-    chunks = Chunks([side(*student), *([side(*teacher)] if way == "flsw" else [])])
+    chunks = Chunks(side(*student), side(*teacher) if way == "flsw" else None)
     weights = chunks.empty(chunks.positions)
     for start, stop in chunks:
         logits, _ = chunks.logits(start, stop)

@@ -5,12 +5,13 @@ N is the number of positions, H the width, V the vocabulary.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, overload
 
 import torch
 from torch import Tensor
 
 from seq2seq_distill.losses.divergences import Divergences
+from seq2seq_distill.losses.ensemble import Combination, combined
 from seq2seq_distill.losses.sparse import SparseTeacher
 
 
@@ -30,6 +31,16 @@ class Head(Protocol):
 
     @property
     def softcap(self) -> float | None: ...
+
+
+class Ensemble(NamedTuple):
+    """Several teachers as one; `losses.ensemble.combined` says how."""
+
+    members: Sequence[tuple[Head, Tensor]]
+    """Head and hidden states [N, H] of each, for the same vocabulary."""
+    weights: Sequence[float]
+    """Of each, above 0; divided by their sum."""
+    combine: Combination
 
 
 def chunk_rows(positions: int, vocabulary: int, device: str) -> tuple[int, int]:
@@ -58,6 +69,20 @@ class Side(NamedTuple):
     softcap: float | None
 
 
+class Mixed(NamedTuple):
+    """Several models' sides, whose logits become those of one."""
+
+    members: tuple[Side, ...]
+    weights: Sequence[float]
+    combine: Combination
+    labels: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        """Of the first, for its shape, dtype and device."""
+        return self.members[0].weight
+
+
 def side(head: Head, hidden: Tensor, temperature: float = 1.0) -> Side:
     """Head and hidden states as they give logits divided by T."""
     factor, bias = head.scale / temperature, head.bias
@@ -76,7 +101,7 @@ class Settings:
     """What is asked of the output head: all that takes no gradient."""
 
     labels: Tensor
-    teacher: Side | None
+    teacher: Side | Mixed | None
     sparse: SparseTeacher | None
     softcap: float | None
     """The student's, as its side has it."""
@@ -94,13 +119,15 @@ class Settings:
 class Chunks:
     """One or two models' logits, chunk by chunk. The buffers of a chunk serve the next."""
 
-    def __init__(self, sides: Sequence[Side]) -> None:
+    def __init__(self, student: Side, teacher: Side | Mixed | None = None) -> None:
+        self.student = _in_product_dtype(student)
+        self.others = [] if teacher is None else [_in_product_dtype(teacher)]
+        sides: list[Side | Mixed] = [student, *([] if teacher is None else [teacher])]
         self.dtype = torch.float32
         for each in sides:
             self.dtype = torch.promote_types(self.dtype, each.weight.dtype)
-        self.device = sides[0].weight.device
-        self.sides = [_in_product_dtype(each) for each in sides]
-        self.positions, self.vocabulary = len(sides[0].hidden), len(sides[0].weight)
+        self.device = student.weight.device
+        self.positions, self.vocabulary = len(student.hidden), len(student.weight)
         self.chunk, self.block = chunk_rows(self.positions, self.vocabulary, self.device.type)
         self._buffers = [self.empty(self.chunk, self.vocabulary) for _ in sides]
 
@@ -117,8 +144,13 @@ class Chunks:
     def logits(self, start: int, stop: int) -> tuple[list[Tensor], Tensor | None]:
         """Logits of each model, in its buffer, and the derivative of the first one's cap, where there is one."""
         logits = [buffer[: stop - start] for buffer in self._buffers]
-        slopes = [_logits(each, start, stop, out) for each, out in zip(self.sides, logits, strict=True)]
-        return logits, slopes[0]
+        slope = _logits(self.student, start, stop, logits[0])
+        for each, out in zip(self.others, logits[1:], strict=True):
+            if isinstance(each, Mixed):
+                _mix(each, start, stop, out)
+            else:
+                _logits(each, start, stop, out)
+        return logits, slope
 
     def empty_gradients(self, wanted: Sequence[bool], zero: bool) -> list[Tensor | None]:
         """Where the gradients of the first model's hidden states, weight and bias go, those that are wanted.
@@ -127,7 +159,7 @@ class Chunks:
         """
         gradients = [
             self.empty(*x.shape) if want and x is not None else None
-            for x, want in zip(self.sides[0][:3], wanted, strict=True)
+            for x, want in zip(self.student[:3], wanted, strict=True)
         ]
         for gradient in gradients:
             if gradient is not None and (zero or self.positions == 0):
@@ -138,7 +170,7 @@ class Chunks:
         self, start: int, stop: int, logits: Tensor, factor: Tensor, gradients: Sequence[Tensor | None]
     ) -> None:
         """From the gradient of a chunk's logits, each row times its factor, to those of hidden states, weight, bias."""
-        student, (of_hidden, of_weight, of_bias) = self.sides[0], gradients
+        student, (of_hidden, of_weight, of_bias) = self.student, gradients
         factor = factor[:, None]
         again = float(start > 0)
         if of_bias is not None:
@@ -161,11 +193,24 @@ class Chunks:
         return torch.empty(shape, dtype=self.dtype, device=self.device)
 
 
-def _in_product_dtype(side: Side) -> Side:
+@overload
+def _in_product_dtype(side: Side) -> Side: ...
+@overload
+def _in_product_dtype(side: Mixed) -> Mixed: ...
+def _in_product_dtype(side: Side | Mixed) -> Side | Mixed:
+    if isinstance(side, Mixed):
+        return side._replace(members=tuple(map(_in_product_dtype, side.members)))
     device, dtype = side.weight.device.type, side.weight.dtype
     if dtype == torch.float32 and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
     return side._replace(hidden=side.hidden.to(dtype), weight=side.weight.to(dtype))
+
+
+def _mix(mixed: Mixed, start: int, stop: int, out: Tensor) -> None:
+    logits = [torch.empty_like(out) for _ in mixed.members]
+    for member, own in zip(mixed.members, logits, strict=True):
+        _logits(member, start, stop, own)
+    out.copy_(combined(logits, mixed.weights, mixed.combine, mixed.labels[start:stop]))
 
 
 def _logits(side: Side, start: int, stop: int, out: Tensor) -> Tensor | None:

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from seq2seq_distill.losses.chunked_divergences import ChunkedDivergences
 from seq2seq_distill.losses.chunked_kl import ChunkedKl
-from seq2seq_distill.losses.chunks import Chunks, Head, Settings, Side, side
+from seq2seq_distill.losses.chunks import Chunks, Ensemble, Head, Mixed, Settings, Side, side
 from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.losses.sparse import SparseTeacher
@@ -39,7 +39,7 @@ def head_loss(
     hidden: Tensor,
     labels: Tensor,
     weights: Mapping[str, float],
-    teacher: tuple[Head, Tensor] | SparseTeacher | None = None,
+    teacher: tuple[Head, Tensor] | Ensemble | SparseTeacher | None = None,
     *,
     divergences: Divergences = FORWARD_KL,
     temperature: Tensor | float = 1.0,
@@ -58,8 +58,8 @@ def head_loss(
         hidden: [N, H_s], the student's last hidden states at the positions with a label.
         labels: [N], none of them -100.
         weights: weight of `ce_loss` and of `mlm_loss`, not below 0; a term without one is only reported.
-        teacher: its head, of the same vocabulary, and its hidden states [N, H_t]; neither takes a gradient. Or its
-            distributions by some of their tokens.
+        teacher: its head, of the same vocabulary, and its hidden states [N, H_t]; neither takes a gradient. Or several
+            as one. Or its distributions by some of their tokens.
         divergences: what `ce_loss` is made of.
         temperature: T > 0 of `ce_loss`; with a whole teacher one for each position is possible, [N].
         label_smoothing: of `mlm_loss`, 0 to below 1.
@@ -71,11 +71,12 @@ def head_loss(
         temperature, divergences = 1.0, FORWARD_KL
     way: Way = ChunkedDivergences
     divisor = 1.0
-    if divergences.weights.keys() == {"forward_kl"} and not isinstance(temperature, Tensor):
-        way, divisor = ChunkedKl, temperature
+    plain = divergences.weights.keys() == {"forward_kl"} and not isinstance(temperature, Tensor)
+    if plain and not isinstance(teacher, Ensemble):
+        way, divisor = ChunkedKl, float(temperature)
     own = side(student, hidden, divisor)
     sparse = teacher if isinstance(teacher, SparseTeacher) else None
-    whole = None if teacher is None or isinstance(teacher, SparseTeacher) else side(*teacher, divisor)
+    whole = None if teacher is None or sparse is not None else _whole(teacher, divisor, labels)
     settings = Settings(
         labels=labels,
         teacher=whole,
@@ -98,6 +99,14 @@ def head_loss(
     return HeadLoss(loss, {name: Term(total, count) for name, total in zip(reported, sums, strict=True)})
 
 
+def _whole(teacher: Any, divisor: float, labels: Tensor) -> Side | Mixed:
+    if isinstance(teacher, Ensemble):
+        members = tuple(side(head, hidden) for head, hidden in teacher.members)
+        return Mixed(members, teacher.weights, teacher.combine, labels)
+    head, own = teacher
+    return side(head, own, divisor)
+
+
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -105,7 +114,7 @@ class _HeadLoss(torch.autograd.Function):
     ) -> Any:
         inputs = (hidden, weight, bias)
         student = Side(*inputs, settings.softcap)
-        chunks = Chunks([student] if settings.teacher is None else [student, settings.teacher])
+        chunks = Chunks(student, settings.teacher)
         walk = way(chunks, settings)
         wanted = [settings.differentiate and needed for needed in ctx.needs_input_grad[:3]]
         learns = any(wanted) and bool(settings.ce or settings.mlm)

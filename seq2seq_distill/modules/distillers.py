@@ -15,7 +15,7 @@ from seq2seq_distill.data.teacher_cache import unpack
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.blend import Losses, blend
-from seq2seq_distill.losses.chunks import Head
+from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
@@ -48,15 +48,24 @@ class SummarizationDistiller(SummarizationModule):
     Args:
         student, tokenizer, config, total_steps: as in `SummarizationModule`.
         teacher: the frozen teacher; None if the batches bring its cached outputs.
+        further: teachers of the same vocabulary, which are one together with it, as `config.ensemble` says.
 
     Raises:
         ConfigError: hidden states are to be compared, but their widths differ; or an entry of --matches does not fit
             the models.
     """
 
-    def __init__(self, student: PreTrainedModel, teacher: Teacher | None, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        student: PreTrainedModel,
+        teacher: Teacher | None,
+        *args: Any,
+        further: Sequence[Teacher] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init__(student, *args, **kwargs)
         self.teacher = teacher
+        self.further = tuple(further)
         self.shares_encoder = teacher is not None and encoder_is_shared(student, teacher.model)
         """Whether the student's frozen encoder equals the teacher's, so that one encoder pass serves both."""
         if teacher is not None and self.shares_encoder:
@@ -163,6 +172,8 @@ class SummarizationDistiller(SummarizationModule):
     def _move_teacher(self) -> None:
         if self.teacher is not None and not self.config.trainer.shard_teacher:
             self.teacher.to(self.device, encoder=not self.shares_encoder)
+        for teacher in self.further:
+            teacher.to(self.device)
 
     def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
         teacher = self.teacher
@@ -177,7 +188,8 @@ class SummarizationDistiller(SummarizationModule):
         hidden, features = self._teacher_pass(batch, student, teacher)
         other = (families.head_parts(teacher.running), hidden[labelled])
         temperature = self._temperature_of(student, other, labelled)
-        head = self._head_loss(student, other, head_scale, temperature)
+        together = self._together(other, batch, student) if self.further else other
+        head = self._head_loss(student, together, head_scale, temperature)
         # A row of -1 is padding of the plan; its one attended position must not count.
         masks = {"encoder": batch["attention_mask"] * (batch["row"] >= 0)[:, None], "decoder": labelled}
         others = {
@@ -190,6 +202,15 @@ class SummarizationDistiller(SummarizationModule):
         if isinstance(temperature, Tensor):
             others["temperature"] = Term(temperature.sum(), labelled.sum())
         return Losses(head, others)
+
+    def _together(self, first: tuple[Head, Tensor], batch: Batch, student: StudentPass) -> Ensemble:
+        """All teachers as one."""
+        labelled, options = batch["labels"] != IGNORED, self.config.ensemble
+        members = [first]
+        for teacher in self.further:
+            hidden = teacher.decode(batch, teacher.encode(batch), student.decoder_input_ids)
+            members.append((families.head_parts(teacher.model), hidden[labelled]))
+        return Ensemble(members, options.weights or [1.0] * len(members), options.combine)
 
     def _temperature_of(self, student: StudentPass, teacher: tuple[Head, Tensor], labelled: Tensor) -> Tensor | float:
         """In training with an adaptive schedule one for each position, [N]."""

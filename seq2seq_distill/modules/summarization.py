@@ -17,7 +17,7 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
 from seq2seq_distill.losses.blend import Losses, add, blend
-from seq2seq_distill.losses.chunks import Head
+from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import IGNORED, Term
@@ -178,7 +178,7 @@ class SummarizationModule(LightningModule):
     def _head_loss(
         self,
         student: StudentPass,
-        teacher: tuple[Head, Tensor] | SparseTeacher | None,
+        teacher: tuple[Head, Tensor] | Ensemble | SparseTeacher | None,
         scale: Tensor | float,
         temperature: Tensor | float = 1.0,
     ) -> HeadLoss:

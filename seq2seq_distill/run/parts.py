@@ -29,6 +29,8 @@ class Parts:
     student: PreTrainedModel
     data: Seq2SeqData
     fingerprint: str
+    further: tuple[Teacher, ...] = ()
+    """Teachers besides the first."""
 
 
 def build_parts(config: RunConfig) -> Parts:
@@ -51,7 +53,8 @@ def build_parts(config: RunConfig) -> Parts:
         prefix=default_prefix(model.config, str(config.task), config.encode.prefix, languages),
         max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
     )
-    return Parts(tokenizer, teacher, student, data, texts.fingerprint)
+    further = tuple(_further_teacher(config, path, tokenizer, model) for path in config.ensemble.teachers)
+    return Parts(tokenizer, teacher, student, data, texts.fingerprint, further)
 
 
 def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher | None:
@@ -61,6 +64,23 @@ def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher
         return None
     teacher = load_teacher(path, dtype=torch.float32)
     _settle(config, teacher.model, tokenizer)
+    return teacher
+
+
+def _further_teacher(
+    config: RunConfig, path: str, tokenizer: PreTrainedTokenizerBase, first: PreTrainedModel
+) -> Teacher:
+    """A teacher besides the first. Raises ModelError where it has other tokens, or starts decoding from another."""
+    flag = "--ensemble.teachers"
+    path = str(demo.resolve_teacher(path)) if demo.is_demo(path) else path
+    same_tokenizer(load_tokenizer(path, config.src_lang, config.tgt_lang, flag=flag), tokenizer, flag=f"{flag} {path}")
+    teacher = load_teacher(path, dtype=torch.float32, flag=flag)
+    _settle(config, teacher.model, tokenizer)
+    sizes = [len(families.head_parts(model).weight) for model in (teacher.model, first)]
+    starts = [families.decoder_start(model) for model in (teacher.model, first)]
+    for what, (own, other) in {"output tokens": sizes, "as the id from which decoding starts": starts}.items():
+        if own != other:
+            raise ModelError(f"{flag} {path} has {own} {what}, --teacher {other}: choose teachers of one vocabulary")
     return teacher
 
 

@@ -25,9 +25,10 @@ class Probe:
     def __init__(self, config: RunConfig, parts: Parts) -> None:
         self.parts, self.device = parts, device_of(config)
         self.module = make_module(config, parts).to(self.device).train()
-        if parts.teacher is not None:
-            parts.teacher.lower(config.trainer.teacher_precision)
-            parts.teacher.to(self.device)
+        self.teachers = [teacher for teacher in (parts.teacher, *parts.further) if teacher is not None]
+        for teacher in self.teachers:
+            teacher.lower(config.trainer.teacher_precision)
+            teacher.to(self.device)
         self.optimizer = self.module.configure_optimizers()["optimizer"]
 
     def step(self, batch: Mapping[str, Any]) -> None:
@@ -51,14 +52,13 @@ class Probe:
         return median(seconds[WARM_UP:] or seconds)
 
     def memory(self) -> int:
-        """Bytes of student, teacher, gradients, optimiser and everything between, at the peak of the largest step."""
+        """Bytes of student, teachers, gradients, optimiser and everything between, at the peak of the largest step."""
         plan = self.parts.data.plan
         largest = max(range(min(100, plan.total_steps)), key=lambda step: self._padded(step))
         with PeakMemory(self.device) as peak:
             for _ in range(2):
                 self.step(self.parts.data.training_batch(largest))
-        teacher = self.parts.teacher
-        return peak.bytes + bytes_of(self.module) + (0 if teacher is None else bytes_of(teacher.model))
+        return peak.bytes + bytes_of(self.module) + sum(bytes_of(teacher.model) for teacher in self.teachers)
 
     def _padded(self, step: int) -> int:
         batches, rows = self.parts.data.plan.batches, self.parts.data.plan.rows(step)

@@ -66,8 +66,9 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
             parts = with_cache(config, parts)
         module = make_module(config, parts)
         _tell(config, parts, module)
-        if parts.teacher is not None:
-            parts.teacher.lower(config.trainer.teacher_precision)
+        for teacher in (parts.teacher, *parts.further):
+            if teacher is not None:
+                teacher.lower(config.trainer.teacher_precision)
         trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks])
         _write_start(config, parts, folder, afresh=checkpoint is None)
         if checkpoint is None:
@@ -131,7 +132,7 @@ def make_module(config: RunConfig, parts: Parts) -> SummarizationModule:
     """The module that trains these parts: with a teacher or its cached outputs, and `--method kd`, a distiller."""
     task, steps = str(config.task), parts.data.plan.total_steps
     if config.method == "kd" and (parts.teacher is not None or config.teacher_cache):
-        return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps)
+        return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps, further=parts.further)
     return MODULES[task](parts.student, parts.tokenizer, config, steps)
 
 

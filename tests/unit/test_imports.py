@@ -18,8 +18,8 @@ data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/int8
 models/teacher
-losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/chunks losses/chunked_kl
-losses/chunked_divergences losses/adaptive losses/fused losses/blend
+losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/ensemble losses/chunks
+losses/chunked_kl losses/chunked_divergences losses/adaptive losses/fused losses/blend
 metrics behaviour generation measure engines
 modules/optim modules/schedules modules/summarization modules/translation modules/matches modules/on_policy
 modules/distillers
