@@ -53,25 +53,24 @@ class ChunkedDivergences:
         if self.settings.sparse is None:
             if self.settings.with_entropy:
                 self.sums["teacher_entropy"][rows] = torch.special.entr(torch.softmax(logits[1], -1)).sum(-1)
-            return gradient.add_(self._of_divergences(logits, softened, rows))
+            self._add_divergences(gradient, logits, softened, rows)
+            return gradient
         sparse = self.settings.sparse.rows(rows.start, rows.stop)
         own = outcomes(softened[0], sparse)
-        return gradient.add_(
-            spread_(self._of_divergences([], [own, as_outcomes(sparse)], rows), softened[0], own, sparse)
-        )
+        of_outcomes = torch.zeros_like(own)
+        self._add_divergences(of_outcomes, [], [own, as_outcomes(sparse)], rows)
+        return gradient.add_(spread_(of_outcomes, softened[0], own, sparse))
 
-    def _of_divergences(self, logits: list[Tensor], softened: list[Tensor], rows: slice) -> Tensor:
-        """The gradient of their weighted sum for the logits of the student's outcomes."""
+    def _add_divergences(self, gradient: Tensor, logits: list[Tensor], softened: list[Tensor], rows: slice) -> None:
+        """Add the gradient of their weighted sum for the logits of the student's outcomes."""
         temperature, divergences = self.temperature[rows], self.settings.divergences
-        total = torch.zeros_like(softened[0])
         for name, weight in divergences.weights.items():
             row = DIVERGENCES[name]
-            losses, gradient = divergences.compare(name, *(logits if row.of_logits else softened))
+            losses, slope = divergences.compare(name, *(logits if row.of_logits else softened))
             scale = temperature**row.power
             self.sums[name][rows] = losses * scale
-            slope = scale if row.of_logits else scale / temperature
-            total.addcmul_(gradient, (self.settings.ce * weight * slope)[:, None])
-        return total
+            inner = scale if row.of_logits else scale / temperature
+            gradient.addcmul_(slope, (self.settings.ce * weight * inner)[:, None])
 
     def _of_labels(self, logits: Tensor, rows: slice) -> Tensor:
         """The gradient of the weighted cross-entropy."""
