@@ -6,15 +6,11 @@ from typing import Any
 
 from seq2seq_distill.checks import words
 from seq2seq_distill.errors import shown
+from seq2seq_distill.match_conflicts import match_problems
 
 MONITORS = {
     "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss"),
     "translation": ("bleu", "chrf", "loss"),
-}
-# What an entry of --matches can be compared by.
-MATCH_LOSSES = {
-    "hidden": ("mse", "cosine", "pkd", "pkd_first", "mmd", "gram"),
-    "attention": ("mse", "ce"),
 }
 # Every option of Lightning's Trainer has a flag, or can be given in --trainer.extra with one of these values, ...
 TRAINER_EXTRAS: dict[str, tuple[Any, ...]] = {
@@ -96,60 +92,9 @@ def conflict_problems(config: Any) -> Iterator[str]:
     columns = config.encode.source_column, config.encode.target_column
     if columns[0] is not None and columns[0] == columns[1]:
         yield f"--encode.source_column and --encode.target_column are both {shown(columns[0])}: choose two columns"
-    for number, match in enumerate(config.matches):
-        yield from _match_problems(f"--matches entry {number}", match)
-    yield from _matches_problems(config)
+    yield from match_problems(config)
     yield from _extra_problems(config.trainer)
     yield from _strategy_problems(config)
-
-
-def _match_problems(place: str, match: Any) -> Iterator[str]:
-    """What does not go together in one entry."""
-    if (match.weight or 0) < 0:
-        yield f"{place}, weight {match.weight} is too small: choose 0 or more"
-    if match.side == "encoder" and match.feature == "cross_attention":
-        yield f"{place}, feature cross_attention: an encoder has none, choose self_attention, or side decoder"
-    losses = MATCH_LOSSES["hidden" if match.feature == "hidden" else "attention"]
-    if match.loss not in losses:
-        yield f"{place}, loss {match.loss} does not compare {match.feature}: choose {', '.join(losses)}"
-    if match.projection and match.feature != "hidden":
-        yield f"{place}, projection {match.projection}: attention weights have no width to map, leave it out"
-    yield from _layer_problems(place, match)
-
-
-def _layer_problems(place: str, match: Any) -> Iterator[str]:
-    given = {key: value for key in ("student", "teacher") if (value := getattr(match, key)) is not None}
-    if match.layers and given:
-        key, value = next(iter(given.items()))
-        yield f"{place}, layers {match.layers} and {key} {shown(value)}: give the one or the other"
-    elif match.layers and match.loss == "gram":
-        yield f"{place}, layers {match.layers}: gram compares the way between two layers, give student and teacher"
-    elif not match.layers and len(given) < 2:
-        missing = " and ".join(key for key in ("student", "teacher") if key not in given)
-        yield f"{place} lacks {missing}: give a layer, or layers copied, spread or last instead of both"
-    elif match.loss == "gram":
-        for key, value in given.items():
-            if not isinstance(value, list) or len(value) != 2:
-                yield f"{place}, {key} {shown(value)}: gram compares the way between two layers, such as [0, -1]"
-    else:
-        for key, value in given.items():
-            if isinstance(value, list):
-                yield f"{place}, {key} {shown(value)}: {match.loss} compares single layers, give one, or loss gram"
-
-
-def _matches_problems(config: Any) -> Iterator[str]:
-    """What does not go together with the matches."""
-    if config.matches and config.method != "kd":
-        yield f"--matches compares with a teacher, and --method {config.method} has none: leave one out"
-    elif config.matches and config.data and config.teacher is None:
-        yield "--matches compares with a teacher: add --teacher, or leave it out"
-    if config.matches and config.teacher_cache:
-        yield (
-            f"--matches needs inner states, which --teacher_cache {shown(config.teacher_cache)} does not hold: "
-            "leave one out"
-        )
-    if config.optim.projection_lr is not None and not any(match.projection for match in config.matches):
-        yield f"--optim.projection_lr {config.optim.projection_lr}: no entry of --matches has a projection, add one"
 
 
 def _extra_problems(trainer: Any) -> Iterator[str]:
