@@ -320,5 +320,5 @@ def _tell_of_frozen(matches: Sequence[Match], student: PreTrainedModel) -> None:
         for match in matches:
             if match.config.side == "encoder":
                 rank_zero_only(logger.warning)(
-                    "%s: the student's encoder is frozen and learns nothing of it", match.name
+                    "%s: the student's encoder is frozen and learns nothing from it", match.name
                 )

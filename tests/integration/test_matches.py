@@ -145,7 +145,7 @@ def test_frozen_encoder_that_is_matched_is_told_of(caplog: pytest.LogCaptureFixt
     assert "frozen" not in caplog.text
     freeze_parts(student, encoder=True, embeddings=True)
     distiller(student, teacher, match(), match(side="encoder"))
-    assert "match_1_encoder_hidden_mse: the student's encoder is frozen and learns nothing of it" in caplog.text
+    assert "match_1_encoder_hidden_mse: the student's encoder is frozen and learns nothing from it" in caplog.text
 
 
 @pytest.mark.parametrize(("side", "mask"), [("encoder", "attention_mask"), ("decoder", "labels")])

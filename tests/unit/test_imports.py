@@ -12,7 +12,7 @@ import seq2seq_distill
 PACKAGE = Path(seq2seq_distill.__file__).parent
 # Every file may import only from files above it.
 ORDER = """
-redaction errors optional checks conflicts config tool_config
+redaction errors optional checks loss_conflicts conflicts config tool_config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
 data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
