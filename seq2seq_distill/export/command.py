@@ -18,7 +18,8 @@ from seq2seq_distill.engines import CTranslate2Engine, Engine, TransformersEngin
 from seq2seq_distill.errors import ConfigError, DataError, ModelError
 from seq2seq_distill.export.parity import Parity, compare
 from seq2seq_distill.export.specification import specification
-from seq2seq_distill.generation import GenerationSettings, generation_config
+from seq2seq_distill.generation import GenerationSettings, generation_config, text_of
+from seq2seq_distill.measure import parameters
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
 from seq2seq_distill.models.student import load_student
@@ -62,6 +63,9 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "ctranslate2": optional("ctranslate2", flag).__version__,
         "quantization": config.quantization,
         "beams": config.beams,
+        "parameters": parameters(model),
+        "prefix": default_prefix(model.config, str(config.task), config.prefix, (config.src_lang, config.tgt_lang)),
+        "max_positions": families.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},
     }
     if config.quantization != "float32" and config.task:
@@ -161,8 +165,5 @@ def _save(
 def _scored(
     config: ExportConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase, rows: dict[str, list[Any]]
 ) -> dict[str, float]:
-    texts = [
-        str(tokenizer.decode(list(own[0].ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
-        for own in engine.decode(rows["ids"])
-    ]
+    texts = [text_of(tokenizer, own[0].ids) for own in engine.decode(rows["ids"])]
     return score(str(config.task), texts, rows["references"], config.tgt_lang)

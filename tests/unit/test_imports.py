@@ -23,10 +23,13 @@ metrics behaviour generation measure engines
 modules/optim modules/summarization modules/translation modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train
-cache budget student convert average export/specification export/parity export/command
+tool_data cache budget student convert average
+evaluate/systems evaluate/outputs evaluate/speed evaluate/comet evaluate/significance evaluate/scores evaluate/tables
+evaluate/card evaluate/charts evaluate/report evaluate/command
+export/specification export/parity export/command
 config_files parser arguments cli __main__
 """.split()
-EMPTY = {f"{folder}/__init__" for folder in ("data", "export", "models", "losses", "modules", "run")}
+EMPTY = {f"{folder}/__init__" for folder in ("data", "evaluate", "export", "models", "losses", "modules", "run")}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
 
 
