@@ -1,6 +1,7 @@
 """`distill evaluate`: models beside each other on one data set, in scores, cost and behaviour."""
 
 import logging
+import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.evaluate.card import add_evaluation
 from seq2seq_distill.evaluate.comet import comet_scores
-from seq2seq_distill.evaluate.outputs import decode_all, join_processes
+from seq2seq_distill.evaluate.outputs import decode_all, join_processes, leave_processes
 from seq2seq_distill.evaluate.report import page
 from seq2seq_distill.evaluate.scores import corpus_scores, mean_scores
 from seq2seq_distill.evaluate.speed import measure_speed, peak_memory
@@ -55,7 +56,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     config = with_run(config)
     rank, world = join_processes()
-    folder = _output_folder(config)
+    folder, html = _output_folder(config), _page(config)
     rows = load_rows(
         config.data,
         config.split,
@@ -65,12 +66,19 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     whole = len(rows)
     rows = rows.select(range(min(config.n or whole, whole)))
     candidates = [_decoded(config, name, model, rows, whole, rank, world) for name, model in _named(config)]
+    leave_processes()
     if rank > 0:
         return {}
     results = {**_about(config, rows, world), **_judged(config, candidates, rows)}
-    _write(config, folder, results, candidates, rows)
+    texts = {candidate.name: candidate.texts for candidate in candidates}
+    _write(folder, results, texts, rows)
+    for candidate in candidates:
+        if Path(candidate.model).name == "best" and run_of(candidate.model):
+            add_evaluation(Path(candidate.model).expanduser(), results, candidate.name)
+    if html is not None:
+        write_text(html, page(results, texts, rows))
     print_tables(results)
-    logger.info("wrote %s", ", ".join(filter(None, (str(folder / "results.json"), config.html))))
+    logger.info("wrote %s", folder / "results.json")
     return results
 
 
@@ -122,6 +130,20 @@ def _output_folder(config: EvaluateConfig) -> Path:
     return folder.path
 
 
+def _page(config: EvaluateConfig) -> Path | None:
+    """Where `--html` is written, if anywhere; told before hours of decoding when that cannot be."""
+    if config.html is None:
+        return None
+    path = Path(config.html).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--html {config.html}: {error.strerror}; choose a file that can be written") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"--html {config.html} cannot be written: choose a file, in a folder that can be written")
+    return path
+
+
 def _decoded(
     config: EvaluateConfig, name: str, model: str, rows: Dataset, whole: int, rank: int, world: int
 ) -> Candidate:
@@ -129,7 +151,8 @@ def _decoded(
     if system is None:
         return Candidate(name, model, None, read_outputs(model, whole, len(rows)), None)
     outputs = decode_all(system, rows["source"][:], config.batch_size, rank, world)
-    logger.info("%s: decoded %d examples", name, len(outputs))
+    if rank == 0:
+        logger.info("%s: decoded %d examples", name, len(outputs))
     return Candidate(name, model, system, [output.text for output in outputs], outputs)
 
 
@@ -217,29 +240,13 @@ def _costs(config: EvaluateConfig, candidates: Sequence[Candidate], sources: Seq
     return costs
 
 
-def _write(
-    config: EvaluateConfig,
-    folder: Path,
-    results: Mapping[str, Any],
-    candidates: Sequence[Candidate],
-    rows: Dataset,
-) -> None:
-    texts = {candidate.name: candidate.texts for candidate in candidates}
-    lines = zip(rows["source"], rows["target"], *texts.values(), strict=True)
-    keys = ("source", "reference")
-    write_jsonl(
-        folder / "outputs.jsonl",
-        (
-            {"row": row, **dict(zip(keys, line, strict=False)), "outputs": dict(zip(texts, line[2:], strict=True))}
-            for row, line in enumerate(lines)
-        ),
+def _write(folder: Path, results: Mapping[str, Any], texts: Mapping[str, Sequence[str]], rows: Dataset) -> None:
+    records = (
+        {"row": row, "source": source, "reference": reference, "outputs": dict(zip(texts, outputs, strict=True))}
+        for row, (source, reference, *outputs) in enumerate(
+            zip(rows["source"], rows["target"], *texts.values(), strict=True)
+        )
     )
+    write_jsonl(folder / "outputs.jsonl", records)
     write_text(folder / "results.md", "\n".join(markdown(results)) + "\n")
     write_json(folder / "results.json", results)
-    for candidate in candidates:
-        if Path(candidate.model).name == "best" and run_of(candidate.model):
-            add_evaluation(Path(candidate.model).expanduser(), results, candidate.name)
-    if config.html:
-        path = Path(config.html).expanduser()
-        OutputFolder(path.parent).create()
-        write_text(path, page(results, texts, rows))

@@ -22,6 +22,12 @@ def join_processes() -> tuple[int, int]:
     return dist.get_rank(), world
 
 
+def leave_processes() -> None:
+    """Each goes on by itself."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def decode_all(system: System, texts: Sequence[str], batch_size: int, rank: int = 0, world: int = 1) -> list[Output]:
     """The output of each source text, in order, on every process.
 

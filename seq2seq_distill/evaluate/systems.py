@@ -114,7 +114,8 @@ class CTranslate2System:
         positions = about.get("max_positions") or [None, None]
         settings = _exported_settings(folder, config, positions[1])
         device = device_of(config.device).type
-        self._engine = CTranslate2Engine(folder, settings, device=device, batch_size=config.batch_size)
+        threads = None if device == "cpu" else (1, 1)
+        self._engine = CTranslate2Engine(folder, settings, threads, device=device, batch_size=config.batch_size)
         self._prefix = about.get("prefix") or "" if config.prefix is None else config.prefix
         self._longest = min(filter(None, (config.max_source_length, positions[0])))
         self._forced = settings.forced_bos_token_id is not None

@@ -101,8 +101,9 @@ def _speed_note(results: Mapping[str, Any]) -> str:
     if not threads:
         return "Speed was not measured."
     settings = results["settings"]
+    alone = min(settings["n_speed"], results["examples"])
     return (
-        f"On {results['device']}, {', '.join(threads)}. Latency of {settings['n_speed']} examples one at a time, models "
+        f"On {results['device']}, {', '.join(threads)}. Latency of {alone} examples one at a time, models "
         f"in turn after a warm-up; examples/s in batches of {settings['batch_size']}; speed-up per token beside the "
         "first model."
     )
