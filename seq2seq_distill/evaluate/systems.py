@@ -120,7 +120,8 @@ class CTranslate2System:
         self._longest = min(filter(None, (config.max_source_length, positions[0])))
         self._forced = settings.forced_bos_token_id is not None
         # Where transformers forces the end at the limit, the engine leaves one token less to the model.
-        self._limit = settings.max_length - 1 - (settings.forced_eos_token_id is not None)
+        self._ends = settings.forced_eos_token_id is not None
+        self._limit = settings.max_length - 1 - self._ends
         self.parameters: int | None = about.get("parameters")
         self.bytes = size_of(folder)
         self.beams = settings.num_beams or 1
@@ -143,7 +144,8 @@ class CTranslate2System:
         for hypotheses in self._engine.decode(sources):
             ids = list(hypotheses[0].ids)
             cut = len(ids) >= self._limit
-            outputs.append(Output(text_of(self._engine.tokenizer, ids), len(ids) - self._forced + (not cut), cut))
+            tokens = len(ids) - self._forced + (self._ends or not cut)
+            outputs.append(Output(text_of(self._engine.tokenizer, ids), tokens, cut))
         return outputs
 
 

@@ -17,6 +17,8 @@ TITLES = {
     "chrf": "chrF2",
 }
 MEGABYTE = 1_000_000
+NAME_WIDTH = 16
+"""Of a model's name in the terminal before it is folded, at least."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,11 @@ def print_tables(results: Mapping[str, Any], console: Console | None = None) -> 
     for table in tables(results):
         shown = RichTable(title=table.title, caption=table.note)
         for index, column in enumerate(table.columns):
-            shown.add_column(column, justify="left" if index < table.names else "right", overflow="fold")
+            if index < table.names:
+                longest = max(len(row[index]) for row in table.rows)
+                shown.add_column(column, overflow="fold", min_width=min(longest, NAME_WIDTH))
+            else:
+                shown.add_column(column, justify="right")
         for row in table.rows:
             shown.add_row(*map(escape, row))
         console.print(shown)

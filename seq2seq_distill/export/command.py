@@ -56,6 +56,10 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     )
     found = _gate(config, flag, model, tokenizer, settings, rows["ids"])
     own = generation_config(model, replace(settings, beams=config.beams))
+    scores = {}
+    if config.quantization != "float32" and config.task:  # before the converter rounds the model's own weights
+        original = TransformersEngine(model, own, int(tokenizer.pad_token_id))
+        scores["transformers"] = _scored(config, original, tokenizer, rows)
     write_folder(target, lambda folder: _save(folder, config, flag, model, tokenizer, own))
     report = {
         "model": config.model,
@@ -68,12 +72,8 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "max_positions": families.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},
     }
-    if config.quantization != "float32" and config.task:
-        engines: dict[str, Engine] = {
-            "transformers": TransformersEngine(model, own, int(tokenizer.pad_token_id)),
-            "exported": CTranslate2Engine(target, own),
-        }
-        report["scores"] = {name: _scored(config, engine, tokenizer, rows) for name, engine in engines.items()}
+    if scores:
+        report["scores"] = {**scores, "exported": _scored(config, CTranslate2Engine(target, own), tokenizer, rows)}
     (target / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
