@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WIDTH, LEFT, RIGHT, TOP, BOTTOM = 440, 46, 14, 14, 40
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 440, 46, 26, 14, 40
 """Of a picture and its margins, in units of its own; small, so that its letters can be read on a telephone."""
-LETTER, LINE = 6.6, 14
+LETTER, LINE = 7.2, 15
 """Width and height that a letter takes, about."""
 BINS = 24
 
