@@ -36,8 +36,9 @@ class Loaded:
 
 
 def run_of(model: str) -> dict[str, Any]:
-    """What the run.yaml says of the run whose folder a model lies in; empty if there is none."""
-    return OutputFolder(Path(model).expanduser().resolve().parent).read_run()
+    """What the run.yaml says of the run whose folder a model, or a file, lies in; empty if there is none."""
+    path = Path(model).expanduser()
+    return OutputFolder(path.resolve().parent).read_run() if path.exists() else {}
 
 
 def load_rows(
@@ -105,7 +106,8 @@ def encode_sources(
     tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], prefix: str, max_length: int
 ) -> list[list[int]]:
     """Token ids of each source, special tokens included; one that is too long loses its end."""
-    return [list(tokenizer(prefix + text, truncation=True, max_length=max_length)["input_ids"]) for text in texts]
+    encoded = tokenizer([prefix + text for text in texts], truncation=True, max_length=max_length)
+    return [list(ids) for ids in encoded["input_ids"]]
 
 
 def device_of(name: str) -> torch.device:

@@ -225,9 +225,7 @@ def _behaviour(candidate: Candidate, sources: Sequence[str], references: Sequenc
 def _costs(config: EvaluateConfig, candidates: Sequence[Candidate], sources: Sequence[str]) -> dict[str, Any]:
     """By name: size, memory and speed; null of files, and of what was not to be measured."""
     systems = {own.name: own.system for own in candidates if own.system is not None}
-    speed = {}
-    if systems and config.n_speed:
-        speed = measure_speed(systems, {name: own.encode(sources) for name, own in systems.items()}, config)
+    speed = measure_speed(systems, sources, config) if systems and config.n_speed else {}
     costs = {}
     for own in candidates:
         measured = own.name in speed

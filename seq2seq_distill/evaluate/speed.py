@@ -42,16 +42,15 @@ class Speed:
     """How many times as fast as the first model it generates a token, examples one at a time."""
 
 
-def measure_speed(
-    systems: Mapping[str, System], sources: Mapping[str, Sequence[list[int]]], config: EvaluateConfig
-) -> dict[str, Speed]:
-    """Time the systems in turns: on the first `--n_speed` sources one at a time, then on some batches.
+def measure_speed(systems: Mapping[str, System], texts: Sequence[str], config: EvaluateConfig) -> dict[str, Speed]:
+    """Time the systems in turns: on the first `--n_speed` source texts one at a time, then on some batches.
 
     Each has decoded before it is timed. The first system is what `speedup` compares with.
     """
-    singles = {name: [[source] for source in sources[name][: config.n_speed]] for name in systems}
     rows = max(config.n_speed, BATCHES * config.batch_size)
-    batches = {name: [in_length_order(sources[name][:rows])] * ROUNDS for name in systems}
+    sources = {name: system.encode(texts[:rows]) for name, system in systems.items()}
+    singles = {name: [[source] for source in own[: config.n_speed]] for name, own in sources.items()}
+    batches = {name: [in_length_order(own)] * ROUNDS for name, own in sources.items()}
     alone = time_in_turns(_decoders(systems, singles), min(map(len, singles.values())))
     together = time_in_turns(_decoders(systems, batches), ROUNDS, warmup=1)
     figures = {name: summary(alone[name], system.beams) for name, system in systems.items()}

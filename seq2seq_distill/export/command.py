@@ -24,8 +24,9 @@ from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.optional import optional
-from seq2seq_distill.run.outdir import OutputFolder, check_free, write_folder
+from seq2seq_distill.run.outdir import check_free, write_folder
 from seq2seq_distill.tool_config import ExportConfig
+from seq2seq_distill.tool_data import encode_sources, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
 
 def with_run(config: ExportConfig) -> ExportConfig:
     """The config; of a run's model, with the run's task, data and languages where it says nothing."""
-    run = OutputFolder(Path(config.model).expanduser().resolve().parent).read_run()
+    run = run_of(config.model)
     config = replace(
         config,
         task=config.task or run.get("task"),
@@ -106,7 +107,7 @@ def _rows(config: ExportConfig, model: PreTrainedModel, tokenizer: PreTrainedTok
     languages = (config.src_lang, config.tgt_lang)
     prefix = default_prefix(model.config, str(config.task), config.prefix, languages)
     longest = min(filter(None, (config.max_source_length, families.max_positions(model.config)[0])))
-    ids = [tokenizer(prefix + text, truncation=True, max_length=longest)["input_ids"] for text in texts["source"]]
+    ids = encode_sources(tokenizer, texts["source"], prefix, longest)
     return {"ids": ids, "references": list(texts["target"])}
 
 
