@@ -1,9 +1,11 @@
 """The results as tables, for a terminal and in Markdown."""
 
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -17,7 +19,8 @@ TITLES = {
     "chrf": "chrF2",
 }
 MEGABYTE = 1_000_000
-NAME_WIDTH = 16
+FILE_WIDTH = 120
+NAME_WIDTH = 12
 """Of a model's name in the terminal before it is folded, at least."""
 
 
@@ -42,7 +45,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     )
     size = ("model", "engine", "parameters", "on disk, MB", "peak memory, MB")
     speed = ("model", "beams", "latency, ms", "p95, ms", "ms per token", "examples/s", "speed-up")
-    behaviour = ("model", "mean tokens", "length ratio", "empty", "repeated", "copied", "wrong length", "cut")
+    behaviour = ("model", "tokens", "length", "empty", "repeated", "copied", "wrong length", "cut")
     return [
         Table(
             "Quality",
@@ -62,7 +65,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         Table("Speed", _speed_note(results), speed, tuple(_speed(model) for model in models)),
         Table(
             "Behaviour",
-            "Shares of the outputs with a fault; length beside the references.",
+            "Mean tokens of an output; length of all over that of the references; shares of outputs with a fault.",
             behaviour,
             tuple(_behaviour(model) for model in [*models, {"name": "references", **results["references"]}]),
         ),
@@ -70,10 +73,10 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
 
 
 def print_tables(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Show them."""
-    console = console or Console()
+    """Show them; in a file or pipe as wide as they need."""
+    console = console or Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     for table in tables(results):
-        shown = RichTable(title=table.title, caption=table.note)
+        shown = RichTable(title=table.title, caption=table.note, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for index, column in enumerate(table.columns):
             if index < table.names:
                 longest = max(len(row[index]) for row in table.rows)
