@@ -17,9 +17,11 @@ LOOPING = 0.3
 """So is this much more repetition than in the references; ordinary text has below 0.05."""
 LENGTHS = (1 / 3, 3.0)
 """And a ratio of lengths outside these."""
+COPIED = 0.9
+"""An output that shares more than this with its source is a copy of it."""
 
 # Thai and Lao, Tibetan and Burmese, Khmer, Kana, Chinese characters: no spaces between words.
-_NO_SPACES = re.compile(
+NO_SPACES = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
 )
 
@@ -78,6 +80,40 @@ def behaviour(outputs: Sequence[str], references: Sequence[str]) -> Behaviour:
     )
 
 
+@dataclass(frozen=True)
+class Faults:
+    """Shares (0 to 1) of outputs with a fault, each output judged by itself. A unit is as in `Behaviour`."""
+
+    empty: float
+    """Without any unit."""
+    repeated: float
+    """More than 0.3 of its 4-grams were in it before."""
+    copied: float
+    """It is its source, but for less than a tenth: twice the units in common over the units of both is above 0.9."""
+    wrong_length: float
+    """Less than a third or more than three times as long as its reference; empty outputs are not counted again."""
+
+
+def faults(outputs: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> Faults:
+    """Count the outputs that one would not show to anybody.
+
+    Raises DataError for an empty corpus, ValueError for unequal lengths.
+    """
+    if not outputs:
+        raise DataError("there is nothing to judge: give at least one output and its reference")
+    rows = [tuple(map(_units, texts)) for texts in zip(outputs, sources, references, strict=True)]
+    found = [
+        (
+            not own,
+            _repetition([own]) > LOOPING,
+            2 * (Counter(own) & Counter(source)).total() > COPIED * (len(own) + len(source)),
+            bool(own) and not LENGTHS[0] <= len(own) / max(1, len(reference)) <= LENGTHS[1],
+        )
+        for own, source, reference in rows
+    ]
+    return Faults(*(sum(column) / len(found) for column in zip(*found, strict=True)))
+
+
 def collapse(figures: Behaviour) -> str | None:
     """One line that says in words how a model in training has collapsed and what to change; None if it has not.
 
@@ -105,7 +141,7 @@ def collapse(figures: Behaviour) -> str | None:
 def _units(text: str) -> list[str]:
     units: list[str] = []
     for word in text.replace("<n>", "\n").split():
-        if len(word) > LONGEST_WORD or _NO_SPACES.search(word):
+        if len(word) > LONGEST_WORD or NO_SPACES.search(word):
             units.extend(word)
         else:
             units.append(word)

@@ -36,6 +36,10 @@ AT_LEAST: dict[str, float] = {
     "repeats": 1,
     "source_length": 2,
     "output_length": 2,
+    "n_speed": 0,
+    "batch_size": 1,
+    "resamples": 100,
+    "length_penalty": -100,
     "beams": 1,
     "max_source_length": 2,
     "max_target_length": 1,
@@ -63,6 +67,8 @@ AT_MOST: dict[str, float] = {
     "eval.beams": 1000,
     "beams": 1000,
     "eval.length_penalty": 100,  # as an exponent of the length, it must stay a number
+    "length_penalty": 100,
+    "resamples": 100_000,
     "trainer.accumulate_grad_batches": 10_000,
 }
 LARGEST = 2**31 - 1
@@ -92,7 +98,7 @@ SHARES = (
 )
 LARGEST_SEED = 2**32 - 1
 LARGEST_WEIGHT = 1000
-FREE_TEXTS = ("encode.prefix",)
+FREE_TEXTS = ("encode.prefix", "prefix")
 """May be empty, and hold line ends."""
 LONGEST_PATH, LONGEST_NAME = 4096, 255
 CHOICES = {

@@ -102,6 +102,8 @@ class CTranslate2Engine:
         config: generation settings instead of the folder's.
         threads: (sources decoded side by side, threads for each); by default whichever is faster on this machine.
         compute_type: precision of the computation; "default" is that of the weights.
+        device: cpu or cuda.
+        batch_size: sources decoded together at most, instead of `MAX_TOKENS` of their tokens.
     """
 
     def __init__(
@@ -110,12 +112,16 @@ class CTranslate2Engine:
         config: GenerationConfig | None = None,
         threads: tuple[int, int] | None = None,
         compute_type: str = "default",
+        device: str = "cpu",
+        batch_size: int | None = None,
     ) -> None:
         self.folder = folder
         self.config = config or GenerationConfig.from_pretrained(folder)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         self.compute_type = compute_type
         self.threads = threads
+        self.device = device
+        self.batch = ("tokens", MAX_TOKENS) if batch_size is None else ("examples", batch_size)
         self._translator: Any = None
 
     def decode(self, sources: Sequence[Sequence[int]], n_best: int = 1) -> list[list[Hypothesis]]:
@@ -129,7 +135,11 @@ class CTranslate2Engine:
         ctranslate2 = optional("ctranslate2", f"--model {self.folder}")
         inter, intra = threads
         return ctranslate2.Translator(
-            str(self.folder), inter_threads=inter, intra_threads=intra, compute_type=self.compute_type
+            str(self.folder),
+            device=self.device,
+            inter_threads=inter,
+            intra_threads=intra,
+            compute_type=self.compute_type,
         )
 
     def _fastest(self, sources: Sequence[Sequence[int]]) -> tuple[int, int]:
@@ -160,8 +170,8 @@ class CTranslate2Engine:
             max_decoding_length=config.max_length - 1 - (config.forced_eos_token_id is not None),
             min_decoding_length=max(0, (config.min_length or 0) - 1),
             max_input_length=0,
-            batch_type="tokens",
-            max_batch_size=MAX_TOKENS,
+            batch_type=self.batch[0],
+            max_batch_size=self.batch[1],
             return_scores=True,
         )
         return [

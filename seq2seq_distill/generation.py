@@ -183,12 +183,12 @@ def decode_split(
                 outputs[row] = ids
             if on_batch is not None:
                 on_batch(len(rows))
-    # One by one: `batch_decode` makes one text of no rows.
-    texts = [
-        str(tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
-        for ids in outputs
-    ]
-    return Decoded(texts, [generated_length(ids, config) for ids in outputs])
+    return Decoded([text_of(tokenizer, ids) for ids in outputs], [generated_length(ids, config) for ids in outputs])
+
+
+def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of one output's token ids, without special tokens and outer white space."""
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
 
 @contextmanager

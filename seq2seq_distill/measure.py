@@ -3,7 +3,8 @@
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from functools import partial
+from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from seq2seq_distill.errors import DataError
 from seq2seq_distill.generation import (
@@ -38,6 +39,18 @@ class Decoding:
     """Batches measured."""
     beams: int
     """Beams of the search."""
+    p95_ms: float
+    """Time that 95% of the batches stay below, in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Times:
+    """What was measured of something that decodes."""
+
+    seconds: list[float]
+    """Time of each batch."""
+    lengths: list[int]
+    """Tokens generated, row by row."""
 
 
 def parameters(model: nn.Module) -> int:
@@ -72,20 +85,42 @@ def measure_decoding(
         raise DataError("there is nothing to decode: give at least one input to measure")
     configs = {name: generation_config(model, settings) for name, model in models.items()}
     batches = {name: [to_device(batch, model.device) for batch in inputs] for name, model in models.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in models}
-    lengths: dict[str, list[int]] = {name: [] for name in models}
+
+    def decode(name: str, i: int) -> list[int]:
+        outputs = generate_batch(models[name], batches[name][i], configs[name])
+        wait_for(models[name].device)
+        return [generated_length(ids, configs[name]) for ids in outputs]
+
+    decoders = {name: partial(decode, name) for name in models}
     with decoding(*models.values()):
-        for name, model in models.items():
-            for batch in batches[name][:warmup]:
-                _timed(model, batch, configs[name])
-        for i in range(len(inputs)):
-            for name in list(models)[:: 1 if i % 2 == 0 else -1]:
-                elapsed, outputs = _timed(models[name], batches[name][i], configs[name])
-                seconds[name].append(elapsed)
-                lengths[name] += [generated_length(ids, configs[name]) for ids in outputs]
-            if on_input is not None:
-                on_input(1)
-    return {name: _summary(seconds[name], lengths[name], configs[name]) for name in models}
+        times = time_in_turns(decoders, len(inputs), warmup=warmup, on_input=on_input)
+    return {name: summary(times[name], configs[name].num_beams or 1) for name in models}
+
+
+def time_in_turns(
+    decoders: Mapping[str, Callable[[int], list[int]]],
+    inputs: int,
+    *,
+    warmup: int = 3,
+    on_input: Callable[[int], None] | None = None,
+) -> dict[str, Times]:
+    """Time functions against each other that decode the input of a number and give the tokens of each row.
+
+    They take turns on each of the `inputs` inputs, as `measure_decoding` says, and wait for their device themselves.
+    """
+    times = {name: Times([], []) for name in decoders}
+    for decode in decoders.values():
+        for i in range(min(warmup, inputs)):
+            decode(i)
+    for i in range(inputs):
+        for name in list(decoders)[:: 1 if i % 2 == 0 else -1]:
+            start = perf_counter()
+            lengths = decoders[name](i)
+            times[name].seconds.append(perf_counter() - start)
+            times[name].lengths.extend(lengths)
+        if on_input is not None:
+            on_input(1)
+    return times
 
 
 def decoding_memory(model: PreTrainedModel, batch: Mapping[str, Any], settings: GenerationSettings) -> int:
@@ -163,27 +198,22 @@ def speedup(baseline: Decoding, system: Decoding) -> float:
     return baseline.ms_per_token / system.ms_per_token
 
 
-def _timed(model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> tuple[float, list[list[int]]]:
-    wait_for(model.device)
-    start = perf_counter()
-    outputs = generate_batch(model, batch, config)
-    wait_for(model.device)
-    return perf_counter() - start, outputs
-
-
 def wait_for(device: torch.device) -> None:
-    """Until the device has done what it was told."""
+    """Until the device has done what it was given."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
-def _summary(seconds: list[float], lengths: list[int], config: GenerationConfig) -> Decoding:
+def summary(times: Times, beams: int) -> Decoding:
+    """Of what was measured with so many beams."""
+    seconds, lengths = times.seconds, times.lengths
     return Decoding(
         latency_ms=1000 * median(seconds),
         ms_per_token=1000 * sum(seconds) / max(1, sum(lengths)),
         mean_length=sum(lengths) / max(1, len(lengths)),
         n=len(seconds),
-        beams=config.num_beams or 1,
+        beams=beams,
+        p95_ms=1000 * (quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]),
     )
 
 

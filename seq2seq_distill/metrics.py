@@ -11,6 +11,7 @@ from pysbd import Segmenter
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics.base import Metric
 
 from seq2seq_distill.errors import ConfigError, DataError
 
@@ -94,13 +95,18 @@ def bleu(predictions: Sequence[str], references: Sequence[str], tgt_lang: str | 
     Raises DataError for an empty corpus, ValueError for unequal lengths.
     """
     _check_corpus(predictions, references)
-    metrics = {"bleu": _bleu_metric(tgt_lang), "chrf": CHRF()}
+    metrics = translation_metrics(tgt_lang)
     return {key: metric.corpus_score(predictions, [references]).score for key, metric in metrics.items()}
+
+
+def translation_metrics(tgt_lang: str | None = None) -> dict[str, Metric]:
+    """sacrebleu's metrics of the numbers in `bleu`."""
+    return {"bleu": _bleu_metric(tgt_lang), "chrf": CHRF()}
 
 
 def bleu_signature(tgt_lang: str | None = None) -> dict[str, str]:
     """sacrebleu's signatures of the numbers in `bleu`, to be published with them."""
-    metrics = {"bleu": _bleu_metric(tgt_lang), "chrf": CHRF()}
+    metrics = translation_metrics(tgt_lang)
     for metric in metrics.values():
         # A signature states the number of references, which is known after a first score.
         metric.corpus_score(["a"], [["a"]])

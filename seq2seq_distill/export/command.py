@@ -18,13 +18,15 @@ from seq2seq_distill.engines import CTranslate2Engine, Engine, TransformersEngin
 from seq2seq_distill.errors import ConfigError, DataError, ModelError
 from seq2seq_distill.export.parity import Parity, compare
 from seq2seq_distill.export.specification import specification
-from seq2seq_distill.generation import GenerationSettings, generation_config
+from seq2seq_distill.generation import GenerationSettings, generation_config, text_of
+from seq2seq_distill.measure import parameters
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models import families
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.optional import optional
-from seq2seq_distill.run.outdir import OutputFolder, check_free, write_folder
+from seq2seq_distill.run.outdir import check_free, write_folder
 from seq2seq_distill.tool_config import ExportConfig
+from seq2seq_distill.tool_data import encode_sources, run_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +57,10 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     )
     found = _gate(config, flag, model, tokenizer, settings, rows["ids"])
     own = generation_config(model, replace(settings, beams=config.beams))
+    scores = {}
+    if config.quantization != "float32" and config.task:  # before the converter rounds the model's own weights
+        original = TransformersEngine(model, own, int(tokenizer.pad_token_id))
+        scores["transformers"] = _scored(config, original, tokenizer, rows)
     write_folder(target, lambda folder: _save(folder, config, flag, model, tokenizer, own))
     report = {
         "model": config.model,
@@ -62,14 +68,13 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "ctranslate2": optional("ctranslate2", flag).__version__,
         "quantization": config.quantization,
         "beams": config.beams,
+        "parameters": parameters(model),
+        "prefix": default_prefix(model.config, str(config.task), config.prefix, (config.src_lang, config.tgt_lang)),
+        "max_positions": families.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},
     }
-    if config.quantization != "float32" and config.task:
-        engines: dict[str, Engine] = {
-            "transformers": TransformersEngine(model, own, int(tokenizer.pad_token_id)),
-            "exported": CTranslate2Engine(target, own),
-        }
-        report["scores"] = {name: _scored(config, engine, tokenizer, rows) for name, engine in engines.items()}
+    if scores:
+        report["scores"] = {**scores, "exported": _scored(config, CTranslate2Engine(target, own), tokenizer, rows)}
     (target / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
@@ -78,7 +83,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
 
 def with_run(config: ExportConfig) -> ExportConfig:
     """The config; of a run's model, with the run's task, data and languages where it says nothing."""
-    run = OutputFolder(Path(config.model).expanduser().resolve().parent).read_run()
+    run = run_of(config.model)
     config = replace(
         config,
         task=config.task or run.get("task"),
@@ -102,7 +107,7 @@ def _rows(config: ExportConfig, model: PreTrainedModel, tokenizer: PreTrainedTok
     languages = (config.src_lang, config.tgt_lang)
     prefix = default_prefix(model.config, str(config.task), config.prefix, languages)
     longest = min(filter(None, (config.max_source_length, families.max_positions(model.config)[0])))
-    ids = [tokenizer(prefix + text, truncation=True, max_length=longest)["input_ids"] for text in texts["source"]]
+    ids = encode_sources(tokenizer, texts["source"], prefix, longest)
     return {"ids": ids, "references": list(texts["target"])}
 
 
@@ -161,8 +166,5 @@ def _save(
 def _scored(
     config: ExportConfig, engine: Engine, tokenizer: PreTrainedTokenizerBase, rows: dict[str, list[Any]]
 ) -> dict[str, float]:
-    texts = [
-        str(tokenizer.decode(list(own[0].ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
-        for own in engine.decode(rows["ids"])
-    ]
+    texts = [text_of(tokenizer, own[0].ids) for own in engine.decode(rows["ids"])]
     return score(str(config.task), texts, rows["references"], config.tgt_lang)

@@ -164,10 +164,15 @@ def provenance(data_fingerprint: str) -> dict[str, Any]:
         commit = None
     return {
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "git_commit": commit,
         "data_fingerprint": data_fingerprint,
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Of the packages that results depend on; null of what is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 @contextmanager

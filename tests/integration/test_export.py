@@ -16,7 +16,8 @@ from seq2seq_distill.engines import CTranslate2Engine, TransformersEngine, batch
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.export.parity import Parity, compare
 from seq2seq_distill.export.specification import LOADERS, specification
-from seq2seq_distill.generation import GenerationSettings, generation_config
+from seq2seq_distill.generation import GenerationSettings, generation_config, text_of
+from seq2seq_distill.metrics import bleu
 from seq2seq_distill.models import families
 from tests.tiny_models import tiny_model
 from tests.tiny_runs import save_teacher, write_data
@@ -140,7 +141,14 @@ class TestCommand:
         report = json.loads((out / "export.json").read_text())
         assert report == json.loads(capsys.readouterr().out)
         assert report["parity_in_float32"]["greedy"]["sources"] == 4
-        assert report["scores"]["exported"].keys() == report["scores"]["transformers"].keys()
+        scores = report["scores"]
+        assert scores["exported"].keys() == scores["transformers"].keys()
+        model, tokenizer = (kind.from_pretrained(things[0]) for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
+        lines = [(things[1] / f"val.{side}").read_text().splitlines()[:4] for side in ("source", "target")]
+        config = generation_config(model, GenerationSettings(beams=2, max_length=8))
+        engine = TransformersEngine(model, config, tokenizer.pad_token_id)
+        outputs = [text_of(tokenizer, own[0].ids) for own in engine.decode(tokenizer(lines[0])["input_ids"])]
+        assert scores["transformers"] == bleu(outputs, lines[1]), "the model was changed before it was scored"
         assert CTranslate2Engine(out).decode([[5, 6, 0]])[0][0].score <= 0
 
     def test_unequal_outputs_leave_nothing(self, things, capsys, monkeypatch):

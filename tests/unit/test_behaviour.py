@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.behaviour import Behaviour, behaviour, collapse
+from seq2seq_distill.behaviour import Behaviour, Faults, behaviour, collapse, faults
 from seq2seq_distill.errors import DataError
 from seq2seq_distill.modules.summarization import SummarizationModule
 
@@ -97,6 +97,47 @@ class TestFigures:
             behaviour([], [])
         with pytest.raises(ValueError, match="1 outputs for 2 references"):
             behaviour(["a"], ["b", "c"])
+
+
+class TestFaults:
+    source, reference = "the dog runs over the field", "der Hund läuft über das Feld"
+
+    @pytest.mark.parametrize(
+        ("output", "fault"),
+        [
+            ("", "empty"),
+            (" <n> ", "empty"),
+            ("der Hund der Hund der Hund der Hund", "repeated"),
+            ("the dog runs over the field", "copied"),
+            ("field the over runs dog the", "copied"),
+            ("Hund", "wrong_length"),
+            (" ".join(f"Hund{i}" for i in range(19)), "wrong_length"),
+            ("die Hunde laufen über das Feld", None),
+            ("the dog runs over das Feld", None),
+            ("der Hund", None),
+        ],
+    )
+    def test_each_alone(self, output, fault):
+        wanted = {name: float(name == fault) for name in ("empty", "repeated", "copied", "wrong_length")}
+        assert faults([output], [self.source], [self.reference]) == Faults(**wanted)
+
+    def test_a_long_copy_with_a_changed_word_is_one(self):
+        words = [f"w{i}" for i in range(30)]
+        assert faults([" ".join([*words[:29], "x"])], [" ".join(words)], ["y " * 20]).copied == 1
+        assert faults([" ".join(words[:20])], [" ".join(words)], ["y " * 20]).copied == 0
+
+    def test_shares(self):
+        outputs = ["", "Hund", "die Hunde laufen über das Feld", ""]
+        assert faults(outputs, [self.source] * 4, [self.reference] * 4) == Faults(0.5, 0, 0, 0.25)
+
+    def test_scripts_without_spaces_count_characters(self):
+        assert faults(["我喜欢吃苹果"], ["a b"], ["我喜欢吃梨"]) == Faults(0, 0, 0, 0)
+
+    def test_unequal_lengths_and_nothing_are_refused(self):
+        with pytest.raises(DataError, match="nothing to judge"):
+            faults([], [], [])
+        with pytest.raises(ValueError, match="zip"):
+            faults(["a"], ["b", "c"], ["d"])
 
 
 class TestCollapse:

@@ -25,10 +25,14 @@ modules/optim modules/schedules modules/summarization modules/translation module
 modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
-plan/layouts plan/command cache budget student convert average export/specification export/parity export/command
+tool_data plan/layouts plan/command cache budget student convert average
+evaluate/systems evaluate/outputs evaluate/speed evaluate/comet evaluate/significance evaluate/scores evaluate/tables
+evaluate/card evaluate/charts evaluate/report evaluate/command
+export/specification export/parity export/command
 config_files parser arguments cli __main__
 """.split()
-EMPTY = {f"{folder}/__init__" for folder in ("data", "export", "models", "losses", "modules", "plan", "run")}
+FOLDERS = "data evaluate export losses models modules plan run".split()
+EMPTY = {f"{folder}/__init__" for folder in FOLDERS}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
 
 

@@ -1,0 +1,98 @@
+"""95% intervals and p-values by sacrebleu's bootstrap, for its own metrics and for plain means."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sacrebleu.metrics.base import Metric, Score
+from sacrebleu.significance import PairedTest
+
+SEED = "SACREBLEU_SEED"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A score with what chance could have made of it."""
+
+    score: float
+    low: float
+    """Lower end of the 95% interval."""
+    high: float
+    """Upper end."""
+    p: float | None
+    """Of a difference from the first system as large as this by chance alone; None of the first."""
+
+
+class Mean(Metric):
+    """The plain mean of numbers that are there already, one for each example, as a metric of sacrebleu."""
+
+    def _extract_corpus_statistics(self, hypotheses: Sequence[Any], references: Any) -> list[list[float]]:
+        return [[float(value), 1.0] for value in hypotheses]
+
+    def _aggregate_and_compute(self, stats: list[list[float]]) -> Score:
+        return self._compute_score_from_stats(np.sum(stats, axis=0))
+
+    def _compute_score_from_stats(self, stats: Any) -> Score:
+        return Score("mean", float(stats[0] / stats[1]))
+
+    def _preprocess_segment(self, sent: str) -> str:
+        raise NotImplementedError  # the numbers are made already
+
+    _extract_reference_info = _compute_segment_statistics = _preprocess_segment  # type: ignore[assignment]
+
+    def get_signature(self) -> Any:
+        """The parts of a signature that a test adds to."""
+        return self._SIGNATURE_TYPE({"num_refs": 1, "version": None})
+
+
+def judge(
+    metric: Metric, systems: Mapping[str, Sequence[Any]], references: Sequence[str] | None, resamples: int, seed: int
+) -> dict[str, Judged]:
+    """Score each system and compare it with the first by paired bootstrap resampling (Koehn 2004).
+
+    It is `sacrebleu.significance.PairedTest`: every system is scored on the same `resamples` samples of the examples.
+    The interval is its mean over these with its half-width on either side; p is the share of samples in which the
+    difference, less its mean, is above the one that was found. Outputs that equal the first's are given p = 1, since
+    that share of no sample, 1 / (resamples + 1), would call a model different from itself.
+
+    Args:
+        metric: of sacrebleu, or `Mean`.
+        systems: texts, or for `Mean` numbers, in the order of the examples.
+        references: a text for each example; None for `Mean`.
+        resamples: number of samples.
+        seed: of their random numbers.
+
+    Returns:
+        By system's name.
+    """
+    with _seed(seed):
+        named = list(systems.items())
+        test = PairedTest(named, {"": metric}, references and [references], test_type="bs", n_samples=resamples)
+        _, columns = test()
+    [results] = [column for name, column in columns.items() if name != "System"]
+    first = list(named[0][1])
+    return {
+        name: Judged(
+            score=float(result.score),  # type: ignore[union-attr]
+            low=float(result.mean - result.ci),  # type: ignore[union-attr, operator]
+            high=float(result.mean + result.ci),  # type: ignore[union-attr, operator]
+            p=None if index == 0 else 1.0 if list(outputs) == first else float(result.p_value),  # type: ignore
+        )
+        for index, ((name, outputs), result) in enumerate(zip(named, results, strict=True))
+    }
+
+
+@contextmanager
+def _seed(seed: int) -> Iterator[None]:
+    """sacrebleu takes its seed from the environment alone."""
+    before = os.environ.get(SEED)
+    os.environ[SEED] = str(seed)
+    try:
+        yield
+    finally:
+        del os.environ[SEED]
+        if before is not None:
+            os.environ[SEED] = before
