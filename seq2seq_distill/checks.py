@@ -28,6 +28,19 @@ AT_LEAST: dict[str, float] = {
     "beams": 1,
     "max_source_length": 2,
     "max_target_length": 1,
+    "n_best": 1,
+    "top_k": 0,
+    "length_penalty": -100,
+    "max_tokens": 1,
+    "shard_rows": 1,
+    "min_words": 1,
+    "min_rouge2": 0,
+    "min_chrf": 0,
+    "min_length_ratio": 0,
+    "max_length_ratio": 0,
+    "max_repetition": 0,
+    "max_copied": 0,
+    "min_script": 0,
     "cache.draws": 1,
     "optim.warmup_steps": 0,
     "optim.weight_decay": 0,
@@ -50,6 +63,15 @@ AT_MOST: dict[str, float] = {
     "cache.draws": 255,  # shares are stored in a byte each
     "eval.beams": 1000,
     "beams": 1000,
+    "n_best": 1000,
+    "length_penalty": 100,
+    "top_p": 1,
+    "min_score": 0,
+    "min_rouge2": 100,
+    "min_chrf": 100,
+    "max_repetition": 1,
+    "max_copied": 100,
+    "min_script": 1,
     "eval.length_penalty": 100,  # as an exponent of the length, it must stay a number
     "trainer.accumulate_grad_batches": 10_000,
 }
@@ -63,6 +85,8 @@ ABOVE_ZERO = (
     "trainer.limit_train_batches",
     "trainer.gradient_clip_val",
     "trainer.save_every_minutes",
+    "temperature",
+    "top_p",
 )
 SHARES = (
     "student.dropout",
@@ -70,10 +94,11 @@ SHARES = (
     "student.encoder_layerdrop",
     "student.decoder_layerdrop",
     "loss.label_smoothing",
+    "drop_fraction",
 )
 LARGEST_SEED = 2**32 - 1
 LARGEST_WEIGHT = 1000
-FREE_TEXTS = ("encode.prefix",)
+FREE_TEXTS = ("encode.prefix", "prefix")
 """May be empty, and hold line ends."""
 LONGEST_PATH, LONGEST_NAME = 4096, 255
 CHOICES = {
@@ -194,8 +219,10 @@ def _list_problems(given: dict[str, Any]) -> Iterator[str]:
     betas, weights, logger = (given.get(name, ()) for name in ("optim.betas", "data_weights", "logger"))
     if not all(0 <= beta < 1 for beta in betas):
         yield f"--optim.betas {words(betas)} is out of range: choose 0 or more, less than 1"
-    if any(weight <= 0 for weight in weights):
-        yield f"--data_weights {words(weights)}: every weight must be more than 0"
+    if any(weight < 0 for weight in weights):
+        yield f"--data_weights {words(weights)}: every weight must be 0 or more"
+    elif weights and not any(weights):
+        yield f"--data_weights {words(weights)}: nothing is left to train on: one must be more than 0"
     if any(weight > LARGEST_WEIGHT for weight in weights):
         yield f"--data_weights {words(weights)}: every weight must be {LARGEST_WEIGHT} or less"
     if len(set(logger)) < len(logger):

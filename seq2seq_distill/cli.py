@@ -14,13 +14,14 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError, RunError, Stopped, UserError, shown
 from seq2seq_distill.parser import suggestion
 from seq2seq_distill.redaction import redacted
-from seq2seq_distill.tool_config import AverageConfig, ConvertConfig, ExportConfig, StudentOnlyConfig
+from seq2seq_distill.tool_config import AverageConfig, ConvertConfig, ExportConfig, LabelConfig, StudentOnlyConfig
 
 DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
 
 Without a verb: train, test, and compare with the teacher. With neither --teacher nor --data: the built-in demo.
-Verbs: cache (the teacher's outputs, computed once), budget (the largest batch that fits into memory), student (make
-one, no training), export (ready to serve), average (checkpoints), convert (a checkpoint into a Hugging Face folder).
+Verbs: label (targets written by the teacher), cache (its distributions, computed once), budget (the largest batch that
+fits into memory), student (make one, no training), export (ready to serve), average (checkpoints), convert (a
+checkpoint into a Hugging Face folder).
 `distill VERB --help` shows a verb's options."""
 # Verb: its config, the module that does it, the function there. Imported after parsing, so that help costs no torch.
 VERBS: dict[str, tuple[type, str, str]] = {
@@ -28,6 +29,7 @@ VERBS: dict[str, tuple[type, str, str]] = {
     "cache": (RunConfig, "seq2seq_distill.cache", "fill_cache"),
     "budget": (RunConfig, "seq2seq_distill.budget", "find_budget"),
     "student": (StudentOnlyConfig, "seq2seq_distill.student", "make_student"),
+    "label": (LabelConfig, "seq2seq_distill.label.command", "label"),
     "export": (ExportConfig, "seq2seq_distill.export.command", "export_model"),
     "average": (AverageConfig, "seq2seq_distill.average", "average"),
     "convert": (ConvertConfig, "seq2seq_distill.convert", "convert"),

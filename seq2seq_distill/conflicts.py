@@ -94,6 +94,25 @@ def conflict_problems(config: Any) -> Iterator[str]:
     yield from _strategy_problems(config)
 
 
+def label_problems(config: Any) -> Iterator[str]:
+    """Conflicts between options of `distill label`."""
+    if config.sample and (config.beams or 1) > 1:
+        yield f"--beams {config.beams} does not go with --sample: leave one out"
+    if config.sample and config.engine == "ctranslate2":
+        yield "--engine ctranslate2 cannot repeat its draws after a stop: leave it out with --sample"
+    if config.beams is not None and config.n_best > config.beams and not config.sample:
+        yield f"--n_best {config.n_best} needs as many beams, not --beams {config.beams}: raise them"
+    if config.n_best == 1 and config.keep.startswith("best"):
+        yield f"--keep {config.keep} has nothing to choose from with --n_best 1: raise it"
+    if config.drop_fraction and not config.backward_model:
+        yield f"--drop_fraction {config.drop_fraction} needs --backward_model: name one"
+    if config.targets == "reference":
+        given = {"n_best": config.n_best > 1, "sample": config.sample, "engine": config.engine == "ctranslate2"}
+        given |= {name: getattr(config, name) is not None for name in ("min_rouge2", "min_chrf")}
+        for name in (name for name, is_given in given.items() if is_given):
+            yield f"--{name} {getattr(config, name)} is for targets that the model writes: leave it out"
+
+
 def _extra_problems(trainer: Any) -> Iterator[str]:
     flags = [field.name for field in fields(trainer)]
     for name, value in (trainer.extra or {}).items():

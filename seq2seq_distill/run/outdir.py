@@ -179,15 +179,22 @@ def open_synced(path: Path) -> Iterator[BinaryIO]:
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is there whole when the context ends well, and else as it was before."""
     temporary = _new(path)
     try:
         with open_synced(temporary) as file:
-            file.write(text.encode("utf-8"))
+            yield file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with open_whole(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

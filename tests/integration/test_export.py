@@ -12,12 +12,13 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.cli import main
-from seq2seq_distill.engines import CTranslate2Engine, TransformersEngine, batches_by_length
+from seq2seq_distill.engines import CTranslate2Engine, TransformersEngine
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.export.parity import Parity, compare
 from seq2seq_distill.export.specification import LOADERS, specification
 from seq2seq_distill.generation import GenerationSettings, generation_config
 from seq2seq_distill.models import families
+from seq2seq_distill.scoring import batches_by_length
 from tests.tiny_models import tiny_model
 from tests.tiny_runs import save_teacher, write_data
 from tests.tiny_tokenizers import SOURCES, TARGETS, plain_tokenizer

@@ -19,14 +19,16 @@ demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/int8
 models/teacher
 losses/logits losses/hidden losses/sparse losses/fused losses/blend
-metrics behaviour generation measure engines
+metrics behaviour generation measure scoring engines
 modules/optim modules/summarization modules/translation modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train
+verb_inputs
 cache budget student convert average export/specification export/parity export/command
+label/choose label/filters label/shards label/merge label/teacher label/command
 config_files parser arguments cli __main__
 """.split()
-EMPTY = {f"{folder}/__init__" for folder in ("data", "export", "models", "losses", "modules", "run")}
+EMPTY = {f"{folder}/__init__" for folder in ("data", "export", "label", "models", "losses", "modules", "run")}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
 
 
