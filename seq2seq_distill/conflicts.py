@@ -106,6 +106,8 @@ def label_problems(config: Any) -> Iterator[str]:
         yield f"--keep {config.keep} has nothing to choose from with --n_best 1: raise it"
     if config.drop_fraction and not config.backward_model:
         yield f"--drop_fraction {config.drop_fraction} needs --backward_model: name one"
+    if config.targets == "generate" and config.min_gain is not None:
+        yield f"--min_gain {config.min_gain} is for the data's own targets: leave it out, or add --targets reference"
     if config.targets == "reference":
         given = {"n_best": config.n_best > 1, "sample": config.sample, "engine": config.engine == "ctranslate2"}
         given |= {name: getattr(config, name) is not None for name in ("min_rouge2", "min_chrf")}

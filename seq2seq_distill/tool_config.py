@@ -183,6 +183,9 @@ class LabelConfig:
     """Drop targets of fewer words; 1 drops the empty ones."""
     min_score: float | None = None
     """Drop targets whose mean log-probability under the model is below this."""
+    min_gain: float | None = None
+    """With --targets reference: drop targets that their source makes more likely by less than this, in mean
+    log-probability, than another row's source does."""
     min_rouge2: float | None = None
     """Drop targets whose ROUGE-2 with the reference, 0 to 100, is below this."""
     min_chrf: float | None = None

@@ -15,6 +15,8 @@ class Candidate:
     text: str
     score: float
     """Mean log-probability of its tokens under the model that wrote it, or scored it."""
+    gain: float | None = None
+    """By how much the score is above that of the same target for another row's source, where that was asked for."""
 
 
 def choose(keep: str, texts: Sequence[str], reference: str, tgt_lang: str | None = None) -> list[int]:
@@ -28,7 +30,7 @@ def choose(keep: str, texts: Sequence[str], reference: str, tgt_lang: str | None
         tgt_lang: chooses BLEU's tokenizer.
     """
     if keep == "all":
-        return list({text: number for number, text in reversed(list(enumerate(texts)))}.values())[::-1]
+        return [number for number, text in enumerate(texts) if text not in texts[:number]]
     if keep == "top1" or len(texts) == 1:
         return [0]
     closeness = score_per_example(CLOSEST_BY[keep], texts, [reference] * len(texts), tgt_lang)

@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 FIXED = (
     *("split", "targets", "engine", "quantization", "n_best", "sample", "temperature", "top_k", "top_p", "seed"),
-    *("max_target_length", "max_tokens", "shard_rows"),
+    *("max_tokens", "shard_rows"),
 )
 """Options that the raw candidates depend on, besides what the model, the data and the tokenizer say."""
 FLAGS = {
@@ -41,7 +41,7 @@ FLAGS = {
     "tokenizer": "--model, a tokenizer of the fingerprint",
     "data": "--data, --n or columns, of the fingerprint",
     "longest": "--max_source_length",
-    "generation": "--beams, --length_penalty, --tgt_lang or the model's own generation settings, all in all",
+    "generation": "--tgt_lang, or the --model's own generation settings,",
 }
 
 
@@ -103,8 +103,12 @@ def _dataset(config: LabelConfig) -> Dataset:
 
 def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dict[str, Any]:
     """What the raw candidates depend on, as plain values."""
-    generation = {k: v for k, v in teacher.generation.to_diff_dict().items() if k != "transformers_version"}
+    generation = teacher.generation.to_diff_dict()
+    generation.pop("transformers_version", None)
     wanted = {name: getattr(config, name) for name in FIXED} | {
+        "beams": generation.pop("num_beams", 1),
+        "length_penalty": generation.pop("length_penalty", 1.0),
+        "max_target_length": generation.pop("max_length") - 1,
         "prefix": teacher.prefix,
         "longest": teacher.longest,
         "src_lang": config.src_lang,
@@ -133,7 +137,9 @@ def _write_candidates(
         rows = folder.rows(shard)
         texts = dataset[rows.start : rows.stop]
         if engine is None:
-            candidates = scored(config, teacher, texts["source"], texts["target"])
+            # Half the data set away: neighbours may be alike.
+            others = dataset[[(row + len(dataset) // 2) % len(dataset) for row in rows]]["source"]
+            candidates = scored(config, teacher, texts["source"], texts["target"], others)
         else:
             candidates = generated(config, teacher, engine, texts["source"], shard)
         folder.write_raw(shard, texts["source"], candidates)

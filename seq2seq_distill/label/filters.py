@@ -22,6 +22,8 @@ class Pairs:
     references: Sequence[str]
     scores: Sequence[float]
     """Mean log-probability of each target under the model."""
+    gains: Sequence[float]
+    """By how much it is above that for another row's source."""
     scripts: frozenset[str]
     """Of all references."""
 
@@ -34,6 +36,11 @@ def words(pairs: Pairs) -> list[float]:
 def scores(pairs: Pairs) -> list[float]:
     """Mean log-probability of each target."""
     return list(pairs.scores)
+
+
+def gains(pairs: Pairs) -> list[float]:
+    """How much more likely the source makes each target, in mean log-probability."""
+    return list(pairs.gains)
 
 
 def rouge2(pairs: Pairs) -> list[float]:
@@ -77,6 +84,7 @@ def own_script(pairs: Pairs) -> list[float]:
 MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
     "min_words": words,
     "min_score": scores,
+    "min_gain": gains,
     "min_rouge2": rouge2,
     "min_chrf": chrf,
     "min_length_ratio": length_ratio,

@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         (SOURCE_HASH, pa.string()),
         ("target", pa.string()),
         ("score", pa.float64()),
+        ("gain", pa.float64()),
         ("rank", pa.int32()),
         ("origin", pa.string()),
         ("reference", pa.string()),
@@ -97,6 +98,7 @@ def _chosen(config: LabelConfig, folder: LabelFolder, shard: int, dataset: Datas
                     SOURCE_HASH: text_hash(source),
                     "target": candidate.text,
                     "score": candidate.score,
+                    "gain": candidate.gain,
                     "rank": rank,
                     "origin": origin,
                     "reference": reference,
@@ -108,7 +110,9 @@ def _chosen(config: LabelConfig, folder: LabelFolder, shard: int, dataset: Datas
 
 def _failed(records: Records, thresholds: Mapping[str, float], scripts: frozenset[str]) -> list[list[str]]:
     """The filters that each record does not pass."""
-    columns = {f"{name}s": [record[name] for record in records] for name in ("source", "target", "reference", "score")}
+    columns = {
+        f"{name}s": [record[name] for record in records] for name in ("source", "target", "reference", "score", "gain")
+    }
     pairs = Pairs(**columns, scripts=scripts)
     passed = {name: passes(name, value, pairs) for name, value in thresholds.items()}
     return [[name for name in thresholds if not passed[name][i]] for i in range(len(records))]

@@ -32,6 +32,7 @@ RAW = pa.schema(
         ("rank", pa.int32()),
         ("target", pa.string()),
         ("score", pa.float64()),
+        ("gain", pa.float64()),
     ]
 )
 BACKWARD = pa.schema([("row", pa.int64()), ("target_sha256", pa.string()), ("score", pa.float64())])
@@ -87,7 +88,7 @@ class LabelFolder:
     def write_raw(self, shard: int, sources: Sequence[str], candidates: Sequence[Sequence[Candidate]]) -> None:
         """Candidates of each of the shard's sources."""
         records = [
-            (row, text_hash(source), rank, candidate.text, round(candidate.score, DIGITS))
+            (row, text_hash(source), rank, candidate.text, _rounded(candidate.score), _rounded(candidate.gain))
             for row, source, own in zip(self.rows(shard), sources, candidates, strict=True)
             for rank, candidate in enumerate(own)
         ]
@@ -106,7 +107,7 @@ class LabelFolder:
             row = record["row"]
             if hashes.get(row) != record[SOURCE_HASH] or record["rank"] != len(found[row]):
                 raise DataError(f"{path}: a target of row {row} is of another source: remove the file, and run again")
-            found[row].append(Candidate(record["target"], record["score"]))
+            found[row].append(Candidate(record["target"], record["score"], record["gain"]))
         if not all(found.values()):
             raise DataError(f"{path}: there are rows without a target: remove the file, and run again")
         return list(found.values())
@@ -114,7 +115,7 @@ class LabelFolder:
     def write_backward(self, shard: int, candidates: Sequence[Sequence[Candidate]], scores: Sequence[float]) -> None:
         """Scores of all candidates of a shard, row by row."""
         named = ((row, text_hash(c.text)) for row, own in zip(self.rows(shard), candidates, strict=True) for c in own)
-        records = [(*name, round(score, DIGITS)) for name, score in zip(named, scores, strict=True)]
+        records = [(*name, _rounded(score)) for name, score in zip(named, scores, strict=True)]
         _write(self._backward(shard), records, BACKWARD)
 
     def read_backward(self, shard: int, candidates: Sequence[Sequence[Candidate]]) -> list[list[float]]:
@@ -190,6 +191,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     path.parent.mkdir(exist_ok=True)
     with open_whole(path) as file:
         pyarrow.parquet.write_table(table, file)
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, DIGITS)
 
 
 def _write(path: Path, records: Sequence[tuple[Any, ...]], schema: pa.Schema) -> None:

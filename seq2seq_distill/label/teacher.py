@@ -198,12 +198,19 @@ def _candidate(tokenizer: PreTrainedTokenizerBase, hypothesis: Hypothesis, power
 
 
 def scored(
-    config: LabelConfig, teacher: LabelTeacher, sources: Sequence[str], references: Sequence[str]
+    config: LabelConfig,
+    teacher: LabelTeacher,
+    sources: Sequence[str],
+    references: Sequence[str],
+    others: Sequence[str],
 ) -> list[list[Candidate]]:
-    """The references themselves, with the scores that the model gives them."""
-    assert teacher.model is not None
-    scores = _scores(teacher.model, teacher.tokenizer, teacher.source_ids(sources), references, config)
-    return [[Candidate(text, score)] for text, score in zip(references, scores, strict=True)]
+    """The references themselves, with the scores that the model gives them for their sources and for others."""
+    model = teacher.model
+    assert model is not None
+    own, other = (
+        _scores(model, teacher.tokenizer, teacher.source_ids(texts), references, config) for texts in (sources, others)
+    )
+    return [[Candidate(text, a, a - b)] for text, a, b in zip(references, own, other, strict=True)]
 
 
 class BackwardModel:

@@ -18,7 +18,6 @@ from seq2seq_distill.export.parity import Parity, compare
 from seq2seq_distill.export.specification import LOADERS, specification
 from seq2seq_distill.generation import GenerationSettings, generation_config
 from seq2seq_distill.models import families
-from seq2seq_distill.scoring import batches_by_length
 from tests.tiny_models import tiny_model
 from tests.tiny_runs import save_teacher, write_data
 from tests.tiny_tokenizers import SOURCES, TARGETS, plain_tokenizer
@@ -179,9 +178,3 @@ class TestCommand:
     def test_without_data_there_is_nothing_to_compare(self, things, tmp_path, capsys):
         assert main(["export", "--model", str(things[0]), "--output_dir", str(tmp_path / "out")]) == 2
         assert "--data is missing: name the source of real texts" in capsys.readouterr().err
-
-
-def test_batches_are_of_like_length_and_within_the_budget():
-    batches = batches_by_length([3, 9, 1, 4, 4, 20], 20)
-    assert batches == [[5], [1, 3], [4, 0, 2]]
-    assert batches_by_length([], 20) == []
