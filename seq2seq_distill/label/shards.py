@@ -23,7 +23,7 @@ from filelock import FileLock
 from seq2seq_distill.data.files import SOURCE_HASH, text_hash
 from seq2seq_distill.errors import ConfigError, DataError
 from seq2seq_distill.label.choose import Candidate
-from seq2seq_distill.run.outdir import open_whole, write_json
+from seq2seq_distill.run.outdir import open_whole, refuse_url, write_json
 
 RAW = pa.schema(
     [
@@ -149,6 +149,7 @@ class LabelFolder:
         Raises:
             ConfigError: the folder is of something else, or cannot be written.
         """
+        refuse_url(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / ".lock"):

@@ -64,7 +64,7 @@ class OutputFolder:
 
     def create(self) -> None:
         """Make the folder; `ConfigError` if that cannot be."""
-        _refuse_url(self.path)
+        refuse_url(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -227,7 +227,7 @@ def check_free(path: Path) -> Path:
     Raises:
         ConfigError: the place is taken, or cannot be written.
     """
-    _refuse_url(path)
+    refuse_url(path)
     real = Path(os.path.realpath(path))
     _refuse_links([_new(real), _old(real)])
     try:
@@ -272,7 +272,7 @@ def _old(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def _refuse_url(path: Path) -> None:
+def refuse_url(path: Path) -> None:
     """`ConfigError` for s3://... and its like, which would be a folder here of that name, password included."""
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
         raise ConfigError(f"--output_dir {path} is a URL: choose a folder of this machine")
