@@ -5,6 +5,7 @@ import logging
 from dataclasses import asdict, replace
 from typing import Any
 
+from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
@@ -42,29 +43,16 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     config = with_run(config, "name the source of real texts on which outputs are compared")
     target = check_free(config.folder)
     model, tokenizer = load_model(config)
-    source = next(
-        (name for name in ("val", "test", "train") if has_split(demo.data_source(config.data[0]), name)), "val"
-    )
-    texts = load_split(
-        demo.data_source(config.data[0]), source, src_lang=config.src_lang, tgt_lang=config.tgt_lang, limit=config.n
-    )
-    prefix, longest = prefix_of(config, model), longest_source(config, model)
+    texts, prefix, longest = _texts(config), prefix_of(config, model), longest_source(config, model)
     sources = token_ids(tokenizer, [prefix + text for text in texts["source"]], longest)
+    settings = decoding_settings(config, model.generation_config, tokenizer)
+    own = generation_config(model, settings)
     searches = {
-        name: generation_config(
-            model, replace(decoding_settings(config, model.generation_config, tokenizer), beams=beams)
-        )
-        for name, beams in (("greedy", 1), ("beams", max(2, config.beams)), ("own", config.beams))
+        name: generation_config(model, replace(settings, beams=beams))
+        for name, beams in (("greedy", 1), ("beams", max(2, config.beams)))
     }
-    own = searches.pop("own")
-    found = check_parity(
-        model,
-        tokenizer,
-        searches,
-        sources,
-        flag,
-        f"nothing was written; serve --model {config.model} with transformers",
-    )
+    remedy = f"nothing was written; serve --model {config.model} with transformers"
+    found = check_parity(model, tokenizer, searches, sources, flag, remedy)
     write_folder(target, lambda folder: save_converted(folder, model, tokenizer, own, config.quantization, flag))
     report = {
         "model": config.model,
@@ -92,6 +80,13 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
     return report
+
+
+def _texts(config: ExportConfig) -> Dataset:
+    """Texts to compare outputs on, of the first split that there is."""
+    source = demo.data_source(config.data[0])
+    split = next((name for name in ("val", "test", "train") if has_split(source, name)), "val")
+    return load_split(source, split, src_lang=config.src_lang, tgt_lang=config.tgt_lang, limit=config.n)
 
 
 def _scored(

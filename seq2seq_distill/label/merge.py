@@ -1,5 +1,6 @@
 """From the raw candidates to the data set: choose, filter, write. Cheap, so that thresholds may change at any time."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -57,18 +58,18 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
         counts["candidates"] += len(records)
         shards.append([record for record, names in zip(records, failed, strict=True) if not names])
     kept = [record for records in shards for record in records]
-    dropped = worst([record["backward_score"] for record in kept], config.drop_fraction) if config.drop_fraction else ()
-    for number in dropped:
-        kept[number]["dropped"] = True
+    fraction = config.drop_fraction
+    dropped = worst([record["backward_score"] for record in kept], fraction) if fraction else set()
+    numbers = itertools.count()
     for shard, records in enumerate(shards):
-        left = [record for record in records if "dropped" not in record]
+        left = [record for record in records if next(numbers) not in dropped]
         write_table(folder.final(shard), pa.Table.from_pylist(left, schema=SCHEMA))
     filters = {
         name: {"threshold": value, "removed": counts[f"removed {name}"], "alone": counts[f"alone {name}"]}
         for name, value in thresholds.items()
     }
-    if config.drop_fraction:
-        filters["drop_fraction"] = {"threshold": config.drop_fraction, "removed": len(dropped), "alone": len(dropped)}
+    if fraction:
+        filters["drop_fraction"] = {"threshold": fraction, "removed": len(dropped), "alone": len(dropped)}
     report = {
         "rows": len(dataset),
         "candidates": counts["candidates"],

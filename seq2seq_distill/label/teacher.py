@@ -208,7 +208,8 @@ def scored(
     model = teacher.model
     assert model is not None
     own, other = (
-        _scores(model, teacher.tokenizer, teacher.source_ids(texts), references, config) for texts in (sources, others)
+        _scores(model, teacher.tokenizer, teacher.source_ids(texts), references, None, config.max_tokens)
+        for texts in (sources, others)
     )
     return [[Candidate(text, a, a - b)] for text, a, b in zip(references, own, other, strict=True)]
 
@@ -233,7 +234,9 @@ class BackwardModel:
         """Mean log-probability of the tokens of each source."""
         longest = longest_source(self._config, self._model)
         ids = token_ids(self._tokenizer, [self._prefix + text for text in targets], longest)
-        return _scores(self._model, self._tokenizer, ids, sources, self._config)
+        return _scores(
+            self._model, self._tokenizer, ids, sources, self._config.max_source_length, self._config.max_tokens
+        )
 
 
 def _on_device(model: PreTrainedModel) -> PreTrainedModel:
@@ -246,9 +249,11 @@ def _scores(
     tokenizer: PreTrainedTokenizerBase,
     sources: list[list[int]],
     targets: Sequence[str],
-    config: LabelConfig,
+    longest: int | None,
+    max_tokens: int,
 ) -> list[float]:
-    limit = families.max_positions(model.config)[1]
-    labels = token_ids(tokenizer, targets, min(filter(None, (config.max_source_length, limit))), "text_target")
+    """Mean log-probabilities of texts as targets, each cut after `longest` tokens or the model's positions."""
+    limits = [limit for limit in (longest, families.max_positions(model.config)[1]) if limit is not None]
+    labels = token_ids(tokenizer, targets, min(limits, default=None), "text_target")
     collate = Collator(int(tokenizer.pad_token_id), families.extra_inputs(model.config))
-    return mean_log_probabilities(_on_device(model), collate, sources, labels, config.max_tokens)
+    return mean_log_probabilities(_on_device(model), collate, sources, labels, max_tokens)
