@@ -66,16 +66,16 @@ def behaviour(outputs: Sequence[str], references: Sequence[str]) -> Behaviour:
         raise ValueError(f"{len(outputs)} outputs for {len(references)} references")
     if not references:
         raise DataError("there is nothing to judge: give at least one output and its reference")
-    ours, theirs = [_units(text) for text in outputs], [_units(text) for text in references]
+    ours, theirs = [units(text) for text in outputs], [units(text) for text in references]
     commonest, identical = _commonest(outputs)
     return Behaviour(
         empty=_empty(ours),
-        repetition=_repetition(ours),
+        repetition=repetition(ours),
         length_ratio=sum(map(len, ours)) / max(1, sum(map(len, theirs))),
         identical=identical,
         commonest=commonest,
         usual_empty=_empty(theirs),
-        usual_repetition=_repetition(theirs),
+        usual_repetition=repetition(theirs),
         usual_identical=_commonest(references)[1],
     )
 
@@ -101,11 +101,11 @@ def faults(outputs: Sequence[str], sources: Sequence[str], references: Sequence[
     """
     if not outputs:
         raise DataError("there is nothing to judge: give at least one output and its reference")
-    rows = [tuple(map(_units, texts)) for texts in zip(outputs, sources, references, strict=True)]
+    rows = [tuple(map(units, texts)) for texts in zip(outputs, sources, references, strict=True)]
     found = [
         (
             not own,
-            _repetition([own]) > LOOPING,
+            repetition([own]) > LOOPING,
             2 * (Counter(own) & Counter(source)).total() > COPIED * (len(own) + len(source)),
             bool(own) and not LENGTHS[0] <= len(own) / max(1, len(reference)) <= LENGTHS[1],
         )
@@ -138,21 +138,23 @@ def collapse(figures: Behaviour) -> str | None:
     return None
 
 
-def _units(text: str) -> list[str]:
-    units: list[str] = []
+def units(text: str) -> list[str]:
+    """The words of a text; those of a script without spaces, and overlong ones, by their characters."""
+    found: list[str] = []
     for word in text.replace("<n>", "\n").split():
         if len(word) > LONGEST_WORD or NO_SPACES.search(word):
-            units.extend(word)
+            found.extend(word)
         else:
-            units.append(word)
-    return units
+            found.append(word)
+    return found
 
 
 def _empty(texts: Sequence[Sequence[str]]) -> float:
     return sum(not units for units in texts) / len(texts)
 
 
-def _repetition(texts: Sequence[Sequence[str]]) -> float:
+def repetition(texts: Sequence[Sequence[str]]) -> float:
+    """Share of the texts' 4-grams that the same text has had before, 0 to 1; a text is a list of units."""
     total = distinct = 0
     for units in texts:
         ngrams = [tuple(units[i : i + NGRAM]) for i in range(len(units) - NGRAM + 1)]

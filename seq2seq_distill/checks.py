@@ -43,6 +43,18 @@ AT_LEAST: dict[str, float] = {
     "beams": 1,
     "max_source_length": 2,
     "max_target_length": 1,
+    "n_best": 1,
+    "top_k": 0,
+    "max_tokens": 1,
+    "shard_rows": 1,
+    "min_words": 1,
+    "min_rouge2": 0,
+    "min_chrf": 0,
+    "min_length_ratio": 0,
+    "max_length_ratio": 0,
+    "max_repetition": 0,
+    "max_copied": 0,
+    "min_script": 0,
     "cache.draws": 1,
     "optim.warmup_steps": 0,
     "optim.weight_decay": 0,
@@ -66,8 +78,16 @@ AT_MOST: dict[str, float] = {
     "cache.draws": 255,  # shares are stored in a byte each
     "eval.beams": 1000,
     "beams": 1000,
-    "eval.length_penalty": 100,  # as an exponent of the length, it must stay a number
+    "n_best": 1000,
     "length_penalty": 100,
+    "top_p": 1,
+    "min_score": 0,
+    "min_rouge2": 100,
+    "min_chrf": 100,
+    "max_repetition": 1,
+    "max_copied": 100,
+    "min_script": 1,
+    "eval.length_penalty": 100,  # as an exponent of the length, it must stay a number
     "resamples": 100_000,
     "trainer.accumulate_grad_batches": 10_000,
 }
@@ -87,6 +107,8 @@ ABOVE_ZERO = (
     "trainer.limit_train_batches",
     "trainer.gradient_clip_val",
     "trainer.save_every_minutes",
+    "temperature",
+    "top_p",
 )
 SHARES = (
     "student.dropout",
@@ -95,6 +117,7 @@ SHARES = (
     "student.decoder_layerdrop",
     "loss.label_smoothing",
     "loss.skew",
+    "drop_fraction",
 )
 LARGEST_SEED = 2**32 - 1
 LARGEST_WEIGHT = 1000
@@ -121,6 +144,13 @@ def option_problems(config: Any) -> list[str]:
     for line in _range_problems({name: value for name, value in values.items() if name not in lines}):
         lines.setdefault(line.split()[0].removeprefix("--"), line)
     return list(lines.values())
+
+
+def tool_problems(config: Any, *required: str) -> list[str]:
+    """As `option_problems`, of a config in which these options must be given."""
+    missing = [name for name in required if not getattr(config, name)]
+    others = [line for line in option_problems(config) if line.split()[0].removeprefix("--") not in missing]
+    return [*(f"--{name} is missing: name one" for name in missing), *others]
 
 
 def _options(config: Any, group: str = "") -> Iterator[tuple[str, Any, bool]]:
@@ -222,8 +252,10 @@ def _list_problems(given: dict[str, Any]) -> Iterator[str]:
     betas, weights, logger = (given.get(name, ()) for name in ("optim.betas", "data_weights", "logger"))
     if not all(0 <= beta < 1 for beta in betas):
         yield f"--optim.betas {words(betas)} is out of range: choose 0 or more, less than 1"
-    if any(weight <= 0 for weight in weights):
-        yield f"--data_weights {words(weights)}: every weight must be more than 0"
+    if any(weight < 0 for weight in weights):
+        yield f"--data_weights {words(weights)}: every weight must be 0 or more"
+    elif weights and not any(weights):
+        yield f"--data_weights {words(weights)}: nothing is left to train on: one must be more than 0"
     if any(weight > LARGEST_WEIGHT for weight in weights):
         yield f"--data_weights {words(weights)}: every weight must be {LARGEST_WEIGHT} or less"
     shares = given.get("ensemble.weights", ())

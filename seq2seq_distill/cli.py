@@ -12,23 +12,21 @@ from typing import Any
 from seq2seq_distill.arguments import config_from
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError, RunError, Stopped, UserError, shown
+from seq2seq_distill.evaluate.config import EvaluateConfig
+from seq2seq_distill.export.config import ExportConfig
+from seq2seq_distill.label.config import LabelConfig
 from seq2seq_distill.parser import suggestion
+from seq2seq_distill.plan.config import PlanConfig
 from seq2seq_distill.redaction import redacted
-from seq2seq_distill.tool_config import (
-    AverageConfig,
-    ConvertConfig,
-    EvaluateConfig,
-    ExportConfig,
-    PlanConfig,
-    StudentOnlyConfig,
-)
+from seq2seq_distill.tool_config import AverageConfig, ConvertConfig, StudentOnlyConfig
 
 DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
 
 Without a verb: train, test, and compare with the teacher. With neither --teacher nor --data: the built-in demo.
-Verbs: plan (which student is as fast as it has to be), cache (the teacher's outputs, computed once), budget (the
-largest batch that fits into memory), student (make one, no training), evaluate (score, time and compare models), export
-(ready to serve), average (checkpoints), convert (a checkpoint into a Hugging Face folder).
+Verbs: plan (which student is as fast as it has to be), label (targets written by the teacher), cache (its
+distributions, computed once), budget (the largest batch that fits into memory), student (make one, no training),
+evaluate (score, time and compare models), export (ready to serve), average (checkpoints), convert (a checkpoint into a
+Hugging Face folder).
 `distill VERB --help` shows a verb's options."""
 # Verb: its config, the module that does it, the function there. Imported after parsing, so that help costs no torch.
 VERBS: dict[str, tuple[type, str, str]] = {
@@ -38,6 +36,7 @@ VERBS: dict[str, tuple[type, str, str]] = {
     "plan": (PlanConfig, "seq2seq_distill.plan.command", "make_plan"),
     "student": (StudentOnlyConfig, "seq2seq_distill.student", "make_student"),
     "evaluate": (EvaluateConfig, "seq2seq_distill.evaluate.command", "evaluate"),
+    "label": (LabelConfig, "seq2seq_distill.label.command", "label"),
     "export": (ExportConfig, "seq2seq_distill.export.command", "export_model"),
     "average": (AverageConfig, "seq2seq_distill.average", "average"),
     "convert": (ConvertConfig, "seq2seq_distill.convert", "convert"),

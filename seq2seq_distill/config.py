@@ -300,7 +300,7 @@ class RunConfig:
     data: list[str] | None = None
     """Data sources: folders of {train,val,test}.{source,target}, JSONL, CSV, Parquet, or hub ids."""
     data_weights: list[float] | None = None
-    """How often a row of each source comes in a data epoch; by default once."""
+    """How often a row of each source comes in a data epoch; by default once; 0 takes its val and test alone."""
     src_lang: str | None = None
     """Source language, as the tokenizer or the data names it."""
     tgt_lang: str | None = None

@@ -3,19 +3,22 @@
 import copy
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.generation import decoding
+from seq2seq_distill.data.encode import IGNORED_LABEL, Collator
+from seq2seq_distill.generation import decoding, generate_batch, to_device
+from seq2seq_distill.models import families
 from seq2seq_distill.optional import optional
+from seq2seq_distill.scoring import MAX_TOKENS, batches_by_length, log_probabilities
 
-MAX_TOKENS = 4096
-"""Source tokens decoded at once, padding counted, by default."""
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class TransformersEngine:
 
     Args:
         model: on the device where it is to run.
-        config: as `generation_config` gives it: searches by beams or greedily.
+        config: as `generation_config` gives it: searches by beams or greedily, or draws.
         pad_token_id: fills sources up.
         max_tokens: source tokens of a batch, padding counted.
     """
@@ -48,10 +51,11 @@ class TransformersEngine:
     def __init__(
         self, model: PreTrainedModel, config: GenerationConfig, pad_token_id: int, max_tokens: int = MAX_TOKENS
     ) -> None:
-        self.model, self.config, self.pad, self.max_tokens = model, config, pad_token_id, max_tokens
+        self.model, self.config, self.max_tokens = model, config, max_tokens
+        self._collate = Collator(pad_token_id, families.extra_inputs(model.config))
 
     def decode(self, sources: Sequence[Sequence[int]], n_best: int = 1) -> list[list[Hypothesis]]:
-        """As `Engine.decode`, in batches of sources of like length."""
+        """As `Engine.decode`, in batches of sources of like length; of outputs that were drawn, in no order."""
         found: list[list[Hypothesis]] = [[] for _ in sources]
         with decoding(self.model):
             for rows in batches_by_length([len(source) for source in sources], self.max_tokens):
@@ -60,38 +64,42 @@ class TransformersEngine:
         return found
 
     def _batch(self, sources: list[Sequence[int]], n_best: int) -> list[list[Hypothesis]]:
-        width = max(map(len, sources))
-        ids = torch.tensor([[*source, *[self.pad] * (width - len(source))] for source in sources])
-        mask = torch.tensor([[1] * len(source) + [0] * (width - len(source)) for source in sources])
-        device = self.model.device
+        batch = self._collate([{"input_ids": source, "row": row} for row, source in enumerate(sources)])
+        batch = to_device(batch, self.model.device)
         config = copy.deepcopy(self.config)
-        config.num_return_sequences, config.return_dict_in_generate, config.output_scores = n_best, True, True
-        output = self.model.generate(  # type: ignore[operator]
-            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=config
-        )
-        scores = self._scores(output)
-        hypotheses = [
-            Hypothesis(self._trim(own), score)
-            for own, score in zip(output.sequences[:, 1:].tolist(), scores.tolist(), strict=True)
-        ]
+        config.num_return_sequences = n_best
+        outputs = generate_batch(self.model, batch, config)
+        hypotheses = list(map(self._hypothesis, outputs, self._log_probabilities(batch, outputs, n_best)))
         return [hypotheses[start : start + n_best] for start in range(0, len(hypotheses), n_best)]
 
-    def _scores(self, output: Any) -> torch.Tensor:
-        if self.config.num_beams > 1:
-            scores: torch.Tensor = output.sequences_scores
-            return scores
-        steps = self.model.compute_transition_scores(  # type: ignore[operator]
-            output.sequences, output.scores, normalize_logits=True
-        )
-        chosen = output.sequences[:, 1:] != self.config.pad_token_id
-        lengths = chosen.sum(1).clamp(min=1)
-        return steps.masked_fill(~chosen, 0).sum(1) / lengths ** (self.config.length_penalty or 1.0)
+    def _log_probabilities(self, batch: Mapping[str, Tensor], outputs: list[list[int]], n_best: int) -> list[float]:
+        """By one more pass: `generate` would have to keep the logits of every step for it."""
+        rows = [{"input_ids": [], "labels": ids, "row": row} for row, ids in enumerate(outputs)]
+        labels = self._collate(rows)["labels"].to(self.model.device)
+        first = labels.new_full((len(labels), 1), self._start)
+        inputs = torch.cat([first, labels[:, :-1]], 1)
+        inputs = inputs.masked_fill(inputs == IGNORED_LABEL, self._start)
+        if self.config.forced_bos_token_id is not None:
+            labels = labels.clone()
+            labels[:, 0] = IGNORED_LABEL
+        state = families.encode(self.model, batch).repeat_interleave(n_best, 0)
+        mask = batch["attention_mask"].repeat_interleave(n_best, 0)
+        return log_probabilities(self.model, mask, state, inputs, labels)
 
-    def _trim(self, ids: list[int]) -> tuple[int, ...]:
+    @property
+    def _start(self) -> int:
+        start = self.config.decoder_start_token_id
+        return int(self.config.bos_token_id if start is None else start)
+
+    def _hypothesis(self, output: list[int], log_probability: float) -> Hypothesis:
         ends = self.config.eos_token_id
-        ends = [ends] if isinstance(ends, int) else ends or []
-        stop = next((i for i, token in enumerate(ids) if token in ends), len(ids))
-        return tuple(token for token in ids[:stop] if token != self.config.pad_token_id)
+        whole = bool(output) and output[-1] in (ends if isinstance(ends, list) else [ends])
+        ids = output[:-1] if whole else output
+        penalty = 1.0 if self.config.length_penalty is None else self.config.length_penalty
+        return Hypothesis(
+            tuple(token for token in ids if token != self._collate.pad_token_id),
+            log_probability / max(1, len(output)) ** penalty,
+        )
 
 
 class CTranslate2Engine:
@@ -102,8 +110,9 @@ class CTranslate2Engine:
         config: generation settings instead of the folder's.
         threads: (sources decoded side by side, threads for each); by default whichever is faster on this machine.
         compute_type: precision of the computation; "default" is that of the weights.
-        device: cpu or cuda.
-        batch_size: sources decoded together at most, instead of `MAX_TOKENS` of their tokens.
+        max_tokens: source tokens of a batch, padding counted.
+        batch_size: sources of a batch at most, instead.
+        device: of the computation; a GPU decodes one batch after the other.
     """
 
     def __init__(
@@ -112,22 +121,23 @@ class CTranslate2Engine:
         config: GenerationConfig | None = None,
         threads: tuple[int, int] | None = None,
         compute_type: str = "default",
-        device: str = "cpu",
+        max_tokens: int = MAX_TOKENS,
         batch_size: int | None = None,
+        device: torch.device = CPU,
     ) -> None:
         self.folder = folder
         self.config = config or GenerationConfig.from_pretrained(folder)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
         self.compute_type = compute_type
-        self.threads = threads
+        self.threads = threads if device.type == "cpu" else (1, 1)
+        self.batch = ("tokens", max_tokens) if batch_size is None else ("examples", batch_size)
         self.device = device
-        self.batch = ("tokens", MAX_TOKENS) if batch_size is None else ("examples", batch_size)
         self._translator: Any = None
 
     def decode(self, sources: Sequence[Sequence[int]], n_best: int = 1) -> list[list[Hypothesis]]:
         """As `Engine.decode`."""
         if self._translator is None:
-            self.threads = self.threads or self._fastest(sources[:64])
+            self.threads = self.choose_threads(sources)
             self._translator = self._open(self.threads)
         return self._decode(self._translator, sources, n_best)
 
@@ -136,14 +146,20 @@ class CTranslate2Engine:
         inter, intra = threads
         return ctranslate2.Translator(
             str(self.folder),
-            device=self.device,
+            device=self.device.type,
+            device_index=self.device.index or 0,
             inter_threads=inter,
             intra_threads=intra,
             compute_type=self.compute_type,
         )
 
-    def _fastest(self, sources: Sequence[Sequence[int]]) -> tuple[int, int]:
-        cores = len(os.sched_getaffinity(0))
+    def choose_threads(self, sources: Sequence[Sequence[int]]) -> tuple[int, int]:
+        """The threads, measured on some sources where they are not given."""
+        if self.threads is not None:
+            return self.threads
+        sources = sources[:64]
+        # The processes that torchrun starts on a machine share its cores.
+        cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         seconds = {}
         for threads in dict.fromkeys([(cores, 1), (1, cores)]):
             translator = self._open(threads)
@@ -185,13 +201,3 @@ class CTranslate2Engine:
     def _ids(self, tokens: list[str]) -> list[int]:
         ids: Any = self.tokenizer.convert_tokens_to_ids(tokens)
         return list(ids)
-
-
-def batches_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Indices of batches of like length, the longest first, of at most `max_tokens` with their padding."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > max_tokens:
-            batches.append([])
-        batches[-1].append(index)
-    return batches

@@ -71,7 +71,12 @@ def generation_config(model: PreTrainedModel, settings: GenerationSettings) -> G
     Raises ConfigError for an option that is unknown, impossible or has a flag of its own, ModelError for a
     model that does not say from which token decoding starts.
     """
-    config = copy.deepcopy(model.generation_config)
+    return with_settings(model.generation_config, settings, _decoder_positions(model))
+
+
+def with_settings(own: GenerationConfig, settings: GenerationSettings, positions: int | None) -> GenerationConfig:
+    """`generation_config` of a model of which there is only its own generation config and its positions."""
+    config = copy.deepcopy(own)
     if config.decoder_start_token_id is None and config.bos_token_id is None:
         raise ModelError("the model names no decoder_start_token_id: add it to its generation_config.json")
     _apply_options(config, settings.options)
@@ -81,7 +86,7 @@ def generation_config(model: PreTrainedModel, settings: GenerationSettings) -> G
         config.length_penalty = settings.length_penalty
     if settings.forced_bos_token_id is not None:
         config.forced_bos_token_id = settings.forced_bos_token_id
-    _set_lengths(config, settings.max_length, _decoder_positions(model))
+    _set_lengths(config, settings.max_length, positions)
     _drop_what_the_search_ignores(config)
     try:
         config.validate()
@@ -187,7 +192,8 @@ def decode_split(
 
 
 def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    """The text of one output's token ids, without special tokens and outer white space."""
+    """The text of one output, without special tokens and outer white space."""
+    # One by one: `batch_decode` makes one text of no rows.
     return str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
 

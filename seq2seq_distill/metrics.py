@@ -104,6 +104,21 @@ def translation_metrics(tgt_lang: str | None = None) -> dict[str, Metric]:
     return {"bleu": _bleu_metric(tgt_lang), "chrf": CHRF()}
 
 
+def score_per_example(
+    name: str, predictions: Sequence[str], references: Sequence[str], tgt_lang: str | None = None
+) -> list[float]:
+    """One of the scores (rouge1, ..., bleu, chrf) of each example by itself, 0 to 100.
+
+    BLEU leaves out the orders of n-grams that a text is too short for, and smooths the others.
+    """
+    if not references:
+        return []
+    if name in ROUGE_KEYS:
+        return rouge_per_example(predictions, references, [name])[name]
+    metric = CHRF() if name == "chrf" else _bleu_metric(tgt_lang, effective_order=True)
+    return [metric.sentence_score(p, [r]).score for p, r in zip(predictions, references, strict=True)]
+
+
 def bleu_signature(tgt_lang: str | None = None) -> dict[str, str]:
     """sacrebleu's signatures of the numbers in `bleu`, to be published with them."""
     metrics = translation_metrics(tgt_lang)

@@ -19,7 +19,7 @@ def make_student(config: StudentOnlyConfig) -> None:
         UserError: the teacher cannot be loaded, has no such layers, or the folder cannot be written.
     """
     target = check_free(config.folder)
-    path = str(demo.resolve_teacher(config.teacher)) if demo.is_demo(config.teacher) else config.teacher
+    path = demo.model_source(config.teacher)
     student = cut_student(config.student, load_teacher(path).model)
     save_model(target, student, tokenizer_of(path, "--teacher"))
     logger.info("saved a student of %s parameters to %s", f"{student.num_parameters():,}", config.folder)

@@ -42,9 +42,12 @@ class Texts:
 def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
     """Read and check all splits of all sources; `DataError` names the first place that is wrong.
 
-    Every source must have a training split; validation and test come from those that have them, at least one.
+    Every source must have a training split, but for those of weight 0, whose training split is not read; validation
+    and test come from those that have them, at least one.
     """
+    weights = config.data_weights or [1.0] * len(sources)
     used = {split: [source for source in sources if has_split(source, split)] for split in ("val", "test")}
+    used["train"] = [source for source, weight in zip(sources, weights, strict=True) if weight]
     parts = {
         split: [
             load_split(
@@ -61,7 +64,9 @@ def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
     }
     limits = {"train": config.encode.n_train, "val": config.eval.n_val, "test": config.eval.n_test}
     splits = {split: _first(datasets.concatenate_datasets(parts[split]), limits[split]) for split in parts}
-    ends = np.minimum(np.cumsum([0, *(len(part) for part in parts["train"])]), len(splits["train"]))
+    lengths_of = iter(parts["train"])
+    counts = [len(next(lengths_of)) if weight else 0 for weight in weights]
+    ends = np.minimum(np.cumsum([0, *counts]), len(splits["train"]))
     return Texts(splits, tuple(np.diff(ends).tolist()))
 
 

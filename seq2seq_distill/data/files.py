@@ -3,6 +3,7 @@
 Whatever is wrong with a file is told in one line that names the file and the line (or the row).
 """
 
+import hashlib
 import itertools
 import json
 import re
@@ -22,6 +23,8 @@ from seq2seq_distill.data.columns import Columns, listed
 from seq2seq_distill.errors import DataError, shown
 
 BATCH_ROWS = 10_000
+SOURCE_HASH = "source_sha256"
+"""Column of a data set made by `distill label`: the hash of the source that the target of the same row was made for."""
 
 
 def read_files(source: str, files: list[Path], columns: Columns) -> Dataset:
@@ -230,7 +233,9 @@ def _read_parquet(source: str, file: Path, columns: Columns) -> list[pa.ChunkedA
     where = f"--data {source}: {file}"
     try:
         schema = pyarrow.parquet.read_schema(file)
-        chosen = columns.choose(schema.empty_table().flatten().column_names, where)
+        labelled = SOURCE_HASH in schema.names  # whatever other sources call their columns
+        own = Columns("source", "target", None, None) if labelled else columns
+        chosen = own.choose(schema.empty_table().flatten().column_names, where)
         needed = [name if name in schema.names else name.split(".", 1)[0] for name in chosen]
         for name in needed:
             kind = (schema.field(name).metadata or {}).get(b"ARROW:extension:name")
@@ -239,7 +244,17 @@ def _read_parquet(source: str, file: Path, columns: Columns) -> list[pa.ChunkedA
         table = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(needed))).flatten()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: not a Parquet file: {one_line(error)}: write it anew") from None
+    if labelled:
+        hashes = pyarrow.parquet.read_table(file, columns=[SOURCE_HASH])[SOURCE_HASH]
+        for row, (text, expected) in enumerate(zip(table["source"].to_pylist(), hashes.to_pylist(), strict=True), 1):
+            if text is None or text_hash(text) != expected:
+                raise DataError(f"{where}: row {row}: the source is not the one that was labelled: label it anew")
     return [table[name] for name in chosen]
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def one_line(error: Exception) -> str:

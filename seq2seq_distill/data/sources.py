@@ -137,8 +137,8 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
     if not files:
         found = [name for name in SPLITS if _find_files(path, name)]
         raise DataError(
-            f"--data {source}: no {split} split: add {path / split}.source and .target, or one .jsonl; "
-            f"splits found: {', '.join(found) or 'none'}"
+            f"--data {source}: no {split} split: add {path / split}.source and .target, or one .jsonl, or "
+            f"name a source that has it too; splits found: {', '.join(found) or 'none'}"
         )
     for file in files:
         if file.is_dir() or file.is_symlink() and not file.exists():

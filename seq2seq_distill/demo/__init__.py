@@ -70,6 +70,16 @@ def resolve_teacher(name: str) -> Path:
     return folder
 
 
+def data_source(name: str) -> str:
+    """A data source, with the folder in place of a demo data set's name."""
+    return str(resolve_data(name)) if is_demo(name) else name
+
+
+def model_source(name: str) -> str:
+    """A model's folder or hub id, with the folder in place of a demo teacher's name."""
+    return str(resolve_teacher(name)) if is_demo(name) else name
+
+
 def baselines(folder: Path) -> dict[str, list[str]]:
     """What one gets on the test split without any model, by name: texts in file order.
 

@@ -17,17 +17,17 @@ from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.evaluate.card import add_evaluation
 from seq2seq_distill.evaluate.comet import comet_scores
+from seq2seq_distill.evaluate.config import EvaluateConfig
 from seq2seq_distill.evaluate.outputs import decode_all, join_processes, leave_processes
 from seq2seq_distill.evaluate.report import page
 from seq2seq_distill.evaluate.scores import corpus_scores, mean_scores
 from seq2seq_distill.evaluate.speed import measure_speed, peak_memory
-from seq2seq_distill.evaluate.systems import Output, System, open_system, read_outputs
+from seq2seq_distill.evaluate.systems import Output, System, device_of, open_system, read_outputs
 from seq2seq_distill.evaluate.tables import markdown, print_tables
 from seq2seq_distill.metrics import bleu_signature
 from seq2seq_distill.run.outdir import OutputFolder, versions, write_json, write_jsonl, write_text
 from seq2seq_distill.run.results import signature
-from seq2seq_distill.tool_config import EvaluateConfig
-from seq2seq_distill.tool_data import device_of, load_rows, run_of
+from seq2seq_distill.verb_inputs import load_rows, run_of
 
 logger = logging.getLogger(__name__)
 

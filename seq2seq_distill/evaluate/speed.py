@@ -13,10 +13,9 @@ from statistics import median
 import torch
 
 from seq2seq_distill.errors import UserError
-from seq2seq_distill.evaluate.systems import System, open_system
+from seq2seq_distill.evaluate.config import EvaluateConfig
+from seq2seq_distill.evaluate.systems import System, device_of, open_system
 from seq2seq_distill.measure import speedup, summary, time_in_turns
-from seq2seq_distill.tool_config import EvaluateConfig
-from seq2seq_distill.tool_data import device_of
 
 logger = logging.getLogger(__name__)
 

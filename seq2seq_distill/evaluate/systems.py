@@ -1,10 +1,9 @@
 """What is judged: a model in transformers, an exported one in CTranslate2, or a file of ready outputs."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from transformers import GenerationConfig
@@ -12,7 +11,8 @@ from transformers.utils import cached_file
 
 from seq2seq_distill.data.encode import Collator
 from seq2seq_distill.engines import CTranslate2Engine
-from seq2seq_distill.errors import DataError, ModelError
+from seq2seq_distill.errors import ConfigError, DataError, ModelError
+from seq2seq_distill.evaluate.config import EvaluateConfig
 from seq2seq_distill.generation import (
     GenerationSettings,
     decoding,
@@ -23,8 +23,9 @@ from seq2seq_distill.generation import (
 )
 from seq2seq_distill.measure import parameters, wait_for
 from seq2seq_distill.models import families
-from seq2seq_distill.tool_config import EvaluateConfig
-from seq2seq_distill.tool_data import Loaded, device_of, encode_sources, load_model
+from seq2seq_distill.run.caching import own_device
+from seq2seq_distill.scoring import token_ids
+from seq2seq_distill.verb_inputs import Loaded, export_record, load_model
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model.bin")
 """Files of a folder that hold a model's weights; the first kind that is there is read, whatever else there is."""
@@ -73,7 +74,7 @@ class TransformersSystem:
         self._collate = Collator(int(loaded.tokenizer.pad_token_id), families.extra_inputs(loaded.model.config))
         self.parameters: int | None = parameters(loaded.model)
         self.bytes = size
-        self.beams = loaded.settings.num_beams or 1
+        self.beams = loaded.generation.num_beams or 1
 
     @property
     def threads(self) -> str:
@@ -85,7 +86,7 @@ class TransformersSystem:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """As `System.encode`."""
-        return encode_sources(self._loaded.tokenizer, texts, self._loaded.prefix, self._loaded.max_source_length)
+        return self._loaded.source_ids(texts)
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Output]:
         """As `System.decode`."""
@@ -94,12 +95,12 @@ class TransformersSystem:
             for start in range(0, len(sources), self._batch_size):
                 rows = sources[start : start + self._batch_size]
                 batch = self._collate([{"input_ids": ids, "row": row} for row, ids in enumerate(rows)])
-                outputs += generate_batch(self._model, to_device(batch, self._model.device), self._loaded.settings)
+                outputs += generate_batch(self._model, to_device(batch, self._model.device), self._loaded.generation)
         wait_for(self._model.device)
         return [self._output(ids) for ids in outputs]
 
     def _output(self, ids: list[int]) -> Output:
-        config = self._loaded.settings
+        config = self._loaded.generation
         cut = len(ids) >= config.max_length - 1
         return Output(text_of(self._loaded.tokenizer, ids), generated_length(ids, config), cut)
 
@@ -110,12 +111,13 @@ class CTranslate2System:
     engine = "ctranslate2"
 
     def __init__(self, folder: Path, config: EvaluateConfig) -> None:
-        about = _report_of(folder)
+        about = export_record(str(folder), "--models")
+        if not about:
+            raise ModelError(f"--models {folder}: an exported model without export.json: export it anew")
         positions = about.get("max_positions") or [None, None]
         settings = _exported_settings(folder, config, positions[1])
-        device = device_of(config.device).type
-        threads = None if device == "cpu" else (1, 1)
-        self._engine = CTranslate2Engine(folder, settings, threads, device=device, batch_size=config.batch_size)
+        device = device_of(config.device)
+        self._engine = CTranslate2Engine(folder, settings, device=device, batch_size=config.batch_size)
         self._prefix = about.get("prefix") or "" if config.prefix is None else config.prefix
         self._longest = min(filter(None, (config.max_source_length, positions[0])))
         self._forced = settings.forced_bos_token_id is not None
@@ -129,14 +131,14 @@ class CTranslate2System:
     @property
     def threads(self) -> str:
         """Known once it has decoded."""
-        if self._engine.device == "cuda":
+        if self._engine.device.type == "cuda":
             return torch.cuda.get_device_name()
         side_by_side, each = self._engine.threads or (1, 1)
         return f"{side_by_side} x {each} threads"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """As `System.encode`."""
-        return encode_sources(self._engine.tokenizer, texts, self._prefix, self._longest)
+        return token_ids(self._engine.tokenizer, [self._prefix + text for text in texts], self._longest)
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Output]:
         """As `System.decode`."""
@@ -176,6 +178,13 @@ def open_system(config: EvaluateConfig, name: str) -> System | None:
     return TransformersSystem(loaded, size_of(place), config.batch_size, device_of(config.device))
 
 
+def device_of(name: str) -> torch.device:
+    """The device of `--device`: auto is a GPU where there is one, this process's own among several."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("--device cuda: torch sees no GPU here: choose cpu, or auto")
+    return torch.device("cpu") if name == "cpu" else own_device()
+
+
 def read_outputs(file: str, rows: int, wanted: int) -> list[str]:
     """The first `wanted` lines of a file with an output for each of the split's `rows`, or with so many lines."""
     try:
@@ -197,15 +206,6 @@ def size_of(folder: Path) -> int | None:
         if files := list(folder.glob(pattern)):
             return sum(file.stat().st_size for file in files)
     return None
-
-
-def _report_of(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / "export.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        raise ModelError(
-            f"--models {folder}: an exported model without a whole export.json: export it anew with `distill export`"
-        ) from None
 
 
 def _exported_settings(folder: Path, config: EvaluateConfig, positions: int | None) -> GenerationConfig:

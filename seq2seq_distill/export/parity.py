@@ -1,9 +1,18 @@
 """Whether an exported model gives what the model itself gives."""
 
-from collections.abc import Sequence
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from seq2seq_distill.engines import Engine
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from seq2seq_distill.engines import CTranslate2Engine, Engine, TransformersEngine
+from seq2seq_distill.errors import ModelError
+from seq2seq_distill.export.specification import save_converted
+
+logger = logging.getLogger(__name__)
 
 LEAST_EQUAL = 0.95
 """Share of equal outputs at full precision below which an export is refused."""
@@ -25,6 +34,51 @@ class Parity:
     def passes(self) -> bool:
         """Whether enough outputs are equal."""
         return self.equal >= LEAST_EQUAL
+
+
+def check_parity(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    searches: Mapping[str, GenerationConfig],
+    sources: Sequence[Sequence[int]],
+    wanted_by: str,
+    remedy: str,
+) -> dict[str, Parity]:
+    """Outputs of the model in float32 beside those of transformers, for each way of searching.
+
+    Args:
+        model: in float32, on the CPU.
+        tokenizer: the model's.
+        searches: generation configs by name.
+        sources: token ids of some texts.
+        wanted_by, remedy: open and end a message.
+
+    Raises:
+        ConfigError: CTranslate2 is not installed.
+        ModelError: the model cannot be converted, or too many outputs differ.
+    """
+    found = {}
+    with tempfile.TemporaryDirectory() as place:
+        for name, config in searches.items():
+            folder = Path(place) / name
+            folder.mkdir()
+            save_converted(folder, model, tokenizer, config, "float32", wanted_by)
+            engines = TransformersEngine(model, config, int(tokenizer.pad_token_id)), CTranslate2Engine(folder, config)
+            found[name] = compare(*engines, sources, config.max_length)
+            logger.info(
+                "%s: %.1f%% of %d outputs equal those of transformers, scores differ by at most %.1g",
+                name,
+                100 * found[name].equal,
+                found[name].sources,
+                found[name].score_gap,
+            )
+    for name, parity in found.items():
+        if not parity.passes:
+            raise ModelError(
+                f"{wanted_by}: {parity.equal:.0%} of the outputs ({name}) equal those of transformers, rows "
+                f"{list(parity.unequal_rows[:5])} do not: {remedy}"
+            )
+    return found
 
 
 def compare(original: Engine, exported: Engine, sources: Sequence[Sequence[int]], limit: int) -> Parity:

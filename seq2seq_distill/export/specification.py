@@ -11,10 +11,11 @@ does not fit a fine-tuned model:
   chosen.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.models import families
@@ -76,6 +77,23 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
     if spec.config.bos_token is None:
         spec.config.bos_token = spec.config.decoder_start_token
     return spec
+
+
+def save_converted(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: GenerationConfig,
+    quantization: str,
+    wanted_by: str,
+) -> None:
+    """The converted model, and beside it the tokenizer and the generation settings, which it does not hold."""
+    spec = specification(model, tokenizer, wanted_by)
+    spec.validate()
+    spec.optimize(quantization=quantization)
+    spec.save(str(folder))
+    tokenizer.save_pretrained(folder)
+    settings.save_pretrained(folder)
 
 
 def vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:

@@ -26,12 +26,12 @@ from seq2seq_distill.models import families
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.modules.summarization import generation_settings
+from seq2seq_distill.plan.config import PlanConfig
 from seq2seq_distill.plan.layouts import Layout, Measured, candidates, choose, frontier
 from seq2seq_distill.run.caching import device_of
 from seq2seq_distill.run.outdir import plain, write_text
 from seq2seq_distill.run.parts import build_parts, pad_id, teacher_of, teacher_path
 from seq2seq_distill.run.probe import Probe
-from seq2seq_distill.tool_config import PlanConfig
 
 logger = logging.getLogger(__name__)
 

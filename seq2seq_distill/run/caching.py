@@ -18,12 +18,11 @@ from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
 from seq2seq_distill.models import families
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.run.parts import Parts
+from seq2seq_distill.scoring import LOGITS
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val")
-LOGITS = 2**25
-"""Most logits of a chunk of positions."""
 MAX_TOKENS = 8192
 """Source and target tokens of a batch, padding counted."""
 
@@ -91,7 +90,12 @@ def place_among_processes() -> tuple[int, int]:
 
 def device_of(config: RunConfig) -> torch.device:
     """Where this process computes outside a Trainer."""
-    if config.trainer.accelerator == "cpu" or not torch.cuda.is_available():
+    return torch.device("cpu") if config.trainer.accelerator == "cpu" else own_device()
+
+
+def own_device() -> torch.device:
+    """This process's GPU, where there is one."""
+    if not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
 

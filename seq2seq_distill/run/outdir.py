@@ -64,7 +64,7 @@ class OutputFolder:
 
     def create(self) -> None:
         """Make the folder; `ConfigError` if that cannot be."""
-        _refuse_url(self.path)
+        refuse_url(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -184,15 +184,22 @@ def open_synced(path: Path) -> Iterator[BinaryIO]:
         os.fsync(file.fileno())
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+@contextmanager
+def open_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which is there whole when the context ends well, and else as it was before."""
     temporary = _new(path)
     try:
         with open_synced(temporary) as file:
-            file.write(text.encode("utf-8"))
+            yield file
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    with open_whole(path) as file:
+        file.write(text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -225,7 +232,7 @@ def check_free(path: Path) -> Path:
     Raises:
         ConfigError: the place is taken, or cannot be written.
     """
-    _refuse_url(path)
+    refuse_url(path)
     real = Path(os.path.realpath(path))
     _refuse_links([_new(real), _old(real)])
     try:
@@ -270,7 +277,7 @@ def _old(path: Path) -> Path:
     return path.with_name(f".{path.name}.old")
 
 
-def _refuse_url(path: Path) -> None:
+def refuse_url(path: Path) -> None:
     """`ConfigError` for s3://... and its like, which would be a folder here of that name, password included."""
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
         raise ConfigError(f"--output_dir {path} is a URL: choose a folder of this machine")

@@ -35,7 +35,7 @@ class Parts:
 
 def build_parts(config: RunConfig) -> Parts:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
-    sources = [str(demo.resolve_data(name)) if demo.is_demo(name) else name for name in config.data or ()]
+    sources = [demo.data_source(name) for name in config.data or ()]
     texts = load_texts(config, sources)
     tokenizer = _tokenizer(config, teacher_path(config), texts)
     teacher = teacher_of(config, tokenizer)
@@ -105,9 +105,7 @@ def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedMode
 
 def teacher_path(config: RunConfig) -> str | None:
     """Folder or hub id of the run's teacher; that of a built-in one is in the package."""
-    if config.teacher is not None and demo.is_demo(config.teacher):
-        return str(demo.resolve_teacher(config.teacher))
-    return config.teacher
+    return None if config.teacher is None else demo.model_source(config.teacher)
 
 
 def _settle(config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

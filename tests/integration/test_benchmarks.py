@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import cache, encoder, generate, gpu, padding, timing
+from benchmarks import cache, encoder, generate, gpu, labels, padding, timing
 from benchmarks.step import Shape
 from benchmarks.trial import built, demo_config
 from seq2seq_distill.budget import propose
+from seq2seq_distill.label.config import LabelConfig
 
 SMALL = {"encode": {"n_train": 60}, "eval": {"n_val": 4, "n_test": 4}}
 
@@ -41,6 +42,12 @@ def test_encoder():
 def test_generate():
     line = generate.compare("translation", n=4, batch_size=2, rounds=1)
     assert line["equal_outputs"] == 4
+
+
+def test_labels():
+    config = LabelConfig(model="demo:translation", data=["demo:translation"], src_lang="en", tgt_lang="de", beams=1)
+    line = labels.compare(replace(config, engine="ctranslate2"), n=4, batch_size=2, rounds=1)
+    assert line["equal_outputs"] == 1 and line["label_over_loop_rows_per_second"] > 0
 
 
 def test_gpu_at_the_size_of_a_cpu(monkeypatch, capsys):

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.cli import main
-from seq2seq_distill.engines import CTranslate2Engine, TransformersEngine, batches_by_length
+from seq2seq_distill.engines import CTranslate2Engine, TransformersEngine
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.export.parity import Parity, compare
 from seq2seq_distill.export.specification import LOADERS, specification
@@ -186,9 +186,3 @@ class TestCommand:
     def test_without_data_there_is_nothing_to_compare(self, things, tmp_path, capsys):
         assert main(["export", "--model", str(things[0]), "--output_dir", str(tmp_path / "out")]) == 2
         assert "--data is missing: name the source of real texts" in capsys.readouterr().err
-
-
-def test_batches_are_of_like_length_and_within_the_budget():
-    batches = batches_by_length([3, 9, 1, 4, 4, 20], 20)
-    assert batches == [[5], [1, 3], [4, 0, 2]]
-    assert batches_by_length([], 20) == []

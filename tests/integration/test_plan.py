@@ -10,8 +10,8 @@ from seq2seq_distill import cli
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.plan.command import make_plan
+from seq2seq_distill.plan.config import PlanConfig
 from seq2seq_distill.run.train import run_config
-from seq2seq_distill.tool_config import PlanConfig
 from tests.tiny_runs import config
 
 

@@ -218,10 +218,13 @@ class TestRanges:
         line = f"--loss.schedule.temperature_range {ends[0]} {ends[1]}: give two numbers above 0, the smaller one first"
         assert mistakes(run(**{"loss.schedule.temperature_range": ends})) == [line]
 
-    @pytest.mark.parametrize("weights", [[1.0, 0.0], [-1.0, 1.0]])
-    def test_weights_of_data(self, weights):
-        line = f"--data_weights {weights[0]} {weights[1]}: every weight must be more than 0"
-        assert mistakes(run(data=["a", "b"], data_weights=weights)) == [line]
+    def test_weights_of_data(self):
+        for weights, line in (
+            ([-1.0, 1.0], "--data_weights -1.0 1.0: every weight must be 0 or more"),
+            ([0.0, 0.0], "--data_weights 0.0 0.0: nothing is left to train on: one must be more than 0"),
+        ):
+            assert mistakes(run(data=["a", "b"], data_weights=weights)) == [line]
+        assert mistakes(run(data=["a", "b"], data_weights=[1.0, 0.0])) == []
 
 
 class TestSources:

@@ -13,6 +13,7 @@ from torch import Tensor
 from seq2seq_distill.config import BatchConfig, EncodeConfig, EvalConfig, RunConfig, TrainerConfig
 from seq2seq_distill.data.datamodule import PlannedLoader, Seq2SeqData, load_texts
 from seq2seq_distill.data.encode import Collator
+from seq2seq_distill.errors import DataError
 from tests.tiny_runs import write_data
 from tests.tiny_tokenizers import plain_tokenizer
 
@@ -54,6 +55,25 @@ class TestTexts:
         texts = load_texts(config, folders)
         assert {split: len(texts.splits[split]) for split in texts.splits} == {"train": 15, "val": 2, "test": 4}
         assert texts.sizes == (12, 3, 0)
+
+    def test_a_source_of_weight_0_gives_its_val_and_test_alone(self, tmp_path: Path) -> None:
+        folders = [str(write_data(tmp_path / name, rows=12, seed=i)) for i, name in enumerate("ab")]
+        for side in ("source", "target"):
+            for split in ("val", "test"):
+                (tmp_path / "a" / f"{split}.{side}").unlink()
+            (tmp_path / "b" / f"train.{side}").unlink()
+        config = replace(CONFIG, data=folders, data_weights=[1.0, 0.0], trainer=TrainerConfig(max_epochs=2))
+        texts = load_texts(config, folders)
+        assert texts.sizes == (12, 0)
+        assert (
+            list(texts.splits["train"]["target"]) == (tmp_path / "a" / "train.target").read_text("utf-8").splitlines()
+        )
+        assert list(texts.splits["val"]["target"]) == (tmp_path / "b" / "val.target").read_text("utf-8").splitlines()
+        data = Seq2SeqData(config, texts, plain_tokenizer(), Collator(0))
+        rows = sorted(row for micro in data.plan.micro_batches() for row in micro.rows)
+        assert rows == sorted([*range(12)] * 2)
+        with pytest.raises(DataError, match="no train split: .* or name a source that has it too"):
+            load_texts(replace(config, data_weights=[0.0, 1.0]), folders)
 
     def test_fingerprint_is_of_the_texts(self, tmp_path: Path) -> None:
         prints = [

@@ -12,7 +12,8 @@ import seq2seq_distill
 PACKAGE = Path(seq2seq_distill.__file__).parent
 # Every file may import only from files above it.
 ORDER = """
-redaction errors optional checks loss_conflicts conflicts config tool_config
+redaction errors optional checks loss_conflicts conflicts config
+tool_config plan/config label/config evaluate/config export/config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
 data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
@@ -20,18 +21,19 @@ models/families models/layer_map models/hooks models/sharding models/pruning mod
 models/teacher
 losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/ensemble losses/chunks
 losses/chunked_kl losses/chunked_divergences losses/adaptive losses/fused losses/blend
-metrics behaviour generation measure engines
+metrics behaviour generation measure scoring engines
 modules/optim modules/schedules modules/summarization modules/translation modules/matches modules/on_policy
 modules/distillers
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
-tool_data plan/layouts plan/command cache budget student convert average
+verb_inputs plan/layouts plan/command cache budget student convert average
 evaluate/systems evaluate/outputs evaluate/speed evaluate/comet evaluate/significance evaluate/scores evaluate/tables
 evaluate/card evaluate/charts evaluate/report evaluate/command
 export/specification export/parity export/command
+label/choose label/filters label/shards label/merge label/teacher label/command
 config_files parser arguments cli __main__
 """.split()
-FOLDERS = "data evaluate export losses models modules plan run".split()
+FOLDERS = "data evaluate export label losses models modules plan run".split()
 EMPTY = {f"{folder}/__init__" for folder in FOLDERS}
 FILES = sorted(str(path.relative_to(PACKAGE).with_suffix("")) for path in PACKAGE.rglob("*.py"))
 

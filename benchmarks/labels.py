@@ -1,0 +1,98 @@
+"""Rows labelled a second: `distill label` with CTranslate2 against a plain loop of `generate`.
+
+    python -m benchmarks.labels                                                  # the built-in translation teacher
+    python -m benchmarks.labels --teacher DIR --data DIR --src_lang en --tgt_lang de -n 1000
+
+The loop has fixed batches in file order, as scripts usually do. Both sides read and write text; loading, converting and
+comparing come before and do not count. Prints a JSON line.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+
+from benchmarks.timing import interleaved, ratio
+from seq2seq_distill import demo
+from seq2seq_distill.data.encode import Collator
+from seq2seq_distill.data.sources import load_split
+from seq2seq_distill.generation import generate_batch, text_of
+from seq2seq_distill.label.config import LabelConfig
+from seq2seq_distill.label.teacher import LabelTeacher, choose_engine, generated, load_label_teacher, open_engine
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default="demo:translation", help="a folder, or a built-in teacher")
+    parser.add_argument("--data", default="demo:translation", help="a folder, or built-in data; its test split")
+    parser.add_argument("--src_lang", default="en")
+    parser.add_argument("--tgt_lang", default="de")
+    parser.add_argument("--quantization", choices=("float32", "int8"), default="float32")
+    parser.add_argument("-n", type=int, default=1000, help="rows")
+    parser.add_argument("--beams", type=int, default=4)
+    parser.add_argument("--batch_size", type=int, default=32, help="of the loop")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    config = LabelConfig(
+        model=arguments.teacher,
+        data=[arguments.data],
+        task="translation",
+        src_lang=arguments.src_lang,
+        tgt_lang=arguments.tgt_lang,
+        engine="ctranslate2",
+        quantization=arguments.quantization,
+        beams=arguments.beams,
+    )
+    print(json.dumps(compare(config, arguments.n, arguments.batch_size, arguments.rounds)), flush=True)
+
+
+def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[str, object]:
+    """The benchmark's JSON line."""
+    languages = {"src_lang": config.src_lang, "tgt_lang": config.tgt_lang}
+    texts = list(load_split(demo.data_source(config.data[0]), "test", limit=n, **languages)["source"])
+    teacher = load_label_teacher(config)
+    found: dict[str, list[str]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "ctranslate2"
+        choice = choose_engine(config, teacher, folder, texts)
+        engine = open_engine(config, teacher, folder, choice)
+
+        def labelled() -> None:
+            found["label"] = [own[0].text for own in generated(config, teacher, engine, texts, 0)]
+
+        def looped() -> None:
+            found["loop"] = plain_loop(teacher, texts, batch_size)
+
+        seconds = interleaved({"label": labelled, "loop": looped}, rounds)
+    return {
+        "benchmark": "labels",
+        "teacher": Path(config.model).name,
+        "rows": len(texts),
+        "beams": teacher.generation.num_beams,
+        "quantization": config.quantization,
+        "threads": choice["threads"],
+        "loop_batch_size": batch_size,
+        "label_over_loop_rows_per_second": ratio(seconds, "loop", "label"),
+        "rows_per_second": {side: round(len(texts) / min(times), 1) for side, times in seconds.items()},
+        "equal_outputs": sum(a == b for a, b in zip(found["label"], found["loop"], strict=True)) / len(texts),
+    }
+
+
+def plain_loop(teacher: LabelTeacher, texts: list[str], batch_size: int) -> list[str]:
+    """What a script of a few lines does: `generate` on so many texts at a time, as they stand in the file."""
+    assert teacher.model is not None
+    collate = Collator(int(teacher.tokenizer.pad_token_id))
+    written = []
+    with torch.inference_mode():
+        for start in range(0, len(texts), batch_size):
+            ids = teacher.source_ids(texts[start : start + batch_size])
+            batch = collate([{"input_ids": own, "row": row} for row, own in enumerate(ids)])
+            outputs = generate_batch(teacher.model, batch, teacher.generation)
+            written += [text_of(teacher.tokenizer, own) for own in outputs]
+    return written
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""What verbs read beside their options: the run that a model is from, rows of data, models ready to decode."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from seq2seq_distill import demo
+from seq2seq_distill.data.encode import default_prefix, task_params
+from seq2seq_distill.data.sources import has_split, load_split
+from seq2seq_distill.data.tokenizers import check_json, decoder_start_token_id, forced_bos_token_id, load_tokenizer
+from seq2seq_distill.errors import ConfigError, DataError
+from seq2seq_distill.export.config import ExportConfig
+from seq2seq_distill.generation import GenerationSettings, settle
+from seq2seq_distill.label.config import LabelConfig
+from seq2seq_distill.models import families
+from seq2seq_distill.models.student import load_student
+from seq2seq_distill.run.outdir import OutputFolder
+from seq2seq_distill.scoring import token_ids
+
+Config = TypeVar("Config", ExportConfig, LabelConfig)
+Pair = tuple[str | None, str | None]
+"""Of source and target: languages, or names of columns."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model ready to decode."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    prefix: str
+    """Put before every source."""
+    longest: int
+    """Most tokens of a source."""
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """How it decodes."""
+        return self.model.generation_config
+
+    def source_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Sources as the model reads them."""
+        return token_ids(self.tokenizer, [self.prefix + text for text in texts], self.longest)
+
+
+def run_of(model: str) -> dict[str, Any]:
+    """What run.yaml says of the run whose folder a model, or a file, lies in; empty if there is none."""
+    path = Path(model).expanduser()
+    return OutputFolder(path.resolve().parent).read_run() if path.exists() else {}
+
+
+def export_record(model: str, flag: str = "--model") -> dict[str, Any]:
+    """What `distill export` says of the model in a folder that it made; empty for any other folder or id."""
+    path = Path(model).expanduser() / "export.json"
+    check_json(path, f"{flag} {model}")
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+
+
+def with_run(config: Config, remedy: str) -> Config:
+    """The config; of a model that a run or an export made, with its task, data and languages where it says nothing.
+
+    Raises:
+        ConfigError: there is no data; the line ends with `remedy`.
+    """
+    run = export_record(config.model) or run_of(config.model)
+    said: dict[str, Any] = {name: getattr(config, name) or run.get(name) for name in ("task", "src_lang", "tgt_lang")}
+    config = replace(config, **said, data=config.data or run.get("data") or [])
+    if not config.data:
+        raise ConfigError(f"--data is missing: {remedy}")
+    return config
+
+
+def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str | None], languages: Pair) -> Dataset:
+    """The columns source and target of a split, of all sources that have it, in order.
+
+    Raises:
+        DataError: a source cannot be read, none has the split, or it has no rows.
+    """
+    places = [demo.data_source(name) for name in sources]
+    having = [place for place in places if has_split(place, split)]
+    rows = concatenate_datasets(
+        [
+            load_split(
+                place,
+                split,
+                source_column=columns[0],
+                target_column=columns[1],
+                src_lang=languages[0],
+                tgt_lang=languages[1],
+            )
+            for place in having or places[:1]  # where none has it, the first one's error says what is missing
+        ]
+    )
+    if not len(rows):
+        raise DataError(f"--data {' '.join(sources)}: the {split} split has no examples: give another source")
+    return rows
+
+
+def load_model(
+    name: str,
+    flag: str,
+    task: str,
+    languages: Pair,
+    settings: GenerationSettings,
+    *,
+    prefix: str | None = None,
+    max_source_length: int = 1024,
+    dtype: torch.dtype = torch.float32,
+) -> Loaded:
+    """A Hugging Face folder, hub id or demo teacher, set to decode as `settings` say and else as it does by itself.
+
+    A run has written into its model how it decodes; of any other what its config says of the task comes first.
+
+    Raises:
+        ModelError, ConfigError: in one line that opens with `flag`, or with the flag of a language.
+    """
+    path = demo.model_source(name)
+    model = load_student(path, dtype, flag=flag)
+    tokenizer = load_tokenizer(path, *languages, flag=flag)
+    forced = forced_bos_token_id(tokenizer, languages[1], model.generation_config)
+    settle(
+        model,
+        replace(settings, forced_bos_token_id=forced),
+        {} if run_of(name) else task_params(model.config, task, languages),
+        decoder_start_token_id(tokenizer, languages[1]),
+    )
+    before = default_prefix(model.config, task, prefix, languages)
+    return Loaded(model, tokenizer, before, longest_source(max_source_length, model))
+
+
+def longest_source(asked: int, model: PreTrainedModel) -> int:
+    """Most tokens of a source: as asked for, and no more than the model has positions."""
+    return min(filter(None, (asked, families.max_positions(model.config)[0])))
