@@ -163,6 +163,8 @@ class MatchConfig:
     """How they are compared; attention weights by mse or ce."""
     weight: float = 1.0
     """Of this comparison in the loss, whatever the number of layers."""
+    schedule: Course = "constant"
+    """What the weight is multiplied by over the run, as in --loss.schedule."""
     projection: Literal["linear", "relu", "tanh"] | None = None
     """A trained map of the student's states to the teacher's width."""
 

@@ -34,7 +34,7 @@ from seq2seq_distill.modules.matches import (
     resolve,
 )
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
-from seq2seq_distill.modules.schedules import at_step, changing
+from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weights, weight_factor
 from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
 
 logger = logging.getLogger(__name__)
@@ -102,14 +102,25 @@ class SummarizationDistiller(SummarizationModule):
             "mlm_loss": loss.alpha_mlm,
             "hid_loss_enc": loss.alpha_hid,
             "hid_loss_dec": loss.alpha_hid,
-            **{match.name: match.config.weight for match in self.matches},
+            **self._weights_of_matches(),
         }
         left_out = set() if self._sampled is None else {"mlm_loss", *self.source_terms}
         return {name: 0.0 if name in left_out else weight for name, weight in weights.items()}
 
+    def _weights_of_matches(self) -> dict[str, float]:
+        """Of this step in training, as configured in validations."""
+        steps, warmup = self.total_steps, warmup_of_weights(self.loss, self.config.optim, self.total_steps)
+        return {
+            match.name: match.config.weight
+            * (weight_factor(match.config.schedule, self.global_step, steps, warmup) if self.training else 1.0)
+            for match in self.matches
+        }
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.current
         self.log_dict({name: getattr(loss, name) for name in changing(loss.schedule)})
+        moving = {match.name for match in self.matches if match.config.schedule != "constant"}
+        self.log_dict({f"{name}_weight": w for name, w in self._weights_of_matches().items() if name in moving})
         if self._sampling is not None and samples_in(self.global_step, self.config.seed, loss.on_policy):
             return self._on_policy_step(batch, self._sampling)
         return super().training_step(batch, batch_idx)

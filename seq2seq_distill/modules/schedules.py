@@ -18,13 +18,18 @@ def at_step(loss: LossConfig, optim: OptimConfig, step: int, total_steps: int) -
         step: optimiser steps before this one.
         total_steps: of the run.
     """
-    own = loss.schedule.warmup_steps
-    warmup = warmup_steps(optim, total_steps) if own is None else own
+    warmup = warmup_of_weights(loss, optim, total_steps)
     weights = {
         name: getattr(loss, name) * weight_factor(getattr(loss.schedule, name), step, total_steps, warmup)
         for name in WEIGHTS
     }
     return replace(loss, temperature=temperature_at(loss, step, total_steps), **weights)
+
+
+def warmup_of_weights(loss: LossConfig, optim: OptimConfig, total_steps: int) -> int:
+    """Steps of a warm-up of weights: their own, or those of the learning rate."""
+    own = loss.schedule.warmup_steps
+    return warmup_steps(optim, total_steps) if own is None else own
 
 
 def changing(schedule: ScheduleConfig) -> list[str]:

@@ -213,6 +213,18 @@ def test_shorthands_on_both_sides_are_the_hidden_loss(layers: str, forward: bool
         assert ours.parts[f"match_{side == 'decoder':d}_{side}_hidden_mse"] == theirs.parts[f"hid_loss_{side[:3]}"] > 0
 
 
+def test_a_schedule_scales_the_weight_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = tiny_model("bart")
+    growing, constant = match(weight=2.0, schedule="linear_growth"), match(weight=2.0)
+    module = distiller(create_student(teacher, 1, 1), teacher, growing, constant)
+    for step, factor in enumerate((0.0, 1 / 3, 2 / 3, 1.0)):
+        monkeypatch.setattr(SummarizationDistiller, "global_step", step)
+        for training in (True, False):
+            module.train(training)
+            weights = [module.weights[each.name] for each in module.matches]
+            assert weights == pytest.approx([2 * factor if training else 2.0, 2.0])
+
+
 @pytest.mark.parametrize("side", ["encoder", "decoder"])
 def test_a_layer_that_layerdrop_leaves_out_adds_neither_sum_nor_count(side: str) -> None:
     teacher = tiny_model("bart", encoder_layers=3, decoder_layers=3)
@@ -403,7 +415,7 @@ class Halt(Callback):
 MATCHES = [
     {"layers": "copied", "projection": "tanh"},
     {"student": -1, "teacher": 0, "feature": "cross_attention", "loss": "ce"},
-    {"side": "encoder", "layers": "last", "loss": "mmd"},
+    {"side": "encoder", "layers": "last", "loss": "mmd", "schedule": "linear_decay"},
 ]
 RUN: dict[str, Any] = {
     "matches": MATCHES,
