@@ -100,7 +100,7 @@ def test_padding_and_rows_that_count_nowhere_change_no_match(model_type: str) ->
     assert all((term.sum.item(), term.count.item()) == (0.0, 0) for term in empty.values())
 
 
-@every_family
+@pytest.mark.parametrize("model_type", ["bart", "fsmt", "led", "t5", "t5gemma"])
 def test_splitting_the_batch_changes_no_gradient(model_type: str) -> None:
     """Of the student, nor of its projections."""
     teacher = tiny_model(model_type)
@@ -233,7 +233,7 @@ def test_a_layer_that_layerdrop_leaves_out_adds_neither_sum_nor_count(side: str)
     module = distiller(student, teacher, one, match(side=side, layers="copied"), replace(one, feature="self_attention"))
     module.train()
     batch, seen = rows(teacher), set()
-    for seed in range(30):
+    for seed in range(20):
         torch.manual_seed(seed)
         with recorded(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
             terms = list(of_matches(module._step(batch).terms).values())
@@ -323,7 +323,7 @@ def test_projections_learn_to_bridge_widths(projection: str) -> None:
     before = copy.deepcopy(student.state_dict())
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"]
-    for _ in range(30):
+    for _ in range(12):
         loss = report(module, batch).loss
         optimizer.zero_grad()
         loss.backward()
