@@ -60,7 +60,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         name: generation_config(model, replace(settings, beams=beams))
         for name, beams in (("greedy", 1), ("beams", max(2, config.beams)))
     }
-    remedy = f"nothing was written; serve --model {config.model} with transformers"
+    remedy = "nothing was written; serve it with transformers"
     found = check_parity(model, tokenizer, searches, sources, flag, remedy)
     scores = {}
     if config.quantization != "float32" and config.task:  # before the converter rounds the model's own weights

@@ -148,6 +148,6 @@ def _print(config: LabelConfig, report: dict[str, Any]) -> None:
     for name, row in report["filters"].items():
         table.add_row(f"--{name}", f"{row['threshold']:g}", str(row["removed"]), str(row["alone"]))
     table.add_section()
-    table.add_row("kept", "", f"{report['kept']} of {report['candidates']}", "")
+    table.add_row("kept", "", f"{report['kept']} of {report['chosen']}", "")
     Console(stderr=True).print(table)
     print(json.dumps({"output_dir": str(config.folder), **report}))

@@ -50,20 +50,20 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
     thresholds = {name: getattr(config, name) for name in MEASURES if getattr(config, name) is not None}
     scripts = scripts_of(dataset[:REFERENCES]["target"])
     counts: Counter[str] = Counter()
-    shards: list[Records] = []
+    tables = []
     for shard in folder.shards:
         records = _chosen(config, folder, shard, dataset, origin)
         failed = _failed(records, thresholds, scripts)
         counts.update(f"{kind} {name}" for kind, name in _counted(failed))
-        counts["candidates"] += len(records)
-        shards.append([record for record, names in zip(records, failed, strict=True) if not names])
-    kept = [record for records in shards for record in records]
-    fraction = config.drop_fraction
-    dropped = worst([record["backward_score"] for record in kept], fraction) if fraction else set()
+        counts["chosen"] += len(records)
+        passed = [record for record, names in zip(records, failed, strict=True) if not names]
+        tables.append(pa.Table.from_pylist(passed, schema=SCHEMA))
+    kept, fraction = pa.concat_tables(tables), config.drop_fraction
+    dropped = worst(kept["backward_score"].to_pylist(), fraction) if fraction else set()
     numbers = itertools.count()
-    for shard, records in enumerate(shards):
-        left = [record for record in records if next(numbers) not in dropped]
-        write_table(folder.final(shard), pa.Table.from_pylist(left, schema=SCHEMA))
+    for shard, table in enumerate(tables):
+        stays = [next(numbers) not in dropped for _ in range(len(table))]
+        write_table(folder.final(shard), table.filter(pa.array(stays, pa.bool_())))
     filters = {
         name: {"threshold": value, "removed": counts[f"removed {name}"], "alone": counts[f"alone {name}"]}
         for name, value in thresholds.items()
@@ -72,10 +72,10 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
         filters["drop_fraction"] = {"threshold": fraction, "removed": len(dropped), "alone": len(dropped)}
     report = {
         "rows": len(dataset),
-        "candidates": counts["candidates"],
+        "chosen": counts["chosen"],
         "kept": len(kept) - len(dropped),
         "filters": filters,
-        "score_quantiles": _quantiles([record["score"] for record in kept]),
+        "score_quantiles": _quantiles(kept["score"].to_pylist()),
     }
     write_json(folder.report, report)
     return report

@@ -18,3 +18,9 @@ def test_spoilt_targets_are_other_texts(tmp_path) -> None:
     bad = corrupted.spoil(str(data), tmp_path / "out", "val", 40)
     before, after = ((folder / "val.target").read_text().splitlines() for folder in (data, tmp_path / "out"))
     assert len(bad) == 4 and {row for row in range(40) if before[row] != after[row]} == bad
+
+
+def test_the_threshold_tells_apart_best() -> None:
+    assert corrupted.threshold([3.0, 4.0, 5.0], [0.0, 1.0, 2.0]) == 3.0
+    good, bad = [n / 100 for n in range(100)], [-1.0, -0.5, 0.02, 0.9]
+    assert corrupted.threshold(good, bad) == 0.03  # three of four are below it; more good ones than 4% are not given up
