@@ -167,6 +167,7 @@ class CTranslate2Engine:
             start = time.perf_counter()
             self._decode(translator, sources, 1)
             seconds[threads] = time.perf_counter() - start
+            del translator  # before the next is opened: the model need not be in memory twice
         return min(seconds, key=seconds.__getitem__)
 
     def _decode(self, translator: Any, sources: Sequence[Sequence[int]], n_best: int) -> list[list[Hypothesis]]:

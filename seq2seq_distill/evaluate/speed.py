@@ -15,7 +15,7 @@ import torch
 from seq2seq_distill.errors import UserError
 from seq2seq_distill.evaluate.config import EvaluateConfig
 from seq2seq_distill.evaluate.systems import System, device_of, open_system
-from seq2seq_distill.measure import speedup, summary, time_in_turns
+from seq2seq_distill.measure import Times, summary, time_in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Speed:
     examples_per_second: float
     """In batches."""
     speedup: float
-    """How many times as fast as the first model it generates a token, examples one at a time."""
+    """How many times as fast as the first model it generates a token, examples one at a time: `paired_speedup`."""
 
 
 def measure_speed(systems: Mapping[str, System], texts: Sequence[str], config: EvaluateConfig) -> dict[str, Speed]:
@@ -53,17 +53,30 @@ def measure_speed(systems: Mapping[str, System], texts: Sequence[str], config: E
     alone = time_in_turns(_decoders(systems, singles), min(map(len, singles.values())))
     together = time_in_turns(_decoders(systems, batches), ROUNDS, warmup=1)
     figures = {name: summary(alone[name], system.beams) for name, system in systems.items()}
-    first = next(iter(figures.values()))
+    first = next(iter(alone.values()))
     return {
         name: Speed(
             latency_ms=own.latency_ms,
             p95_ms=own.p95_ms,
             ms_per_token=own.ms_per_token,
             examples_per_second=len(batches[name][0]) / median(together[name].seconds),
-            speedup=speedup(first, own),
+            speedup=paired_speedup(first, alone[name]),
         )
         for name, own in figures.items()
     }
+
+
+def paired_speedup(baseline: Times, system: Times) -> float:
+    """How many times as fast `system` generates a token as `baseline`: the median over the examples.
+
+    Both decoded an example one right after the other, so what else the machine did then is in both times; and a
+    moment's standstill of it does not move a median. One row per input.
+    """
+    per_token = [
+        [second / max(1, length) for second, length in zip(times.seconds, times.lengths, strict=True)]
+        for times in (baseline, system)
+    ]
+    return median(ours / theirs for ours, theirs in zip(*per_token, strict=True))
 
 
 def in_length_order(sources: Sequence[list[int]]) -> list[list[int]]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,7 +15,10 @@ from huggingface_hub import ModelCard
 from rouge_score.rouge_scorer import RougeScorer
 
 from seq2seq_distill.cli import main
+from seq2seq_distill.data.sources import SPLITS
 from seq2seq_distill.evaluate import command, speed
+from seq2seq_distill.generation import GenerationSettings
+from seq2seq_distill.verb_inputs import Loaded, load_model, load_rows, run_of
 from tests.tiny_runs import save_teacher, write_data
 
 ROWS = 404
@@ -194,6 +198,45 @@ class TestFiles:
         assert exported["speed"]["speedup"] > 1
         (served / "export.json").unlink()
         assert main(command) == 2
+
+
+class TestLoading:
+    @pytest.fixture
+    def model(self, tmp_path):
+        """One whose config has settings of its own for a task."""
+        folder = save_teacher(tmp_path / "run" / "best")
+        path = folder / "config.json"
+        params = {"summarization": {"num_beams": 3, "prefix": "short: "}}
+        path.write_text(json.dumps(read(path) | {"task_specific_params": params}))
+        return folder
+
+    def load(self, model: Path, **settings: Any) -> Loaded:
+        return load_model(str(model), "--models", "summarization", (None, None), GenerationSettings(**settings))
+
+    def test_what_the_config_says_of_the_task_counts(self, model):
+        loaded = self.load(model)
+        assert (loaded.generation.num_beams, loaded.prefix) == (3, "short: ")
+        assert self.load(model, beams=2).generation.num_beams == 2
+
+    def test_a_run_has_settled_it_already(self, model):
+        (model.parent / "run.yaml").write_text("task: summarization\n")
+        assert self.load(model).generation.num_beams == 1
+        assert run_of(str(model)) == {"task": "summarization"} and run_of("no/such/model") == {}
+
+    def test_sources_have_the_prefix_and_are_cut(self, model):
+        loaded = self.load(model)
+        ids = replace(loaded, longest=4, prefix="").source_ids(["the dog", "the dog runs over the field"])
+        assert len(ids[0]) <= 4 and len(ids[1]) == 4 and ids[1][-1] == loaded.tokenizer.eos_token_id
+        plain, prefixed = (replace(loaded, prefix=text).source_ids(["the dog"])[0] for text in ("", "the "))
+        assert len(prefixed) > len(plain)
+
+    def test_sources_are_joined_where_they_have_the_split(self, place, tmp_path):
+        more = write_data(tmp_path / "more", 8)
+        for side in ("source", "target"):
+            (more / f"val.{side}").unlink()
+        sources = [str(place.data), str(more)]
+        count = {split: len(load_rows(sources, split, (None, None), (None, None))) for split in SPLITS}
+        assert count == {"train": ROWS + 8, "val": 101, "test": 103}
 
 
 class TestComet:

@@ -10,8 +10,9 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from seq2seq_distill import measure
 from seq2seq_distill.errors import DataError
+from seq2seq_distill.evaluate.speed import paired_speedup
 from seq2seq_distill.generation import GenerationSettings
-from seq2seq_distill.measure import PeakMemory, bytes_of, decoding_memory, measure_decoding, parameters, speedup
+from seq2seq_distill.measure import PeakMemory, Times, bytes_of, decoding_memory, measure_decoding, parameters, speedup
 
 
 def tiny(decoder_layers: int = 2, **extra: Any) -> PreTrainedModel:
@@ -93,6 +94,13 @@ class TestMeasureDecoding:
         assert got["a"].latency_ms == pytest.approx(60)
         assert speedup(got["a"], got["b"]) == pytest.approx(got["a"].ms_per_token / 5)
         assert heard == [1, 1, 1]
+
+    def test_a_speedup_is_paired_and_a_standstill_does_not_count(self) -> None:
+        slow = Times([0.2, 0.4, 9.0, 0.4, 0.8], [1, 2, 2, 2, 2])
+        fast = Times([0.1, 0.1, 0.1, 0.1, 9.0], [1, 1, 1, 1, 1])
+        assert paired_speedup(slow, fast) == pytest.approx(2)
+        assert paired_speedup(fast, slow) == pytest.approx(0.5)
+        assert paired_speedup(slow, slow) == 1
 
     def test_modes_come_back(self) -> None:
         model = tiny().train()
