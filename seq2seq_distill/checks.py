@@ -13,6 +13,7 @@ from seq2seq_distill.errors import shown
 DivergenceName = Literal[
     "forward_kl", "reverse_kl", "jsd", "total_variation", "skewed_forward_kl", "skewed_reverse_kl", "mse"
 ]
+"""What `ce_loss` can be made of; `losses/divergences.py` has the formulas."""
 AT_LEAST: dict[str, float] = {
     "student.encoder_layers": 1,
     "student.decoder_layers": 1,

@@ -80,6 +80,7 @@ class BatchConfig:
 
 
 Course = Literal["constant", "linear_growth", "linear_decay", "warmup"]
+"""What a weight is multiplied by over the run."""
 
 
 @dataclass(frozen=True)

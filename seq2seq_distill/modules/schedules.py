@@ -54,7 +54,7 @@ def weight_factor(course: Course, step: int, total_steps: int, warmup_steps: int
         case "linear_decay":
             return 1 - progress(step, total_steps)
         case "warmup":
-            return min(1.0, step / max(1, warmup_steps))
+            return 1.0 if step >= warmup_steps else step / warmup_steps
         case "constant":
             return 1.0
 

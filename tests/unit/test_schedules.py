@@ -72,7 +72,7 @@ class TestWeights:
         assert 0 <= weight_factor(course, step, total, warmup) <= 1
 
     def test_without_a_warmup_is_whole_at_once(self) -> None:
-        assert [weight_factor("warmup", step, 5, 0) for step in range(3)] == [0, 1, 1]
+        assert [weight_factor("warmup", step, 5, 0) for step in range(3)] == [1, 1, 1]
 
 
 @given(st.integers(1, 10**6))
