@@ -31,6 +31,9 @@ from seq2seq_distill.verb_inputs import load_rows, run_of
 
 logger = logging.getLogger(__name__)
 
+TRIED = 8
+"""Examples decoded one at a time to count the memory of tensors."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -232,6 +235,7 @@ def _costs(config: EvaluateConfig, candidates: Sequence[Candidate], sources: Seq
         costs[own.name] = {
             "engine": getattr(own.system, "engine", "outputs"),
             **{name: getattr(own.system, name, None) for name in ("threads", "parameters", "bytes", "beams")},
+            "tensor_memory": own.system.tensor_memory(sources[:TRIED]) if measured and own.system else None,
             "peak_memory": peak_memory(config, own.model, sources[: config.batch_size]) if measured else None,
             "speed": asdict(speed[own.name]) if measured else None,
         }

@@ -21,7 +21,7 @@ from seq2seq_distill.generation import (
     text_of,
     to_device,
 )
-from seq2seq_distill.measure import parameters, wait_for
+from seq2seq_distill.measure import PeakMemory, bytes_of, parameters, wait_for
 from seq2seq_distill.models import families
 from seq2seq_distill.run.caching import own_device
 from seq2seq_distill.scoring import token_ids
@@ -62,6 +62,10 @@ class System(Protocol):
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Output]:
         """Decode sources given in length order, as many together as `--batch_size` says."""
 
+    def tensor_memory(self, texts: Sequence[str]) -> int | None:
+        """Bytes of the weights and, at its peak, of the tensors that decoding one text at a time makes besides; None
+        where nobody can count them."""
+
 
 class TransformersSystem:
     """Decodes with `generate`."""
@@ -98,6 +102,13 @@ class TransformersSystem:
                 outputs += generate_batch(self._model, to_device(batch, self._model.device), self._loaded.generation)
         wait_for(self._model.device)
         return [self._output(ids) for ids in outputs]
+
+    def tensor_memory(self, texts: Sequence[str]) -> int:
+        """As `System.tensor_memory`."""
+        with PeakMemory(self._model.device) as peak:
+            for source in self.encode(texts):
+                self.decode([source])
+        return bytes_of(self._model) + peak.bytes
 
     def _output(self, ids: list[int]) -> Output:
         config = self._loaded.generation
@@ -149,6 +160,9 @@ class CTranslate2System:
             tokens = len(ids) - self._forced + (self._ends or not cut)
             outputs.append(Output(text_of(self._engine.tokenizer, ids), tokens, cut))
         return outputs
+
+    def tensor_memory(self, texts: Sequence[str]) -> None:
+        """As `System.tensor_memory`."""
 
 
 def open_system(config: EvaluateConfig, name: str) -> System | None:

@@ -43,7 +43,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         for metric in results["metrics"]
         for model in models
     )
-    size = ("model", "engine", "parameters", "on disk, MB", "peak memory, MB")
+    size = ("model", "engine", "parameters", "on disk, MB", "tensors, MB", "process, MB")
     speed = ("model", "beams", "latency, ms", "p95, ms", "ms per token", "examples/s", "speed-up")
     behaviour = ("model", "tokens", "length", "empty", "repeated", "copied", "wrong length", "cut")
     return [
@@ -57,7 +57,8 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         ),
         Table(
             "Size",
-            "Weights on disk; memory that loading and decoding a batch add to a process of its own at their peak.",
+            "Weights on disk; at their peak tensors of one example decoded, as `distill plan` predicts them, and what "
+            "loading the model and decoding a batch add to a process of its own.",
             size,
             tuple(_size(model) for model in models),
             names=2,
@@ -124,7 +125,7 @@ def _score(score: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _size(model: Mapping[str, Any]) -> tuple[str, ...]:
-    sizes = (_number(model["bytes"], MEGABYTE), _number(model["peak_memory"], MEGABYTE))
+    sizes = (_number(model[name], MEGABYTE) for name in ("bytes", "tensor_memory", "peak_memory"))
     return model["name"], model["engine"], _number(model["parameters"]), *sizes
 
 

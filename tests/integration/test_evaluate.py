@@ -117,8 +117,9 @@ class TestFigures:
             speed = model["speed"]
             assert 0 < speed["latency_ms"] <= speed["p95_ms"] and speed["examples_per_second"] > 0
             assert 1_000_000 < model["peak_memory"] < 1_000_000_000
+            assert (model["tensor_memory"] is None) == (model["engine"] == "ctranslate2")
             assert model["threads"] == "1 thread"
-        unknown = ("parameters", "bytes", "peak_memory", "beams", "threads", "speed", "gen_len")
+        unknown = ("parameters", "bytes", "tensor_memory", "peak_memory", "beams", "threads", "speed", "gen_len")
         assert good["engine"] == "outputs" and all(good[name] is None for name in unknown)
 
     def test_behaviour_is_counted(self, judged):
