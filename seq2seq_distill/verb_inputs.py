@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from datasets import Dataset, concatenate_datasets
@@ -26,6 +26,25 @@ from seq2seq_distill.scoring import token_ids
 Config = TypeVar("Config", ExportConfig, LabelConfig)
 Pair = tuple[str | None, str | None]
 """Of source and target: languages, or names of columns."""
+
+
+LONGEST = 1024
+"""Tokens of a source where nothing else is said."""
+
+
+class Reading(Protocol):
+    """A verb's options of how a model reads."""
+
+    @property
+    def task(self) -> str | None: ...
+    @property
+    def src_lang(self) -> str | None: ...
+    @property
+    def tgt_lang(self) -> str | None: ...
+    @property
+    def prefix(self) -> str | None: ...
+    @property
+    def max_source_length(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -103,15 +122,7 @@ def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str
 
 
 def load_model(
-    name: str,
-    flag: str,
-    task: str,
-    languages: Pair,
-    settings: GenerationSettings,
-    *,
-    prefix: str | None = None,
-    max_source_length: int = 1024,
-    dtype: torch.dtype = torch.float32,
+    name: str, flag: str, options: Reading, settings: GenerationSettings, dtype: torch.dtype = torch.float32
 ) -> Loaded:
     """A Hugging Face folder, hub id or demo teacher, set to decode as `settings` say and else as it does by itself.
 
@@ -120,7 +131,7 @@ def load_model(
     Raises:
         ModelError, ConfigError: in one line that opens with `flag`, or with the flag of a language.
     """
-    path = demo.model_source(name)
+    path, task, languages = demo.model_source(name), str(options.task), (options.src_lang, options.tgt_lang)
     model = load_student(path, dtype, flag=flag)
     tokenizer = load_tokenizer(path, *languages, flag=flag)
     forced = forced_bos_token_id(tokenizer, languages[1], model.generation_config)
@@ -130,8 +141,8 @@ def load_model(
         {} if run_of(name) else task_params(model.config, task, languages),
         decoder_start_token_id(tokenizer, languages[1]),
     )
-    before = default_prefix(model.config, task, prefix, languages)
-    return Loaded(model, tokenizer, before, longest_source(max_source_length, model))
+    prefix = default_prefix(model.config, task, options.prefix, languages)
+    return Loaded(model, tokenizer, prefix, longest_source(options.max_source_length or LONGEST, model))
 
 
 def longest_source(asked: int, model: PreTrainedModel) -> int:

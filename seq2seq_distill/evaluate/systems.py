@@ -178,16 +178,7 @@ def open_system(config: EvaluateConfig, name: str) -> System | None:
         return CTranslate2System(path, config)
     assert config.max_source_length and config.max_target_length  # the command has filled them in
     settings = GenerationSettings(config.beams, config.max_target_length, config.length_penalty)
-    loaded = load_model(
-        name,
-        "--models",
-        str(config.task),
-        (config.src_lang, config.tgt_lang),
-        settings,
-        prefix=config.prefix,
-        max_source_length=config.max_source_length,
-        dtype=getattr(torch, config.dtype),
-    )
+    loaded = load_model(name, "--models", config, settings, getattr(torch, config.dtype))
     place = Path(str(cached_file(str(loaded.model.name_or_path), "config.json"))).parent
     return TransformersSystem(loaded, size_of(place), config.batch_size, device_of(config.device))
 

@@ -45,15 +45,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     target = check_free(config.folder)
     texts = _texts(config)
     settings = GenerationSettings(config.beams, config.max_target_length)
-    loaded = load_model(
-        config.model,
-        "--model",
-        str(config.task),
-        (config.src_lang, config.tgt_lang),
-        settings,
-        prefix=config.prefix,
-        max_source_length=config.max_source_length,
-    )
+    loaded = load_model(config.model, "--model", config, settings)
     model, tokenizer, own = loaded.model, loaded.tokenizer, loaded.generation
     sources = loaded.source_ids(texts["source"])
     searches = {

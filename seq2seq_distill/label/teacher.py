@@ -75,15 +75,7 @@ def _whole(config: LabelConfig) -> LabelTeacher:
     if config.sample:
         drawing = {"do_sample": True, "temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
         settings = replace(settings, beams=1, options=drawing)
-    loaded = load_model(
-        config.model,
-        "--model",
-        str(config.task),
-        (config.src_lang, config.tgt_lang),
-        settings,
-        prefix=config.prefix,
-        max_source_length=config.max_source_length,
-    )
+    loaded = load_model(config.model, "--model", config, settings)
     fingerprint = Teacher(loaded.model).fingerprint()
     return LabelTeacher(loaded.model, loaded.tokenizer, loaded.prefix, loaded.longest, loaded.generation, fingerprint)
 

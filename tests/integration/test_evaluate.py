@@ -17,6 +17,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from seq2seq_distill.cli import main
 from seq2seq_distill.data.sources import SPLITS
 from seq2seq_distill.evaluate import command, speed
+from seq2seq_distill.evaluate.config import EvaluateConfig
 from seq2seq_distill.generation import GenerationSettings
 from seq2seq_distill.verb_inputs import Loaded, load_model, load_rows, run_of
 from tests.tiny_runs import save_teacher, write_data
@@ -212,7 +213,7 @@ class TestLoading:
         return folder
 
     def load(self, model: Path, **settings: Any) -> Loaded:
-        return load_model(str(model), "--models", "summarization", (None, None), GenerationSettings(**settings))
+        return load_model(str(model), "--models", EvaluateConfig(task="summarization"), GenerationSettings(**settings))
 
     def test_what_the_config_says_of_the_task_counts(self, model):
         loaded = self.load(model)
