@@ -27,7 +27,7 @@ demo: $(VENV)/.installed ## distil the built-in teachers for both tasks, offline
 	$(BIN)/distill --task translation
 
 test: $(VENV)/.developing ## run all tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 soak: $(VENV)/.developing ## kill and resume runs many times, on one process and on two
 	$(BIN)/python -m pytest -m soak tests/system

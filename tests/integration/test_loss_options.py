@@ -86,7 +86,7 @@ def test_a_schedule_scales_the_configured_weight(
         constant = LossConfig(alpha_ce=ce, alpha_mlm=mlm, alpha_hid=hid, temperature=temperature)
         same = module_of(constant)
         same._encoder_pairs, same._decoder_pairs = module._encoder_pairs, module._decoder_pairs
-        same._supervised = module._supervised
+        same._compared, same._compared_with = module._compared, module._compared_with
         torch.testing.assert_close(scheduled.loss, report(same.train(), batch).loss)
         assert module.eval().weights == {"ce_loss": 0.5, "mlm_loss": 2.0, "hid_loss_enc": 3.0, "hid_loss_dec": 3.0}
         assert module.current == SCHEDULED
