@@ -25,6 +25,7 @@ _HOMES = {
     "ModelError": "errors",
     "create_student": "models.student",
     "load_teacher": "models.teacher",
+    "load_tokenizer": "data.tokenizers",
     "cross_entropy": "losses.logits",
     "kl_divergence": "losses.logits",
     "divergence": "losses.divergences",
@@ -34,6 +35,7 @@ _HOMES = {
     "TranslationModule": "modules.translation",
     "SummarizationDistiller": "modules.distillers",
     "TranslationDistiller": "modules.distillers",
+    "DistillationTrainer": "distillation_trainer",
     "run_config": "run.train",
 }
 

@@ -85,13 +85,20 @@ class SummarizationDistiller(SummarizationModule):
         self._sampling = sampling_config(student, self.loss, longest) if self.loss.on_policy else None
         self._sampled: Tensor | None = None
         """Sampled tokens of the optimiser step so far, on this process; None in a step with labels of the data."""
+        self.other_loops_step: int | None = None
+        """Optimiser steps before this one, where another loop than Lightning's runs the module and counts them."""
+
+    @property
+    def steps_before(self) -> int:
+        """Optimiser steps before this one, for the schedules."""
+        return self.global_step if self.other_loops_step is None else self.other_loops_step
 
     @property
     def current(self) -> LossConfig:
         """The losses' options: in training those of this step, in validations as configured, so that these compare."""
         if not self.training:
             return self.loss
-        return at_step(self.loss, self.config.optim, self.global_step, self.total_steps)
+        return at_step(self.loss, self.config.optim, self.steps_before, self.total_steps)
 
     @property
     def weights(self) -> dict[str, float]:
@@ -112,7 +119,7 @@ class SummarizationDistiller(SummarizationModule):
         steps, warmup = self.total_steps, warmup_of_weights(self.loss, self.config.optim, self.total_steps)
         return {
             match.name: match.config.weight
-            * (weight_factor(match.config.schedule, self.global_step, steps, warmup) if self.training else 1.0)
+            * (weight_factor(match.config.schedule, self.steps_before, steps, warmup) if self.training else 1.0)
             for match in self.matches
         }
 

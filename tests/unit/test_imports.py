@@ -23,7 +23,7 @@ losses/logits losses/divergences losses/hidden losses/attention losses/sparse lo
 losses/chunked_kl losses/chunked_divergences losses/adaptive losses/fused losses/blend
 metrics behaviour generation measure scoring engines
 modules/optim modules/schedules modules/summarization modules/translation modules/matches modules/on_policy
-modules/distillers
+modules/distillers distillation_trainer
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
 verb_inputs plan/layouts plan/command cache budget student convert average
