@@ -15,6 +15,7 @@ from seq2seq_distill.losses.blend import LossReport, add, blend
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.modules.own_parts import OwnParts, OwnTerm
 
 
 class DistillationTrainer(Seq2SeqTrainer):
@@ -31,6 +32,7 @@ class DistillationTrainer(Seq2SeqTrainer):
         teacher: a `Teacher`, a model, a folder or a hub id; of the student's vocabulary.
         loss: what the student learns from; `label_smoothing` stands there.
         matches: inner states to compare, without projections, which no saved student could keep.
+        terms: further loss terms by name.
         kwargs: the other arguments of `Seq2SeqTrainer`.
 
     Raises:
@@ -46,6 +48,7 @@ class DistillationTrainer(Seq2SeqTrainer):
         teacher: Teacher | PreTrainedModel | str | Path,
         loss: LossConfig | None = None,
         matches: Sequence[MatchConfig] = (),
+        terms: Mapping[str, OwnTerm] | None = None,
         **kwargs: Any,
     ) -> None:
         loss = loss or LossConfig()
@@ -53,7 +56,8 @@ class DistillationTrainer(Seq2SeqTrainer):
         self.teacher = _as_teacher(teacher).to(model.device)
         # Which of the two tasks matters for scores alone, and this class makes none.
         config = RunConfig(task="summarization", loss=loss, matches=list(matches), seed=args.seed)
-        self.distiller = SummarizationDistiller(model, self.teacher, kwargs.get("processing_class"), config, 0)
+        own = OwnParts(terms or {})
+        self.distiller = SummarizationDistiller(model, self.teacher, kwargs.get("processing_class"), config, 0, own)
         """What computes the losses. It is no part of the model."""
         self._since_log: dict[str, Term] = {}
         self._evaluated: dict[str, Term] = {}
@@ -168,7 +172,7 @@ def _problems(
     if args.n_gpu > 1:
         yield f"n_gpu {args.n_gpu}: start one process for each GPU with torchrun, or show this one a single GPU"
     if args.torch_compile or args.deepspeed or args.fsdp:
-        yield "torch_compile, deepspeed and fsdp: leave them out; run_config shards with TrainerConfig(strategy='fsdp2')"
+        yield "torch_compile, deepspeed, fsdp: leave them out; run_config shards with TrainerConfig(strategy='fsdp2')"
     if args.label_smoothing_factor:
         yield f"label_smoothing_factor {args.label_smoothing_factor}: set LossConfig(label_smoothing=...) instead"
     if others.get("compute_loss_func") is not None:

@@ -177,9 +177,7 @@ class TestTraining:
 class TestEvaluation:
     def test_losses_are_means_over_all_tokens_however_batched(self, tmp_path: Path) -> None:
         student, teacher = models()
-        found = [
-            trainer(tmp_path, student, teacher, per_device_eval_batch_size=size).evaluate() for size in (5, 2)
-        ]
+        found = [trainer(tmp_path, student, teacher, per_device_eval_batch_size=size).evaluate() for size in (5, 2)]
         names = ("eval_loss", "eval_ce_loss", "eval_mlm_loss", "eval_hid_loss_enc", "eval_teacher_entropy")
         assert [found[1][name] for name in names] == pytest.approx([found[0][name] for name in names], rel=1e-5)
 
@@ -249,7 +247,13 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     process = subprocess.run(
-        [sys.executable, *command], env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False
+        [sys.executable, *command],
+        env=variables,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
     )
     assert process.returncode == 0, process.stderr[-3000:]
     ours, theirs = (torch.load(folder / "weights.pt", weights_only=True) for folder in (two, one))
