@@ -13,6 +13,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
 from seq2seq_distill import (
+    EncodeConfig,
     EvalConfig,
     ForwardPass,
     LossConfig,
@@ -57,17 +58,18 @@ def tell(folder: Path, step: int, metrics: Mapping[str, float]) -> None:
     print(f"step {step}: the best student so far is in {folder}, chrF {metrics['val_chrf']:.1f}")
 
 
-def main(output_dir: str, max_steps: int, rows: int) -> dict[str, Any]:
+def main(output_dir: str, max_steps: int, rows: int, teacher: str, data: str) -> dict[str, Any]:
     config = RunConfig(
         task="translation",
-        teacher="demo:translation",
-        data=["demo:translation"],
+        teacher=teacher,
+        data=[data],
         src_lang="en",
         tgt_lang="de",
         output_dir=output_dir,
         student=StudentConfig(decoder_layers=1),
         loss=LossConfig(alpha_mlm=0.0),
-        eval=EvalConfig(beams=1, n_val=rows, n_test=rows, n_speed=0, max_target_length=40),
+        encode=EncodeConfig(n_train=rows),
+        eval=EvalConfig(beams=1, n_val=min(rows, 100), n_test=min(rows, 100), n_speed=0, max_target_length=40),
         trainer=TrainerConfig(max_steps=max_steps, enable_progress_bar=False),
         logger=[],
     )
@@ -86,5 +88,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", default="runs/own-parts")
     parser.add_argument("--max_steps", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=100, help="rows to validate and to test on")
+    parser.add_argument("--rows", type=int, default=4000, help="training rows to use")
+    parser.add_argument("--teacher", default="demo:translation")
+    parser.add_argument("--data", default="demo:translation")
     main(**vars(parser.parse_args()))

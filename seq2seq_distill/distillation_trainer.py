@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from seq2seq_distill.config import LossConfig, MatchConfig, RunConfig
-from seq2seq_distill.errors import report
+from seq2seq_distill.errors import ModelError, report
 from seq2seq_distill.losses.blend import LossReport, add, blend
 from seq2seq_distill.losses.logits import IGNORED, Term
+from seq2seq_distill.models import families
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.own_parts import OwnParts, OwnTerm
@@ -37,7 +38,7 @@ class DistillationTrainer(Seq2SeqTrainer):
 
     Raises:
         ConfigError: a line for each argument that has no meaning here.
-        ModelError: the teacher cannot be loaded, or its architecture or the student's is unknown.
+        ModelError: the teacher cannot be loaded, has other tokens, or an architecture is unknown.
     """
 
     def __init__(
@@ -51,14 +52,15 @@ class DistillationTrainer(Seq2SeqTrainer):
         terms: Mapping[str, OwnTerm] | None = None,
         **kwargs: Any,
     ) -> None:
-        loss = loss or LossConfig()
-        report(list(_problems(args, loss, matches, kwargs)))
-        self.teacher = _as_teacher(teacher).to(model.device)
         # Which of the two tasks matters for scores alone, and this class makes none.
-        config = RunConfig(task="summarization", loss=loss, matches=list(matches), seed=args.seed)
+        config = RunConfig(task="summarization", loss=loss or LossConfig(), matches=list(matches), seed=args.seed)
+        config.check()
+        report(list(_problems(args, config, kwargs)))
+        self.teacher = _as_teacher(teacher, model).to(model.device)
         own = OwnParts(terms or {})
         self.distiller = SummarizationDistiller(model, self.teacher, kwargs.get("processing_class"), config, 0, own)
         """What computes the losses. It is no part of the model."""
+        self._generates = args.predict_with_generate
         self._since_log: dict[str, Term] = {}
         self._evaluated: dict[str, Term] = {}
         super().__init__(model, args, **kwargs)
@@ -81,7 +83,7 @@ class DistillationTrainer(Seq2SeqTrainer):
         model: nn.Module,
         inputs: Mapping[str, Tensor],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This batch's share of the optimiser step's loss; times the processes, whose mean DDP takes.
 
@@ -91,15 +93,15 @@ class DistillationTrainer(Seq2SeqTrainer):
             return_outputs: also return `{"loss": loss}`.
             num_items_in_batch: [2], target and source tokens of the step; None takes those of this batch alone.
         """
-        parts = 1 if num_items_in_batch is None else self.accelerator.num_processes
-        targets, sources = _tokens(inputs) if num_items_in_batch is None else num_items_in_batch
-        found = self._losses(model, inputs, targets, sources, parts)
+        tokens, parts = _tokens(inputs), 1
+        if isinstance(num_items_in_batch, Tensor):
+            tokens, parts = num_items_in_batch, self.accelerator.num_processes
+        found = self._losses(model, inputs, tokens, parts)
         return (found.loss, {"loss": found.loss}) if return_outputs else found.loss
 
-    def _losses(
-        self, model: nn.Module, inputs: Mapping[str, Tensor], targets: Tensor, sources: Tensor, parts: int
-    ) -> LossReport:
-        distiller = self.distiller
+    def _losses(self, model: nn.Module, inputs: Mapping[str, Tensor], tokens: Tensor, parts: int) -> LossReport:
+        """Of a batch, in a step of so many tokens and processes."""
+        distiller, (targets, sources) = self.distiller, tokens
         distiller.train(model.training)
         distiller.other_loops_step, distiller.total_steps = self.state.global_step, self.state.max_steps
         terms: dict[str, Term] = {}
@@ -137,25 +139,25 @@ class DistillationTrainer(Seq2SeqTrainer):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
         **gen_kwargs: Any,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    ) -> tuple[Any, Tensor | None, Tensor | None]:
         """Loss, generated ids and labels, the latter two only with `predict_with_generate`: logits are never whole."""
         loss, generated, labels = None, None, None
         inputs = self._prepare_inputs(inputs)
         if "labels" in inputs:
             with torch.no_grad():
                 loss = self.compute_loss(model, inputs).detach()
-        if self.args.predict_with_generate and not prediction_loss_only:
+        if self._generates and not prediction_loss_only:
             sources = {name: field for name, field in inputs.items() if name != "labels"}
             _, generated, _ = super().prediction_step(model, sources, False, ignore_keys, **gen_kwargs)
             labels = inputs.get("labels")
         return loss, generated, labels
 
-    def evaluation_loop(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> Any:
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """As before, with the mean of each term over the tokens of the whole split; their weighted sum is the loss."""
         self._evaluated = {}
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output: Any = super().evaluation_loop(*args, **kwargs)
         if self._evaluated:
-            means = self._report(self._evaluated).named(f"{metric_key_prefix}_")
+            means = self._report(self._evaluated).named(kwargs.get("metric_key_prefix", "eval") + "_")
             output.metrics.update({name: float(value) for name, value in means.items()})
         return output
 
@@ -165,9 +167,7 @@ class DistillationTrainer(Seq2SeqTrainer):
         return blend({name: Term(*map(reduce, term)) for name, term in terms.items()}, self.distiller.weights)
 
 
-def _problems(
-    args: Seq2SeqTrainingArguments, loss: LossConfig, matches: Sequence[MatchConfig], others: Mapping[str, Any]
-) -> Iterator[str]:
+def _problems(args: Seq2SeqTrainingArguments, config: RunConfig, others: Mapping[str, Any]) -> Iterator[str]:
     """Arguments that mean nothing here."""
     if args.n_gpu > 1:
         yield f"n_gpu {args.n_gpu}: start one process for each GPU with torchrun, or show this one a single GPU"
@@ -181,17 +181,22 @@ def _problems(
         yield "model_init: leave it out, and give the student as model"
     if others.get("compute_metrics") is not None and not args.predict_with_generate:
         yield "compute_metrics needs generated ids here: set predict_with_generate=True"
-    if loss.on_policy:
-        yield f"LossConfig(on_policy={loss.on_policy}) samples targets within a step: use run_config for it"
-    for number, match in enumerate(matches):
+    if config.loss.on_policy:
+        yield f"LossConfig(on_policy={config.loss.on_policy}) samples targets within a step: use run_config for it"
+    for number, match in enumerate(config.matches):
         if match.projection is not None:
             yield f"matches entry {number}, projection {match.projection}: use run_config, which trains and saves it"
 
 
-def _as_teacher(teacher: Teacher | PreTrainedModel | str | Path) -> Teacher:
-    if isinstance(teacher, Teacher):
-        return teacher
-    return Teacher(teacher) if isinstance(teacher, PreTrainedModel) else load_teacher(teacher, flag="teacher")
+def _as_teacher(given: Teacher | PreTrainedModel | str | Path, student: PreTrainedModel) -> Teacher:
+    """Raises ModelError: it has other tokens than the student."""
+    if isinstance(given, PreTrainedModel):
+        given = Teacher(given)
+    teacher = given if isinstance(given, Teacher) else load_teacher(given, flag="teacher")
+    own, other = (len(families.head_parts(model).weight) for model in (student, teacher.model))
+    if own != other:
+        raise ModelError(f"the student has {own} output tokens, the teacher {other}: choose models of one vocabulary")
+    return teacher
 
 
 def _tokens(batch: Mapping[str, Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from seq2seq_distill.config import LossConfig, MatchConfig
+from seq2seq_distill.config import LossConfig, MatchConfig, RunConfig
 from seq2seq_distill.errors import report
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.divergences import divergence
@@ -75,6 +75,7 @@ def distillation_loss(
         ModelError: a layer that is not there.
     """
     loss = loss or LossConfig()
+    RunConfig(task="summarization", loss=loss, matches=list(matches)).check()  # of either task
     report([*_needs_more(loss, matches), *_missing(student, teacher, loss, matches)])
     labelled = batch["labels"] != IGNORED
     masks = {"encoder": batch["attention_mask"], "decoder": labelled}
@@ -127,15 +128,18 @@ def _needs_more(loss: LossConfig, matches: Sequence[MatchConfig]) -> Iterator[st
 def _missing(
     student: ModelOutputs, teacher: ModelOutputs, loss: LossConfig, matches: Sequence[MatchConfig]
 ) -> Iterator[str]:
-    """What is to be compared and was not read, or is not of one width."""
+    """What is to be compared and was not read, or is not alike."""
+    own, other = student.logits.shape[-1], teacher.logits.shape[-1]
+    if own != other:
+        yield f"the student has {own} output tokens, the teacher {other}: choose models of one vocabulary"
     compared = [("alpha_hid", side, "hidden", "mse") for side in SIDES if loss.alpha_hid]
     compared += [(f"matches entry {number}", m.side, m.feature, m.loss) for number, m in enumerate(matches)]
     for place, side, feature, function in compared:
-        own, other = (outputs.layers(side, feature) for outputs in (student, teacher))
-        for whose, layers in (("student", own), ("teacher", other)):
+        found = {"student": student.layers(side, feature), "teacher": teacher.layers(side, feature)}
+        for whose, layers in found.items():
             if not layers:
                 yield f"{place} compares {side} {feature}, of which the {whose}'s outputs have none: read it"
-        widths = [layers[0].shape[-1] for layers in (own, other) if layers]
+        widths = [layers[0].shape[-1] for layers in found.values() if layers]
         if feature == "hidden" and function != "mmd" and len(set(widths)) > 1:
             yield (
                 f"{place} compares {side} {feature}, {widths[0]} wide in the student and {widths[1]} in the teacher: "

@@ -74,12 +74,18 @@ BATCH = {"labels": torch.tensor([[1, 2, IGNORED]]), "attention_mask": torch.ones
         (LossConfig(schedule=ScheduleConfig(temperature="flsw")), [], "schedule of temperature, flsw: .* of the step"),
         (LossConfig(), [MatchConfig(layers="last", projection="tanh")], "entry 0, projection tanh: project in the ada"),
         (LossConfig(alpha_hid=1.0), [], "alpha_hid compares encoder hidden, of which the student's outputs have none"),
+        (LossConfig(temperature=-1.0), [], "--loss.temperature -1.0"),
         (LossConfig(), [MatchConfig(layers="last")], "entry 0 compares decoder hidden, 2 wide in the student and 4 in"),
     ],
 )
 def test_what_outputs_do_not_have_is_refused(loss: LossConfig, matches: list[MatchConfig], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         distillation_loss(NARROW, OTHER, BATCH, loss, matches)
+
+
+def test_another_vocabulary_is_refused() -> None:
+    with pytest.raises(ConfigError, match="the student has 6 output tokens, the teacher 7: choose models of one"):
+        distillation_loss(ModelOutputs(torch.randn(1, 3, 6)), OTHER, BATCH)
 
 
 def test_a_layer_that_is_not_there_is_refused() -> None:

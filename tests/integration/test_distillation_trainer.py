@@ -16,12 +16,15 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, Seq2SeqTraining
 from seq2seq_distill.config import LossConfig, MatchConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.data.encode import Collator
 from seq2seq_distill.distillation_trainer import DistillationTrainer
-from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.errors import ConfigError, ModelError
 from seq2seq_distill.losses.blend import blend
+from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import families
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.modules.own_parts import OwnTerm
+from seq2seq_distill.modules.passes import ForwardPass
 from seq2seq_distill.modules.summarization import freeze_parts
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
@@ -56,7 +59,7 @@ def data(rows: int = 12, seed: int = 0) -> Dataset:
 
 def trainer(folder: Path, student: PreTrainedModel, teacher: Any, **options: Any) -> DistillationTrainer:
     """`options` that the class does not name are arguments of training."""
-    names = ("loss", "matches", "train_dataset", "eval_dataset", "callbacks", "compute_metrics", "model_init")
+    names = ("loss", "matches", "terms", "train_dataset", "eval_dataset", "callbacks", "compute_metrics", "model_init")
     own = {name: options.pop(name) for name in names if name in options}
     own = {"loss": LOSS, "train_dataset": data(), "eval_dataset": data(5, seed=1), **own}
     collate = Collator(families.stack_configs(student.config)[0].pad_token_id)
@@ -95,7 +98,8 @@ class TestLoss:
         config = LossConfig(alpha_mlm=0.0, schedule=schedule)
         own, batch = trainer(tmp_path, student, teacher, loss=config), tiny_batch(student)
         own.state.max_steps = 5
-        for step, weight, temperature in ((0, 0.0, 2.0), (2, 0.4, 1.5), (4, 0.8, 1.0)):
+        assert own.compute_loss(student.train(), batch) == 0  # in step 0 the one weight is 0
+        for step, weight, temperature in ((2, 0.4, 1.5), (4, 0.8, 1.0)):
             own.state.global_step = step
             plain = trainer(tmp_path, student, teacher, loss=LossConfig(weight, 0.0, temperature=temperature))
             expected, found = (float(each.compute_loss(student.train(), batch)) for each in (plain, own))
@@ -208,11 +212,23 @@ class TestRefusals:
             ({"model_init": len}, "model_init: leave it out"),
             ({"loss": LossConfig(on_policy=0.5)}, r"LossConfig\(on_policy=0.5\).*use run_config"),
             ({"matches": [MatchConfig(layers="last", projection="tanh")]}, "entry 0, projection tanh: use run_config"),
+            ({"matches": [MatchConfig(student=0)]}, "--matches entry 0 lacks teacher"),
+            ({"loss": LossConfig(temperature=0.0)}, "--loss.temperature 0.0"),
         ],
     )
     def test_what_means_nothing_here_is_refused(self, tmp_path: Path, options: Any, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             trainer(tmp_path, *models(), **options)
+
+    def test_a_teacher_of_another_vocabulary_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="the student has 64 output tokens, the teacher 60: choose"):
+            trainer(tmp_path, models()[0], tiny_model("bart", vocab_size=60))
+
+
+def lengths(student: ForwardPass, teacher: ForwardPass | None, batch: Any) -> Term:
+    """The mean square of the encoder's last state."""
+    mask = batch["attention_mask"]
+    return Term((student.encoder_state.square().mean(-1) * mask).sum(), mask.sum())
 
 
 def steps(folder: Path, rows: int) -> None:
@@ -223,6 +239,7 @@ def steps(folder: Path, rows: int) -> None:
         student,
         teacher,
         matches=MATCHES,
+        terms={"lengths": OwnTerm(lengths, over="source")},
         per_device_train_batch_size=rows,
         max_steps=2,
         gradient_accumulation_steps=2,
