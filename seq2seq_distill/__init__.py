@@ -32,6 +32,7 @@ _HOMES = {
     "hidden_mse": "losses.hidden",
     "blend": "losses.blend",
     "Term": "losses.logits",
+    "Feature": "models.hooks",
     "ForwardPass": "modules.passes",
     "ModelOutputs": "modules.adaptor",
     "distillation_loss": "modules.adaptor",

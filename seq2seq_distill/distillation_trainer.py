@@ -18,6 +18,9 @@ from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.own_parts import OwnParts, OwnTerm
 
+OF_TARGETS = ("labels", "decoder_input_ids", "decoder_attention_mask")
+"""Fields of a batch that tell what is to be generated."""
+
 
 class DistillationTrainer(Seq2SeqTrainer):
     """A `Seq2SeqTrainer` whose model learns from a teacher.
@@ -75,8 +78,10 @@ class DistillationTrainer(Seq2SeqTrainer):
     ) -> tuple[list[Any], Tensor]:
         """The batches of the next optimiser step, and [2]: its target and source tokens, over all processes."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        own = [_tokens(batch).to(self.args.device) for batch in batches]
-        return batches, self.accelerator.reduce(torch.stack(own).sum(0))
+        own = torch.zeros(2, dtype=torch.int64, device=self.args.device)
+        for batch in batches:
+            own += _tokens(batch).to(own.device)
+        return batches, self.accelerator.reduce(own)
 
     def compute_loss(
         self,
@@ -115,8 +120,8 @@ class DistillationTrainer(Seq2SeqTrainer):
 
         rows = torch.arange(len(inputs["labels"]), device=inputs["labels"].device)
         with self.accelerator.autocast(), _forward_is(distiller.student, step):
-            found: LossReport = model(**inputs, row=rows)
-        so_far = {name: Term(term.sum.detach().double(), term.count) for name, term in terms.items()}
+            found: LossReport = model(**{**inputs, "row": rows})
+        so_far = {name: Term(term.sum.detach(), term.count) for name, term in terms.items()}
         if model.training:
             self._since_log = add(self._since_log, so_far)
         else:
@@ -147,7 +152,7 @@ class DistillationTrainer(Seq2SeqTrainer):
             with torch.no_grad():
                 loss = self.compute_loss(model, inputs).detach()
         if self._generates and not prediction_loss_only:
-            sources = {name: field for name, field in inputs.items() if name != "labels"}
+            sources = {name: field for name, field in inputs.items() if name not in OF_TARGETS}
             _, generated, _ = super().prediction_step(model, sources, False, ignore_keys, **gen_kwargs)
             labels = inputs.get("labels")
         return loss, generated, labels

@@ -11,7 +11,13 @@ import pytest
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import AutoModelForSeq2SeqLM, PreTrainedModel, Seq2SeqTrainingArguments, TrainerCallback
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    Seq2SeqTrainingArguments,
+    TrainerCallback,
+)
 
 from seq2seq_distill.config import LossConfig, MatchConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.data.encode import Collator
@@ -59,18 +65,27 @@ def data(rows: int = 12, seed: int = 0) -> Dataset:
 
 def trainer(folder: Path, student: PreTrainedModel, teacher: Any, **options: Any) -> DistillationTrainer:
     """`options` that the class does not name are arguments of training."""
-    names = ("loss", "matches", "terms", "train_dataset", "eval_dataset", "callbacks", "compute_metrics", "model_init")
+    names = (
+        "loss",
+        "matches",
+        "terms",
+        "train_dataset",
+        "eval_dataset",
+        "callbacks",
+        "compute_metrics",
+        "model_init",
+        "data_collator",
+    )
     own = {name: options.pop(name) for name in names if name in options}
     own = {"loss": LOSS, "train_dataset": data(), "eval_dataset": data(5, seed=1), **own}
-    collate = Collator(families.stack_configs(student.config)[0].pad_token_id)
+    pad = Collator(families.stack_configs(student.config)[0].pad_token_id)
 
     def without_rows(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
-        return {name: field for name, field in collate(rows).items() if name != "row"}
+        return {name: field for name, field in pad(rows).items() if name != "row"}
 
     args = arguments(folder, **options)
-    return DistillationTrainer(
-        student, args, teacher=teacher, data_collator=without_rows, processing_class=plain_tokenizer(), **own
-    )
+    own = {"data_collator": without_rows, "processing_class": plain_tokenizer(), **own}
+    return DistillationTrainer(student, args, teacher=teacher, **own)
 
 
 def weights(model: PreTrainedModel) -> dict[str, Tensor]:
@@ -102,7 +117,7 @@ class TestLoss:
         for step, weight, temperature in ((2, 0.4, 1.5), (4, 0.8, 1.0)):
             own.state.global_step = step
             plain = trainer(tmp_path, student, teacher, loss=LossConfig(weight, 0.0, temperature=temperature))
-            expected, found = (float(each.compute_loss(student.train(), batch)) for each in (plain, own))
+            expected, found = (each.compute_loss(student.train(), batch).item() for each in (plain, own))
             assert found == pytest.approx(expected, rel=1e-6)
 
     def test_a_frozen_encoder_is_shared(self, tmp_path: Path) -> None:
@@ -193,10 +208,14 @@ class TestEvaluation:
             seen.update(ids=outputs.predictions, labels=outputs.label_ids)
             return {"score": 1.0}
 
+        collate = DataCollatorForSeq2Seq(plain_tokenizer(), model=student)
+        rows = data(5, seed=1).remove_columns("row")
+        assert "decoder_input_ids" in collate(list(rows))  # from which generation must not begin
         options = {"predict_with_generate": True, "generation_max_length": 8, "per_device_eval_batch_size": 2}
-        metrics = trainer(tmp_path, student, teacher, compute_metrics=keep, **options).evaluate()
+        given = {"compute_metrics": keep, "data_collator": collate, "eval_dataset": rows}
+        metrics = trainer(tmp_path, student, teacher, **given, **options).evaluate()
         assert metrics["eval_score"] == 1.0 and metrics["eval_ce_loss"] > 0
-        for row, expected in enumerate(data(5, seed=1)):
+        for row, expected in enumerate(rows):
             assert seen["labels"][row][seen["labels"][row] != -100].tolist() == expected["labels"]
             ids = torch.tensor([expected["input_ids"]])
             alone = student.generate(input_ids=ids, max_length=8)[0].tolist()
