@@ -14,11 +14,16 @@ from seq2seq_distill.losses.fused import HEAD_TERMS
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.modules.passes import Batch, ForwardPass
 
-TAKEN: Final = frozenset({"loss", *HEAD_TERMS, *DIVERGENCES, "hid_loss_enc", "hid_loss_dec", "temperature"})
+OTHERS = """
+loss hid_loss_enc hid_loss_dec temperature alpha_ce alpha_mlm alpha_hid
+rouge1 rouge2 rougeL rougeLsum bleu chrf gen_len empty repetition length_ratio
+lr data_epoch rows source_tokens target_tokens padding tokens_per_second
+""".split()
+TAKEN: Final = frozenset({*HEAD_TERMS, *DIVERGENCES, *OTHERS})
+"""What is logged already, of steps or of validations."""
 
 OnSaved = Callable[[Path, int, Mapping[str, float]], None]
-"""Takes the folder of a student that was the best so far and has been written, the optimiser steps it had, and the
-values of its validation (`val_...`)."""
+"""Takes the folder of a student, the optimiser steps it had, and the values of its validation (`val_...`)."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,8 @@ class OwnTerm:
 
     function: Callable[[ForwardPass, ForwardPass | None, Batch], Term]
     """Of the student's pass, the teacher's (the first one's; None without a teacher in memory) and the batch, on the
-    student's device: the sum over all tokens, float32 or wider, and their number. The batch's `attention_mask` is 0 in
-    rows that count nowhere, and so is `labels` -100."""
+    student's device: the sum over all tokens, float32 or wider, and their number. In rows
+    that count nowhere the batch's `attention_mask` is 0 and its `labels` are -100."""
     weight: float = 1.0
     """In the loss; 0 only logs it."""
     over: Literal["target", "source"] = "target"
@@ -45,7 +50,7 @@ class OwnParts:
     """Called on each training batch, on its device, before the step. What the step's losses are divided by stays: the
     numbers of tokens that the batches had before."""
     on_student_saved: OnSaved | None = None
-    """Called on process 0 at each of them."""
+    """Called on process 0 at each student that was the best so far, when it has been written."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError, a line for each term that cannot be."""

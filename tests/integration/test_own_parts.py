@@ -17,7 +17,7 @@ from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
-from seq2seq_distill.modules.own_parts import OwnParts, OwnTerm
+from seq2seq_distill.modules.own_parts import TAKEN, OwnParts, OwnTerm
 from seq2seq_distill.run.train import run_config
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_runs import config
@@ -105,6 +105,7 @@ class TestTerms:
         ("name", "weight", "message"),
         [
             ("ce_loss", 1.0, "own term 'ce_loss': the name is taken"),
+            ("bleu", 1.0, "own term 'bleu': the name is taken"),
             ("match_0", 1.0, "own term 'match_0': the name is taken"),
             ("mine", float("nan"), "own term 'mine', weight nan: give a finite number"),
         ],
@@ -157,6 +158,7 @@ class TestRuns:
         assert len(seen) == 4 and len(seen[0]) == 8
         assert same.count(True) == 4 and same.count(False) == 3  # one batch for each validation
         lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+        assert {name.removeprefix("val_") for line in lines for name in line} <= {*TAKEN, "source", "step"}
         best, expected = float("inf"), []
         for line in lines:
             if line["val_loss"] < best:
