@@ -34,8 +34,9 @@ from seq2seq_distill.modules.matches import (
     resolve,
 )
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
+from seq2seq_distill.modules.passes import Batch, ForwardPass
 from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weights, weight_factor
-from seq2seq_distill.modules.summarization import Batch, StudentPass, SummarizationModule
+from seq2seq_distill.modules.summarization import SummarizationModule
 
 logger = logging.getLogger(__name__)
 
@@ -85,19 +86,27 @@ class SummarizationDistiller(SummarizationModule):
         self._sampling = sampling_config(student, self.loss, longest) if self.loss.on_policy else None
         self._sampled: Tensor | None = None
         """Sampled tokens of the optimiser step so far, on this process; None in a step with labels of the data."""
+        self.other_loops_step: int | None = None
+        """Optimiser steps before this one, where another loop than Lightning's runs the module and counts them."""
+
+    @property
+    def steps_before(self) -> int:
+        """Optimiser steps before this one, for the schedules."""
+        return self.global_step if self.other_loops_step is None else self.other_loops_step
 
     @property
     def current(self) -> LossConfig:
         """The losses' options: in training those of this step, in validations as configured, so that these compare."""
         if not self.training:
             return self.loss
-        return at_step(self.loss, self.config.optim, self.global_step, self.total_steps)
+        return at_step(self.loss, self.config.optim, self.steps_before, self.total_steps)
 
     @property
     def weights(self) -> dict[str, float]:
         """Where targets are sampled, they are no labels to learn, and terms of the sources are left to other steps."""
         loss = self.current
         weights = {
+            **self.own.weights,
             "ce_loss": loss.alpha_ce,
             "mlm_loss": loss.alpha_mlm,
             "hid_loss_enc": loss.alpha_hid,
@@ -112,7 +121,7 @@ class SummarizationDistiller(SummarizationModule):
         steps, warmup = self.total_steps, warmup_of_weights(self.loss, self.config.optim, self.total_steps)
         return {
             match.name: match.config.weight
-            * (weight_factor(match.config.schedule, self.global_step, steps, warmup) if self.training else 1.0)
+            * (weight_factor(match.config.schedule, self.steps_before, steps, warmup) if self.training else 1.0)
             for match in self.matches
         }
 
@@ -122,7 +131,7 @@ class SummarizationDistiller(SummarizationModule):
         moving = {match.name for match in self.matches if match.config.schedule != "constant"}
         self.log_dict({f"{name}_weight": w for name, w in self._weights_of_matches().items() if name in moving})
         if self._sampling is not None and samples_in(self.global_step, self.config.seed, loss.on_policy):
-            return self._on_policy_step(batch, self._sampling)
+            return self._on_policy_step(self.own.processed(batch), self._sampling)
         return super().training_step(batch, batch_idx)
 
     def _on_policy_step(self, batch: Batch, sampling: GenerationConfig) -> Tensor:
@@ -147,7 +156,8 @@ class SummarizationDistiller(SummarizationModule):
 
     @property
     def source_terms(self) -> frozenset[str]:
-        return frozenset({"hid_loss_enc", *(match.name for match in self.matches if match.config.side == "encoder")})
+        matches = {match.name for match in self.matches if match.config.side == "encoder"}
+        return super().source_terms | {"hid_loss_enc"} | matches
 
     def train(self, mode: bool = True) -> "SummarizationDistiller":
         """As before, but attention weights that are compared are not dropped out: no match could be exact then."""
@@ -186,18 +196,19 @@ class SummarizationDistiller(SummarizationModule):
         for teacher in self.further:
             teacher.to(self.device)
 
-    def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
+    def _losses(self, batch: Batch, student: ForwardPass, head_scale: Tensor | float) -> Losses:
         teacher = self.teacher
         if teacher is None:
             cached = SparseTeacher(*unpack(batch))
-            return Losses(self._head_loss(student, cached, head_scale, self.current.temperature), {})
+            head = self._head_loss(student, cached, head_scale, self.current.temperature)
+            return Losses(head, self._own_terms(batch, student, None))
         # With a sharded teacher its head is whole only inside.
         return teacher.within(lambda: self._compare(batch, student, teacher, head_scale))
 
-    def _compare(self, batch: Batch, student: StudentPass, teacher: Teacher, head_scale: Tensor | float) -> Losses:
+    def _compare(self, batch: Batch, student: ForwardPass, teacher: Teacher, head_scale: Tensor | float) -> Losses:
         labelled = batch["labels"] != IGNORED
-        hidden, features = self._teacher_pass(batch, student, teacher)
-        other = (families.head_parts(teacher.running), hidden[labelled])
+        theirs = self._teacher_pass(batch, student, teacher)
+        other = (theirs.head, theirs.hidden)
         temperature = self._temperature_of(student, other, labelled)
         together = self._together(other, batch, student) if self.further else other
         head = self._head_loss(student, together, head_scale, temperature)
@@ -205,16 +216,17 @@ class SummarizationDistiller(SummarizationModule):
         masks = {"encoder": batch["attention_mask"] * (batch["row"] >= 0)[:, None], "decoder": labelled}
         others = {
             f"hid_loss_{side[:3]}": hidden_mse(
-                _ran(side, pairs, student.features, features), masks[side], self.loss.normalize_hidden
+                _ran(side, pairs, student.features, theirs.features), masks[side], self.loss.normalize_hidden
             )
             for side, pairs in zip(SIDES, (self._encoder_pairs, self._decoder_pairs), strict=True)
         }
-        others |= match_terms(self.matches, student.features, features, masks, self.projections)
+        others |= match_terms(self.matches, student.features, theirs.features, masks, self.projections)
+        others |= self._own_terms(batch, student, theirs)
         if isinstance(temperature, Tensor):
             others["temperature"] = Term(temperature.sum(), labelled.sum())
         return Losses(head, others)
 
-    def _together(self, first: tuple[Head, Tensor], batch: Batch, student: StudentPass) -> Ensemble:
+    def _together(self, first: tuple[Head, Tensor], batch: Batch, student: ForwardPass) -> Ensemble:
         """All teachers as one."""
         labelled, options = batch["labels"] != IGNORED, self.config.ensemble
         members = [first]
@@ -223,14 +235,14 @@ class SummarizationDistiller(SummarizationModule):
             members.append((families.head_parts(teacher.model), hidden[labelled]))
         return Ensemble(members, options.weights or [1.0] * len(members), options.combine)
 
-    def _temperature_of(self, student: StudentPass, teacher: tuple[Head, Tensor], labelled: Tensor) -> Tensor | float:
+    def _temperature_of(self, student: ForwardPass, teacher: tuple[Head, Tensor], labelled: Tensor) -> Tensor | float:
         """In training with an adaptive schedule one for each position, [N]."""
         schedule = self.loss.schedule
         if not self.training or schedule.temperature not in ("flsw", "cwsm"):
             return self.current.temperature
         return adaptive_temperature(
             schedule.temperature,
-            (families.head_parts(self.student), student.hidden),
+            (student.head, student.hidden),
             teacher,
             labelled,
             self.loss.temperature,
@@ -240,16 +252,20 @@ class SummarizationDistiller(SummarizationModule):
         )
 
     @torch.no_grad()
-    def _teacher_pass(
-        self, batch: Batch, student: StudentPass, teacher: Teacher
-    ) -> tuple[Tensor, dict[Feature, Tensor]]:
-        """The last hidden state [B, T, H], and the inner states to compare with."""
+    def _teacher_pass(self, batch: Batch, student: ForwardPass, teacher: Teacher) -> ForwardPass:
         shared = {f: student.features[f] for f in self._compared_with if self.shares_encoder and f.side == "encoder"}
         others = self._compared_with - shared.keys()
         with recorded(teacher.running, others, batch["attention_mask"].shape[1]) as features:
             state = student.encoder_state if self.shares_encoder else teacher.encode(batch)
             hidden = teacher.decode(batch, state, student.decoder_input_ids)
-        return hidden, features | shared
+        return ForwardPass(
+            head=families.head_parts(teacher.running),
+            encoder_state=state,
+            decoder_input_ids=student.decoder_input_ids,
+            hidden=hidden[batch["labels"] != IGNORED],
+            labels=student.labels,
+            features=features | shared,
+        )
 
     def _features(self) -> tuple[frozenset[Feature], frozenset[Feature]]:
         """The inner states to compare, the student's and the teacher's."""
@@ -275,9 +291,10 @@ class SummarizationDistiller(SummarizationModule):
         return encoder, self._pairs_of("decoder", teacher)
 
     def _pairs_of(self, side: str, teacher: PreTrainedModel) -> Pairs:
-        copied = copied_layers(side, self.student, len(families.layers(teacher, side)))
+        depth, teacher_depth = (len(families.layers(model, side)) for model in (self.student, teacher))
+        copied = copied_layers(side, self.student, teacher_depth)
         how = "spread" if self.loss.supervise_forward or copied is None else "copied"
-        return layer_pairs(side, how, self.student, teacher, f"--loss.alpha_hid {self.loss.alpha_hid}")
+        return layer_pairs(side, how, (depth, teacher_depth), copied, f"--loss.alpha_hid {self.loss.alpha_hid}")
 
 
 class TranslationDistiller(SummarizationDistiller):

@@ -74,32 +74,52 @@ def resolve(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedMode
     """
     matches, problems = [], []
     for number, entry in enumerate(config.matches):
-        place = f"--matches entry {number}"
+        depth, teacher_depth = (len(families.layers(model, entry.side)) for model in (student, teacher))
         try:
-            pairs = _pairs(place, entry, student, teacher)
+            match = match_of(number, entry, (depth, teacher_depth), copied_layers(entry.side, student, teacher_depth))
         except ModelError as error:
             problems.append(str(error))
             continue
-        name = f"match_{number}_{entry.side}_{entry.feature}_{entry.loss}"
-        match = Match(name, entry, tuple((_features(entry, own), _features(entry, other)) for own, other in pairs))
-        problems += _problems(place, match, student, teacher)
+        problems += _problems(f"--matches entry {number}", match, student, teacher)
         matches.append(match)
     report(problems)
     return tuple(matches)
 
 
-def layer_pairs(side: str, how: str, student: PreTrainedModel, teacher: PreTrainedModel, flag: str) -> Pairs:
-    """Pairs of layers by a rule: `copied`, `spread` or `last`.
+def match_of(number: int, entry: MatchConfig, depths: tuple[int, int], copied: list[int] | None) -> Match:
+    """An entry of --matches for a student and a teacher of these depths.
+
+    Args:
+        number: of the entry, from 0.
+        entry: what it says.
+        depths: layers of the entry's side, student's and teacher's.
+        copied: the teacher layer that each student layer was copied from, if they were.
+
+    Raises:
+        ModelError: a layer that is not there.
+    """
+    place = f"--matches entry {number}"
+    if entry.layers is None:
+        own = _layers(f"{place}, student", entry.student, "student", entry.side, depths[0])
+        pairs = [(own, _layers(f"{place}, teacher", entry.teacher, "teacher", entry.side, depths[1]))]
+    else:
+        found = layer_pairs(entry.side, entry.layers, depths, copied, f"{place}, layers {entry.layers}")
+        pairs = [([own], [other]) for own, other in found]
+    name = f"match_{number}_{entry.side}_{entry.feature}_{entry.loss}"
+    return Match(name, entry, tuple((_features(entry, own), _features(entry, other)) for own, other in pairs))
+
+
+def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] | None, flag: str) -> Pairs:
+    """Pairs of layers by a rule: `copied`, `spread` or `last`; `depths` and `copied` as in `match_of`.
 
     `copied`: each student layer with the teacher layer it was copied from, the last with the last. `spread`: each with
     the end of the block of teacher layers that it stands for. Raises ModelError, which opens with `flag`.
     """
-    depth, teacher_depth = (len(families.layers(model, side)) for model in (student, teacher))
+    depth, teacher_depth = depths
     if how == "last":
         return ((depth - 1, teacher_depth - 1),)
     if how == "spread":
         return tuple(enumerate(supervise_forward(teacher_depth, depth, f"{flag} with a student whose {side} depth")))
-    copied = copied_layers(side, student, teacher_depth)
     if copied is None:
         raise ModelError(f"{flag}: the student's {side} was not cut from this teacher, choose spread or last")
     return supervised_pairs(copied, teacher_depth)
@@ -181,18 +201,7 @@ def _compare(match: MatchConfig, ours: list[Tensor], theirs: list[Tensor], masks
     return _HIDDEN[match.loss](ours[0], theirs[0], mask)
 
 
-def _pairs(
-    place: str, entry: MatchConfig, student: PreTrainedModel, teacher: PreTrainedModel
-) -> list[tuple[list[int], list[int]]]:
-    if entry.layers is not None:
-        found = layer_pairs(entry.side, entry.layers, student, teacher, f"{place}, layers {entry.layers}")
-        return [([own], [other]) for own, other in found]
-    own = _layers(f"{place}, student", entry.student, "student", entry.side, student)
-    return [(own, _layers(f"{place}, teacher", entry.teacher, "teacher", entry.side, teacher))]
-
-
-def _layers(place: str, given: int | list[int] | None, whose: str, side: str, model: PreTrainedModel) -> list[int]:
-    depth = len(families.layers(model, side))
+def _layers(place: str, given: int | list[int] | None, whose: str, side: str, depth: int) -> list[int]:
     indices = given if isinstance(given, list) else [given]
     for index in indices:
         if index is None or not -depth <= index < depth:

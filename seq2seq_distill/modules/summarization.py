@@ -1,7 +1,6 @@
 """The student in training: cross-entropy with the labels, and summaries to judge it by. No teacher yet."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -27,26 +26,10 @@ from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.sharding import is_sharded, keep_layers, precision_policy, shard, zero_row
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
+from seq2seq_distill.modules.own_parts import OwnParts, own_terms
+from seq2seq_distill.modules.passes import Batch, ForwardPass
 
 logger = logging.getLogger(__name__)
-
-Batch = Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class StudentPass:
-    """One forward pass of the student, up to the output head."""
-
-    encoder_state: Tensor
-    """[B, S, H]"""
-    decoder_input_ids: Tensor
-    """[B, T]"""
-    hidden: Tensor
-    """[N, H], what the head reads at the positions with a label."""
-    labels: Tensor
-    """[N]"""
-    features: Mapping[Feature, Tensor]
-    """Inner states to compare, of the layers that ran."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +49,7 @@ class SummarizationModule(LightningModule):
         tokenizer: turns generated ids into text.
         config: the run's config.
         total_steps: optimiser steps of the run, for the schedule.
+        own: loss terms and a change of batches besides what the config says.
 
     Raises:
         ConfigError: gradient checkpointing is wanted, but transformers has none for the architecture.
@@ -79,6 +63,7 @@ class SummarizationModule(LightningModule):
         tokenizer: PreTrainedTokenizerBase,
         config: RunConfig,
         total_steps: int,
+        own: OwnParts | None = None,
     ) -> None:
         super().__init__()
         self.student = student
@@ -86,6 +71,7 @@ class SummarizationModule(LightningModule):
         self.config = config
         self.loss = config.loss
         self.total_steps = total_steps
+        self.own = own or OwnParts()
         self.generation = generation_config(student, generation_settings(config))
         self.projections = nn.ModuleDict()
         """What maps the student's inner states to the teacher's width; trained with the student, saved in checkpoints
@@ -137,15 +123,15 @@ class SummarizationModule(LightningModule):
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each term in the loss."""
-        return {"mlm_loss": 1.0}
+        return {"mlm_loss": 1.0, **self.own.weights}
 
     @property
     def source_terms(self) -> frozenset[str]:
         """Terms that are means over source tokens; all others are means over target tokens."""
-        return frozenset()
+        return self.own.source_terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        parts = self._parts_of_step
+        batch, parts = self.own.processed(batch), self._parts_of_step
         losses = self._step(batch, parts / max(1, int(batch["target_tokens"])))
         terms = losses.terms
         of_source = self.source_terms
@@ -162,7 +148,8 @@ class SummarizationModule(LightningModule):
         with recorded(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
             encoder_state = families.encode(self.student, batch)
             hidden = families.decode(self.student, batch, encoder_state, decoder_input_ids)
-        student = StudentPass(
+        student = ForwardPass(
+            head=families.head_parts(self.student),
             encoder_state=encoder_state,
             decoder_input_ids=decoder_input_ids,
             hidden=hidden[labelled],
@@ -171,19 +158,22 @@ class SummarizationModule(LightningModule):
         )
         return self._losses(batch, student, head_scale)
 
-    def _losses(self, batch: Batch, student: StudentPass, head_scale: Tensor | float) -> Losses:
+    def _losses(self, batch: Batch, student: ForwardPass, head_scale: Tensor | float) -> Losses:
         """From the student's pass to its losses; a distiller compares it with the teacher."""
-        return Losses(self._head_loss(student, None, head_scale), {})
+        return Losses(self._head_loss(student, None, head_scale), self._own_terms(batch, student, None))
+
+    def _own_terms(self, batch: Batch, student: ForwardPass, teacher: ForwardPass | None) -> dict[str, Term]:
+        return own_terms(self.own.terms, student, teacher, batch, checked=not self.training)
 
     def _head_loss(
         self,
-        student: StudentPass,
+        student: ForwardPass,
         teacher: tuple[Head, Tensor] | Ensemble | SparseTeacher | None,
         scale: Tensor | float,
         temperature: Tensor | float = 1.0,
     ) -> HeadLoss:
         return head_loss(
-            families.head_parts(self.student),
+            student.head,
             student.hidden,
             student.labels,
             self.weights,

@@ -14,6 +14,7 @@ from torch import Tensor
 from seq2seq_distill.data.batching import RunPlan
 from seq2seq_distill.metrics import monitor_mode
 from seq2seq_distill.models.sharding import whole_state
+from seq2seq_distill.modules.own_parts import OnSaved
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.run.card import model_card
 from seq2seq_distill.run.outdir import OutputFolder, save_model, write_jsonl
@@ -62,12 +63,16 @@ class EndWithValidation(Callback):
 
 
 class BestStudent(Callback):
-    """Write metrics.jsonl, a line per validation, and keep the best student by the monitored value in best/."""
+    """Write metrics.jsonl, a line per validation, and keep the best student by the monitored value in best/.
 
-    def __init__(self, folder: OutputFolder, plan: RunPlan, monitor: str) -> None:
+    `on_saved` is called after that.
+    """
+
+    def __init__(self, folder: OutputFolder, plan: RunPlan, monitor: str, on_saved: OnSaved | None = None) -> None:
         self._folder = folder
         self._plan = plan
         self._monitor = f"val_{monitor}"
+        self._on_saved = on_saved
         self._sign = 1.0 if monitor_mode(monitor) == "max" else -1.0
         self.best: float | None = None
         """Monitored value of the best student so far."""
@@ -111,6 +116,8 @@ class BestStudent(Callback):
             ", ".join(f"{name} {value:.4g}" for name, value in sorted(values.items())),
             " (best)" if best is not None else "",
         )
+        if best is not None and self._on_saved is not None:
+            self._on_saved(self._folder.best, step, values)
 
 
 class Figures(Callback):

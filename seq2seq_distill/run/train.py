@@ -17,6 +17,7 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError, DataError
 from seq2seq_distill.models import families
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
+from seq2seq_distill.modules.own_parts import OwnParts
 from seq2seq_distill.modules.summarization import SummarizationModule, generation_settings
 from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.run.caching import with_cache
@@ -42,17 +43,24 @@ DISTILLERS: dict[str, type[SummarizationDistiller]] = {
 }
 
 
-def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+def run_config(config: RunConfig, callbacks: Sequence[Callback] = (), own: OwnParts | None = None) -> dict[str, Any]:
     """Train as the config says, test the best student and the teacher, and return what results.json holds.
 
     Args:
         config: the whole config.
         callbacks: further Lightning callbacks.
+        own: further loss terms, a change of each batch, a call at each saved student.
 
     Raises:
         UserError: a `ConfigError`, `DataError` or `ModelError` whose one line (or lines) names flag, value and remedy.
     """
     config.check()
+    own = own or OwnParts()
+    if own.batch_processor is not None and config.teacher_cache:
+        raise ConfigError(
+            f"--teacher_cache {config.teacher_cache} holds what the teacher says of batches that batch_processor would "
+            "change: leave out one of the two"
+        )
     folder, last = OutputFolder(config.folder), LastBatch()
     with StopSignals() as signals, _locked(folder), explained(config, last):
         checkpoint = _where_to_start(config, folder)
@@ -64,12 +72,12 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = ()) -> dict[st
         preflight(parts, config)
         if config.teacher_cache:
             parts = with_cache(config, parts)
-        module = make_module(config, parts)
+        module = make_module(config, parts, own)
         _tell(config, parts, module)
         for teacher in (parts.teacher, *parts.further):
             if teacher is not None:
                 teacher.lower(config.trainer.teacher_precision)
-        trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks])
+        trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks], own.on_student_saved)
         _write_start(config, parts, folder, afresh=checkpoint is None)
         if checkpoint is None:
             trainer.validate(module, datamodule=parts.data, verbose=False)  # the untrained student is step 0
@@ -128,12 +136,13 @@ def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoin
         )
 
 
-def make_module(config: RunConfig, parts: Parts) -> SummarizationModule:
+def make_module(config: RunConfig, parts: Parts, own: OwnParts | None = None) -> SummarizationModule:
     """The module that trains these parts: with a teacher or its cached outputs, and `--method kd`, a distiller."""
     task, steps = str(config.task), parts.data.plan.total_steps
     if config.method == "kd" and (parts.teacher is not None or config.teacher_cache):
-        return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps, further=parts.further)
-    return MODULES[task](parts.student, parts.tokenizer, config, steps)
+        further = parts.further
+        return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps, own, further=further)
+    return MODULES[task](parts.student, parts.tokenizer, config, steps, own)
 
 
 @rank_zero_only

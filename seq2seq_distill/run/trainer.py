@@ -14,6 +14,7 @@ from seq2seq_distill.config import RunConfig, TrainerConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData
 from seq2seq_distill.errors import ConfigError, RunError, UserError
 from seq2seq_distill.metrics import monitor_mode
+from seq2seq_distill.modules.own_parts import OnSaved
 from seq2seq_distill.run.callbacks import BestStudent, EndWithValidation, Figures, SeedByBatch
 from seq2seq_distill.run.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumePoints
 from seq2seq_distill.run.faults import FiniteNumbers
@@ -28,6 +29,7 @@ def build_trainer(
     folder: OutputFolder,
     signals: StopSignals,
     callbacks: Sequence[Callback] = (),
+    on_student_saved: OnSaved | None = None,
 ) -> Trainer:
     """Lightning's Trainer for one epoch that is the whole run: data epochs live in the plan of batches."""
     options, accumulate = config.trainer, config.trainer.accumulate_grad_batches
@@ -52,7 +54,7 @@ def build_trainer(
             enable_progress_bar=options.enable_progress_bar,
             enable_model_summary=False,
             logger=[_logger(name, folder) for name in config.logger],
-            callbacks=[*_callbacks(config, data, folder, signals), *callbacks],
+            callbacks=[*_callbacks(config, data, folder, signals, on_student_saved), *callbacks],
             plugins=_plugins(folder),
             default_root_dir=folder.path,
             **options.extra,
@@ -73,13 +75,19 @@ def _plugins(folder: OutputFolder) -> list[Any]:
     return plugins
 
 
-def _callbacks(config: RunConfig, data: Seq2SeqData, folder: OutputFolder, signals: StopSignals) -> list[Callback]:
+def _callbacks(
+    config: RunConfig,
+    data: Seq2SeqData,
+    folder: OutputFolder,
+    signals: StopSignals,
+    on_student_saved: OnSaved | None,
+) -> list[Callback]:
     monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
     callbacks: list[Callback] = [
         SeedByBatch(config.seed),
         EndWithValidation(),
         Figures(data.plan),
-        BestStudent(folder, data.plan, config.monitor),
+        BestStudent(folder, data.plan, config.monitor, on_student_saved),
         FiniteNumbers(config.on_nonfinite, data.plan, folder),
         BestCheckpoints(
             folder.checkpoints,

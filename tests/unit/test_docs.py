@@ -155,14 +155,25 @@ def test_every_python_name_exists(page):
             assert hasattr(import_module(module), name)
 
 
-def test_the_example_of_losses_runs():
-    text = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+def run_examples(page: str) -> dict[str, Any]:
+    """Run the page's blocks of Python one after the other; what they leave behind."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     assert blocks
     values: dict[str, Any] = {}
     for block in blocks:
-        exec(compile(block, "losses.md", "exec"), values)
-    assert values["student"].grad.isfinite().all()
+        exec(compile(block, page, "exec"), values)
+    return values
+
+
+def test_the_example_of_losses_runs():
+    assert run_examples("losses.md")["student"].grad.isfinite().all()
+
+
+def test_the_examples_for_python_run():
+    values = run_examples("python.md")
+    assert values["own"].weights == {"teachers_choice": 0.2}
+    assert values["report"].parts.keys() > {"ce_loss", "hid_loss_enc", "match_0_decoder_hidden_cosine"}
 
 
 def test_every_old_flag_has_a_row():

@@ -22,8 +22,8 @@ models/teacher
 losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/ensemble losses/chunks
 losses/chunked_kl losses/chunked_divergences losses/adaptive losses/fused losses/blend
 metrics behaviour generation measure scoring engines
-modules/optim modules/schedules modules/summarization modules/translation modules/matches modules/on_policy
-modules/distillers
+modules/optim modules/schedules modules/passes modules/own_parts modules/summarization modules/translation
+modules/matches modules/adaptor modules/on_policy modules/distillers distillation_trainer
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
 verb_inputs plan/layouts plan/command cache budget student convert average

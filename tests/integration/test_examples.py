@@ -1,0 +1,43 @@
+"""Every script in examples/ does what it says, in a few steps."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForSeq2SeqLM
+
+from tests.tiny_runs import save_teacher, write_data
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(name: str, **arguments: object) -> dict[str, float]:
+    return runpy.run_path(str(EXAMPLES / f"{name}.py"))["main"](**arguments)
+
+
+def test_every_example_is_here() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_parts", "trainer", "adaptor"}
+
+
+def test_own_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    teacher, data = str(save_teacher(tmp_path / "teacher")), str(write_data(tmp_path / "data"))
+    results = run("own_parts", output_dir=str(tmp_path / "run"), max_steps=2, rows=24, teacher=teacher, data=data)
+    assert results["student"]["parameters"] < results["teacher"]["parameters"]
+    assert "teachers_choice" in (tmp_path / "run" / "metrics.jsonl").read_text()
+    told = capsys.readouterr().out
+    assert f"step 0: the best student so far is in {tmp_path / 'run' / 'best'}" in told
+    assert "the longest source had" in told
+
+
+def test_trainer(tmp_path: Path) -> None:
+    """On the demo: it trains, goes on from its checkpoint, and evaluates."""
+    for steps in (2, 4):
+        metrics = run("trainer", output_dir=str(tmp_path), max_steps=steps, rows=32)
+        assert {"eval_loss", "eval_bleu", "eval_ce_loss", "eval_hid_loss_dec"} <= metrics.keys()
+        assert (tmp_path / f"checkpoint-{steps}").is_dir()
+    assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path).config.decoder_layers == 1
+
+
+def test_adaptor() -> None:
+    results = run("adaptor", steps=60)
+    assert results["agreement"] > results["agreement_before"] + 0.1
