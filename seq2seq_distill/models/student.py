@@ -185,12 +185,22 @@ def fresh_student(
 
 
 def same_tokenizer(
-    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, flag: str = "--student.path"
+    student: PreTrainedTokenizerBase,
+    teacher: PreTrainedTokenizerBase,
+    *,
+    flag: str = "--student.path",
+    remedy: str = "choose models of one tokenizer",
 ) -> None:
     """Check that two tokenizers give a text the same ids: by probe texts, special tokens, vocabularies.
 
-    Raises ModelError, which opens with `flag` and names the first difference.
+    Raises ModelError, which opens with `flag`, names the first difference, and ends with `remedy`.
     """
+    difference = _first_difference(student, teacher)
+    if difference:
+        raise ModelError(f"{flag}: its tokenizer is not the teacher's: {difference}: {remedy}")
+
+
+def _first_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str | None:
     for text in _PROBES:
         for side in ("text", "text_target"):
             ours, theirs = (tokenizer(**{side: text})["input_ids"] for tokenizer in (student, teacher))
@@ -199,22 +209,18 @@ def same_tokenizer(
                     (i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b),
                     min(len(ours), len(theirs)),
                 )
-                raise ModelError(
-                    f"{flag}: its tokenizer is not the teacher's: in {text!r} token {at} is "
-                    f"{_token(student, ours, at)}, the teacher's {_token(teacher, theirs, at)}"
-                )
+                own, other = _token(student, ours, at), _token(teacher, theirs, at)
+                return f"in {text!r} token {at} is {own}, the teacher's {other}"
     for role in ("pad", "eos", "bos", "unk"):
         ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (student, teacher))
         if ours != theirs:
-            raise ModelError(f"{flag}: its tokenizer is not the teacher's: {role} is {ours}, the teacher's {theirs}")
+            return f"{role} is {ours}, the teacher's {theirs}"
     ours, theirs = student.get_vocab(), teacher.get_vocab()
     differing = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
     if differing:
         token = min(differing)
-        raise ModelError(
-            f"{flag}: its tokenizer is not the teacher's: the id of {token!r} is {ours.get(token)}, "
-            f"the teacher's {theirs.get(token)}"
-        )
+        return f"the id of {token!r} is {ours.get(token)}, the teacher's {theirs.get(token)}"
+    return None
 
 
 # --------------------------------------------------------------------------------------------- from a teacher

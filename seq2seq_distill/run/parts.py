@@ -19,6 +19,11 @@ from seq2seq_distill.models.student import create_student, fresh_student, load_s
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.summarization import freeze_parts, generation_settings
 
+OTHER_TOKENS = (
+    "distributions over other tokens teach it nothing; let the teacher write the targets (`distill label`), and train "
+    "on them with --method sft and without --teacher"
+)
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -73,7 +78,8 @@ def _further_teacher(
     """A teacher besides the first. Raises ModelError where it has other tokens, or starts decoding from another."""
     flag = "--ensemble.teachers"
     path = str(demo.resolve_teacher(path)) if demo.is_demo(path) else path
-    same_tokenizer(load_tokenizer(path, config.src_lang, config.tgt_lang, flag=flag), tokenizer, flag=f"{flag} {path}")
+    its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, flag=flag)
+    same_tokenizer(its_tokenizer, tokenizer, flag=f"{flag} {path}", remedy="choose teachers of one tokenizer")
     teacher = load_teacher(path, dtype=torch.float32, flag=flag)
     _settle(config, teacher.model, tokenizer)
     sizes = [len(families.head_parts(model).weight) for model in (teacher.model, first)]
@@ -134,9 +140,8 @@ def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTo
     if wish.path:
         student = load_student(wish.path)
         if teacher is not None:
-            same_tokenizer(
-                tokenizer, load_tokenizer(wish.path, config.src_lang, config.tgt_lang, flag="--student.path")
-            )
+            own = load_tokenizer(wish.path, config.src_lang, config.tgt_lang, flag="--student.path")
+            same_tokenizer(own, tokenizer, remedy=OTHER_TOKENS)
         return student
     if wish.config:
         return fresh_student(wish.config, len(tokenizer), tokenizer)

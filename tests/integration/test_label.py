@@ -14,7 +14,7 @@ import pytest
 
 from seq2seq_distill.cli import main
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.errors import DataError, UserError
+from seq2seq_distill.errors import DataError, ModelError, UserError
 from seq2seq_distill.export.command import export_model
 from seq2seq_distill.export.config import ExportConfig
 from seq2seq_distill.label import command, teacher
@@ -355,6 +355,19 @@ def test_a_student_learns_from_labels_beside_the_original_s_val_and_test(
     with pytest.raises(DataError, match="no val split: .* or name a source that has it too; splits found: train"):
         run_config(run(tmp_path, data=[config.output_dir], output_dir=str(tmp_path / "alone")))
     assert kept == len(load_split(config.output_dir, "train", source_column="document"))
+
+
+def test_a_student_of_another_vocabulary_learns_from_labels_and_not_from_distributions(
+    config: LabelConfig, tmp_path: Path, place
+) -> None:
+    other = str(save_teacher(tmp_path / "other", "bart"))
+    common = {"student": {"path": other, "decoder_layers": None}, "output_dir": str(tmp_path / "run")}
+    with pytest.raises(ModelError, match=r"--student.path: its tokenizer .* let .* `distill label`.* --method sft"):
+        run_config(run(tmp_path, **common, data=[str(place / "data")]))
+    label(config)
+    sources = {"data": [config.output_dir, str(place / "data")], "data_weights": [1.0, 0.0]}
+    summary = run_config(run(tmp_path, **common, **sources, teacher=None, method="sft", trainer={"max_steps": 2}))
+    assert summary["teacher"] is None and summary["student"]["chrf"] >= 0
 
 
 @pytest.mark.parametrize(
