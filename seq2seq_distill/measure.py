@@ -41,6 +41,8 @@ class Decoding:
     """Beams of the search."""
     p95_ms: float
     """Time that 95% of the batches stay below, in milliseconds."""
+    seconds: tuple[float, ...] = ()
+    """Time of each batch."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def summary(times: Times, beams: int) -> Decoding:
         mean_length=sum(lengths) / max(1, len(lengths)),
         n=len(seconds),
         beams=beams,
+        seconds=tuple(seconds),
         p95_ms=1000 * (quantiles(seconds, n=20, method="inclusive")[-1] if len(seconds) > 1 else seconds[0]),
     )
 
