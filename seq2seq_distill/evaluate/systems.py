@@ -30,6 +30,8 @@ from seq2seq_distill.verb_inputs import Loaded, export_record, load_model
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model.bin")
 """Files of a folder that hold a model's weights; the first kind that is there is read, whatever else there is."""
 
+THREADS = torch.get_num_threads()
+
 
 @dataclass(frozen=True)
 class Output:
@@ -68,7 +70,7 @@ class System(Protocol):
 
 
 class TransformersSystem:
-    """Decodes with `generate`."""
+    """Decodes with `generate`, on as many threads as torch had at first: CTranslate2 changes them for the process."""
 
     engine = "transformers"
 
@@ -85,8 +87,7 @@ class TransformersSystem:
         """As `System.threads`."""
         if self._model.device.type == "cuda":
             return torch.cuda.get_device_name()
-        threads = torch.get_num_threads()
-        return f"{threads} thread{'s' if threads > 1 else ''}"
+        return f"{THREADS} thread{'s' if THREADS > 1 else ''}"
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """As `System.encode`."""
@@ -94,6 +95,7 @@ class TransformersSystem:
 
     def decode(self, sources: Sequence[Sequence[int]]) -> list[Output]:
         """As `System.decode`."""
+        torch.set_num_threads(THREADS)
         outputs: list[list[int]] = []
         with decoding(self._model):
             for start in range(0, len(sources), self._batch_size):

@@ -16,7 +16,7 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from seq2seq_distill.cli import main
 from seq2seq_distill.data.sources import SPLITS
-from seq2seq_distill.evaluate import command, speed
+from seq2seq_distill.evaluate import command, speed, systems
 from seq2seq_distill.evaluate.config import EvaluateConfig
 from seq2seq_distill.generation import GenerationSettings
 from seq2seq_distill.verb_inputs import Loaded, load_model, load_rows, run_of
@@ -211,6 +211,19 @@ class TestLoading:
         params = {"summarization": {"num_beams": 3, "prefix": "short: "}}
         path.write_text(json.dumps(read(path) | {"task_specific_params": params}))
         return folder
+
+    def test_another_engine_does_not_change_the_threads(self, model, monkeypatch):
+        """CTranslate2 sets those of OpenMP, and with them torch's."""
+        monkeypatch.setattr(systems, "THREADS", 2)
+        system = systems.open_system(
+            EvaluateConfig(task="summarization", max_source_length=40, max_target_length=4), str(model)
+        )
+        before = torch.get_num_threads()
+        try:
+            system.decode(system.encode(["the dog"]))
+            assert torch.get_num_threads() == 2 and system.threads == "2 threads"
+        finally:
+            torch.set_num_threads(before)
 
     def load(self, model: Path, **settings: Any) -> Loaded:
         return load_model(str(model), "--models", EvaluateConfig(task="summarization"), GenerationSettings(**settings))
