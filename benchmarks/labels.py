@@ -54,6 +54,7 @@ def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[s
     texts = list(load_split(demo.data_source(config.data[0]), "test", limit=n, **languages)["source"])
     teacher = load_label_teacher(config)
     found: dict[str, list[str]] = {}
+    threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "ctranslate2"
         choice = choose_engine(config, teacher, folder, texts)
@@ -63,6 +64,7 @@ def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[s
             found["label"] = [own[0].text for own in generated(config, teacher, engine, texts, 0)]
 
         def looped() -> None:
+            torch.set_num_threads(threads)  # CTranslate2 changes them for the process
             found["loop"] = plain_loop(teacher, texts, batch_size)
 
         seconds = interleaved({"label": labelled, "loop": looped}, rounds)
