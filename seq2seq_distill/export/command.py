@@ -54,10 +54,6 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     }
     remedy = "nothing was written; serve it with transformers"
     found = check_parity(model, tokenizer, searches, sources, flag, remedy)
-    scores = {}
-    if config.quantization != "float32" and config.task:  # before the converter rounds the model's own weights
-        original = TransformersEngine(model, own, int(tokenizer.pad_token_id))
-        scores["transformers"] = _scored(config, original, tokenizer, sources, texts["target"])
     write_folder(target, lambda folder: save_converted(folder, model, tokenizer, own, config.quantization, flag))
     report = {
         "model": config.model,
@@ -75,9 +71,14 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "max_positions": families.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},
     }
-    if scores:
-        exported = CTranslate2Engine(target, own)
-        report["scores"] = {**scores, "exported": _scored(config, exported, tokenizer, sources, texts["target"])}
+    if config.quantization != "float32" and config.task:
+        engines: dict[str, Engine] = {
+            "transformers": TransformersEngine(model, own, int(tokenizer.pad_token_id)),
+            "exported": CTranslate2Engine(target, own),
+        }
+        report["scores"] = {
+            name: _scored(config, engine, tokenizer, sources, texts["target"]) for name, engine in engines.items()
+        }
     (target / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)

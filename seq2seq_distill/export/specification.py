@@ -11,6 +11,7 @@ does not fit a fine-tuned model:
   chosen.
 """
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def save_converted(
     wanted_by: str,
 ) -> None:
     """The converted model, and beside it the tokenizer and the generation settings, which it does not hold."""
-    spec = specification(model, tokenizer, wanted_by)
+    spec = specification(copy.deepcopy(model), tokenizer, wanted_by)  # the converter rounds the weights where they are
     spec.validate()
     spec.optimize(quantization=quantization)
     spec.save(str(folder))
