@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from seq2seq_distill.evaluate.significance import Judged, Mean, judge
-from seq2seq_distill.metrics import rouge_per_example, translation_metrics
+from seq2seq_distill.metrics import rouge_per_example, score_per_example, translation_metrics
 
 EXAMPLE_SCORE = {"summarization": "ROUGE-L", "translation": "chrF2"}
 """What an output by itself is scored by."""
@@ -33,7 +33,4 @@ def mean_scores(values: Mapping[str, Sequence[float]], resamples: int, seed: int
 
 def example_scores(task: str, texts: Sequence[str], references: Sequence[str]) -> list[float]:
     """`EXAMPLE_SCORE` of each output, 0 to 100."""
-    if task == "summarization":
-        return rouge_per_example(texts, references, ["rougeL"])["rougeL"]
-    metric = translation_metrics()["chrf"]
-    return [float(metric.sentence_score(text, [own]).score) for text, own in zip(texts, references, strict=True)]
+    return score_per_example("rougeL" if task == "summarization" else "chrf", texts, references)

@@ -97,6 +97,8 @@ def own_terms(
     Raises:
         ConfigError: a function returns no `Term`, or one with another number than that of the tokens.
     """
+    if not terms:
+        return {}
     batch = {**batch, "attention_mask": batch["attention_mask"] * (batch["row"] >= 0)[:, None]}
     found = {name: term.function(student, teacher, batch) for name, term in terms.items()}
     if checked:

@@ -77,7 +77,7 @@ def _further_teacher(
 ) -> Teacher:
     """A teacher besides the first. Raises ModelError where it has other tokens, or starts decoding from another."""
     flag = "--ensemble.teachers"
-    path = str(demo.resolve_teacher(path)) if demo.is_demo(path) else path
+    path = demo.model_source(path)
     its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, flag=flag)
     same_tokenizer(its_tokenizer, tokenizer, flag=f"{flag} {path}", remedy="choose teachers of one tokenizer")
     teacher = load_teacher(path, dtype=torch.float32, flag=flag)
