@@ -30,6 +30,7 @@ AT_LEAST: dict[str, float] = {
     "loss.schedule.strength": 0,
     "loss.schedule.warmup_steps": 0,
     "cache.top_k": 1,
+    "task_exponent": 0,
     "loss.on_policy": 0,
     "loss.on_policy_max_length": 1,
     "n": 1,
@@ -74,6 +75,7 @@ AT_LEAST: dict[str, float] = {
     "trainer.save_every_n_steps": 1,
 }
 AT_MOST: dict[str, float] = {
+    "task_exponent": 10,
     "loss.on_policy": 1,
     "batch.workers": 1024,
     "cache.draws": 255,  # shares are stored in a byte each

@@ -1,12 +1,13 @@
 """The configuration: frozen dataclasses that are the command line. A field is a flag: type, default and help."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from seq2seq_distill.checks import DivergenceName, option_problems
 from seq2seq_distill.conflicts import conflict_problems, source_problems
 from seq2seq_distill.errors import report
+from seq2seq_distill.task_conflicts import task_problems
 
 DEFAULT_MONITOR = {"summarization": "rouge2", "translation": "bleu"}
 
@@ -171,6 +172,26 @@ class MatchConfig:
 
 
 @dataclass(frozen=True)
+class TaskConfig:
+    """One of several tasks of a student; what it does not say is as for the whole run. docs/data.md has an example."""
+
+    name: str | None = None
+    """In logs and results: letters, digits, - and _."""
+    data: list[str] = field(default_factory=list)
+    """Data sources, as in --data."""
+    teacher: str | None = None
+    """Its teacher, of the same tokenizer as all others'; by default --teacher."""
+    task: Literal["summarization", "translation"] | None = None
+    """What is learned; by default --task."""
+    prefix: str | None = None
+    """Text put before every source; by default as --encode.prefix."""
+    src_lang: str | None = None
+    """Source language; by default --src_lang."""
+    tgt_lang: str | None = None
+    """Target language; by default --tgt_lang."""
+
+
+@dataclass(frozen=True)
 class EnsembleConfig:
     """Further teachers besides --teacher, of the same tokenizer; docs/losses.md says how they become one."""
 
@@ -304,6 +325,10 @@ class RunConfig:
     """Data sources: folders of {train,val,test}.{source,target}, JSONL, CSV, Parquet, or hub ids."""
     data_weights: list[float] | None = None
     """How often a row of each source comes in a data epoch; by default once; 0 takes its val and test alone."""
+    tasks: list[TaskConfig] = field(default_factory=list)
+    """Several tasks instead of --data: {"name": "news", "data": ["DIR"], "teacher": "PATH"}, one mapping each."""
+    task_exponent: float = 1.0
+    """Tasks are drawn by their size to this power: 1 takes each row once a data epoch, 0 all tasks equally often."""
     src_lang: str | None = None
     """Source language, as the tokenizer or the data names it."""
     tgt_lang: str | None = None
@@ -337,7 +362,12 @@ class RunConfig:
     @property
     def monitor(self) -> str:
         """Name of the validation value that chooses the best student, without its `val_`."""
-        return self.eval.monitor or DEFAULT_MONITOR[self.task or "summarization"]
+        return self.eval.monitor or ("loss" if len(self.kinds) > 1 else DEFAULT_MONITOR[self.kinds[0]])
+
+    @property
+    def kinds(self) -> list[str]:
+        """What is learned, by all tasks; each once."""
+        return list(dict.fromkeys(own.task or "summarization" for own in self.each_task()))
 
     @property
     def folder(self) -> str:
@@ -347,11 +377,26 @@ class RunConfig:
     @property
     def is_bare(self) -> bool:
         """Whether nothing says what to train on or from, which means the built-in demo."""
-        return self.teacher is None and not self.data
+        return self.teacher is None and not self.data and not self.tasks
+
+    def each_task(self) -> "list[RunConfig]":
+        """The config of each task as if it were alone; of a run without several tasks, itself."""
+        if not self.tasks:
+            return [self]
+        own = ("data", "teacher", "task", "src_lang", "tgt_lang")
+        return [
+            replace(
+                self,
+                tasks=[],
+                encode=self.encode if entry.prefix is None else replace(self.encode, prefix=entry.prefix),
+                **{name: value for name in own if (value := getattr(entry, name)) is not None},
+            )
+            for entry in self.tasks
+        ]
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake that needs no torch to see, a line each."""
         problems = option_problems(self)
         wrong = {line.split()[0] for line in problems}
-        others = [*source_problems(self), *conflict_problems(self)]
+        others = [*source_problems(self), *conflict_problems(self), *task_problems(self)]
         report([*problems, *(line for line in others if wrong.isdisjoint(line.split()))])  # may follow from the former

@@ -47,7 +47,7 @@ def source_problems(config: Any) -> Iterator[str]:
     student = config.student
     if config.task is None:
         yield "--task is missing: choose summarization or translation"
-    if config.teacher is not None and not config.data:
+    if config.teacher is not None and not (config.data or config.tasks):
         yield f"--teacher {shown(config.teacher)} comes without --data: name what to train on"
     if config.teacher is None and config.data and not (student.path or student.config):
         yield (
@@ -73,9 +73,10 @@ def conflict_problems(config: Any) -> Iterator[str]:
     if config.method == "kd" and not learns:
         yield "--loss.alpha_ce 0, --loss.alpha_mlm 0 and --loss.alpha_hid 0 leave nothing to learn: raise one"
     yield from teacher_problems(config)
-    if config.task and config.monitor not in MONITORS[config.task]:
-        choices = ", ".join(MONITORS[config.task])
-        yield f"--eval.monitor {shown(config.monitor)} is not a value of {config.task}: choose {choices}"
+    for kind in config.kinds if config.task else ():
+        if config.monitor not in MONITORS[kind]:
+            choices = ", ".join(name for name in MONITORS[kind] if all(name in MONITORS[own] for own in config.kinds))
+            yield f"--eval.monitor {shown(config.monitor)} is not a value of {kind}: choose {choices}"
     for side in ("encoder", "decoder"):
         ids, depth = getattr(student, f"{side}_layer_ids"), getattr(student, f"{side}_layers")
         if ids is not None and depth is not None and len(ids) != depth:

@@ -61,8 +61,10 @@ class Decoded:
         return sum(self.lengths) / max(1, len(self.lengths))
 
 
-def generation_config(model: PreTrainedModel, settings: GenerationSettings) -> GenerationConfig:
-    """A copy of the model's generation config with the settings applied; it may be saved with the model.
+def generation_config(
+    model: PreTrainedModel, settings: GenerationSettings, own: GenerationConfig | None = None
+) -> GenerationConfig:
+    """A copy of the model's generation config, or of `own`, with the settings applied; it may be saved with the model.
 
     `max_length` in it counts the decoder's start token, as is usual for encoder-decoders. A minimum length
     that does not fit under the maximum is lowered (with a warning), a maximum beyond the model's positions
@@ -71,7 +73,7 @@ def generation_config(model: PreTrainedModel, settings: GenerationSettings) -> G
     Raises ConfigError for an option that is unknown, impossible or has a flag of its own, ModelError for a
     model that does not say from which token decoding starts.
     """
-    return with_settings(model.generation_config, settings, _decoder_positions(model))
+    return with_settings(own or model.generation_config, settings, _decoder_positions(model))
 
 
 def with_settings(own: GenerationConfig, settings: GenerationSettings, positions: int | None) -> GenerationConfig:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
@@ -30,6 +30,12 @@ _BLEU_TOKENIZER = {
     # Written without spaces between words: with 13a a whole sentence would be one word.
     **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya"), "char"),
 }
+
+
+def means_of_all(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each figure that all have."""
+    shared = [name for name in figures[0] if all(name in own for own in figures)]
+    return {name: sum(own[name] for own in figures) / len(figures) for name in shared}
 
 
 def monitor_mode(name: str) -> str:

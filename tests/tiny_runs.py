@@ -14,6 +14,7 @@ from seq2seq_distill.config import (
     MatchConfig,
     RunConfig,
     StudentConfig,
+    TaskConfig,
     TrainerConfig,
 )
 from seq2seq_distill.models import families
@@ -66,9 +67,10 @@ def config(tmp_path: Path, model_type: str = "marian", **changes: Any) -> RunCon
     """A run of four optimiser steps, from `tmp_path/teacher` and `tmp_path/data`, which are made if they are not there.
 
     `changes` are fields of RunConfig; a group takes a dict: `config(tmp_path, method="sft", trainer={"max_steps": 2})`,
-    and so does each of the matches.
+    and so does each of the matches and of the tasks.
     """
-    changes["matches"] = [MatchConfig(**entry) for entry in changes.get("matches", [])]
+    for name, kind in (("matches", MatchConfig), ("tasks", TaskConfig)):
+        changes[name] = [kind(**entry) for entry in changes.get(name, [])]
     teacher, data = tmp_path / "teacher", tmp_path / "data"
     if not teacher.exists():
         save_teacher(teacher, model_type)
@@ -77,7 +79,7 @@ def config(tmp_path: Path, model_type: str = "marian", **changes: Any) -> RunCon
     run = RunConfig(
         task="translation",
         teacher=str(teacher),
-        data=[str(data)],
+        data=None if changes["tasks"] else [str(data)],
         src_lang={"m2m_100": "eng_Latn", "mbart": "en_XX"}.get(model_type, "en"),
         tgt_lang={"m2m_100": "deu_Latn", "mbart": "de_DE"}.get(model_type, "de"),
         output_dir=str(tmp_path / "run"),

@@ -24,6 +24,17 @@ def lengths(column: Sequence[Sequence[int]]) -> Rows:
     return np.array([len(ids) for ids in column], dtype=np.int64)
 
 
+def weights_by_size(sizes: Sequence[int], exponent: float) -> list[float]:
+    """Weights of a `BatchPlan`: sources are drawn by their size to the power of `exponent`.
+
+    An epoch has as many rows as all sources together, and of each its share of sum(size ** exponent) (the sampling of
+    T5's mixtures, arXiv 1910.10683, where the exponent is 1 / T).
+    """
+    shares = [size**exponent for size in sizes]
+    # Rounded, so that an exponent of 1 gives 1, each row once.
+    return [round(sum(sizes) * share / sum(shares) / size, 9) for size, share in zip(sizes, shares, strict=True)]
+
+
 @dataclass(frozen=True)
 class MicroBatch:
     """What one process computes at once; without rows it is padding that counts nowhere."""
@@ -48,6 +59,7 @@ class BatchPlan:
         seed: of the order.
         sizes, weights: rows of each joined source in order, and how often a row of it comes in an epoch: 2 is twice,
             0.5 is half of the rows, drawn anew in each epoch. By default every row comes once.
+        apart: an optimiser step has rows of one source alone.
     """
 
     source_lengths: Rows
@@ -58,37 +70,49 @@ class BatchPlan:
     seed: int = 0
     sizes: Sequence[int] | None = None
     weights: Sequence[float] | None = None
+    apart: bool = False
 
     def steps(self, epoch: int) -> list[Rows]:
         """Rows of every optimiser step of a data epoch, in order."""
         rng = np.random.default_rng([self.seed, epoch])
-        rows = rng.permutation(self._rows_of_epoch(rng))
+        drawn = self._rows_of_epoch(rng)
+        groups = drawn if self.apart else [np.concatenate(drawn)]
+        batches = [batch for rows in groups if len(rows) for batch in self._batches(rng.permutation(rows))]
+        if not self.group_by_length and not self.apart:
+            return batches
+        order = rng.permutation(len(batches))
+        if not self.group_by_length:
+            return [batches[i] for i in order]
+        # The longest batch comes first, so that memory errors come at the first step.
+        longest = max(range(len(batches)), key=lambda i: self._width(batches[i]))
+        return [batches[longest], *(batches[i] for i in order if i != longest)]
+
+    def _batches(self, rows: Rows) -> list[Rows]:
+        """These rows, in random order, as batches."""
         if not self.group_by_length:
             return self._cut(rows)
         pool = POOL * self._rows_per_step(rows)
-        batches: list[Rows] = []
-        for start in range(0, len(rows), pool):
-            batches += self._cut(self._by_length(rows[start : start + pool]))
-        # The longest batch comes first, so that memory errors come at the first step.
-        longest = max(range(len(batches)), key=lambda i: self._width(batches[i]))
-        order = rng.permutation(len(batches))
-        return [batches[longest], *(batches[i] for i in order if i != longest)]
+        parts = [rows[start : start + pool] for start in range(0, len(rows), pool)]
+        return [batch for part in parts for batch in self._cut(self._by_length(part))]
 
     def tokens(self, rows: Rows) -> tuple[int, int]:
         """Source and target tokens of these rows."""
         return int(self.source_lengths[rows].sum()), int(self.target_lengths[rows].sum())
 
-    def _rows_of_epoch(self, rng: np.random.Generator) -> Rows:
-        if self.weights is None or self.sizes is None:
-            return np.arange(len(self.source_lengths))
-        drawn, start = [], 0
-        for size, weight in zip(self.sizes, self.weights, strict=True):
-            own = np.arange(start, start + size)
+    def _rows_of_epoch(self, rng: np.random.Generator) -> list[Rows]:
+        """The rows that come in an epoch, of each source."""
+        if self.sizes is None:
+            return [np.arange(len(self.source_lengths))]
+        ends = np.cumsum(self.sizes)
+        sources = [np.arange(end - size, end) for size, end in zip(self.sizes, ends, strict=True)]
+        if self.weights is None:
+            return sources
+        drawn = []
+        for own, weight in zip(sources, self.weights, strict=True):
             whole, share = divmod(weight, 1)
-            part = max(1, round(share * size)) if share else 0  # an epoch without rows would never end
-            drawn += [own] * int(whole) + [rng.permutation(own)[:part]]
-            start += size
-        return np.concatenate(drawn)
+            part = max(1, round(share * len(own))) if share else 0  # an epoch without rows would never end
+            drawn.append(np.concatenate([own] * int(whole) + [rng.permutation(own)[:part]]))
+        return drawn
 
     def _rows_per_step(self, rows: Rows) -> int:
         if self.max_tokens is None:

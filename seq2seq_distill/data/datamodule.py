@@ -1,7 +1,9 @@
 """Encoded splits and their loaders, dealt out to processes by the plan."""
 
+import copy
 import signal
-from collections.abc import Generator, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths, weights_by_size
 from seq2seq_distill.data.encode import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.data.teacher_cache import CachedSplit
@@ -117,12 +119,23 @@ class Seq2SeqData(LightningDataModule):
             for split, dataset in texts.splits.items()
         }
         """Token ids of each split, in file order."""
+        self.ends = {split: (len(encoded),) for split, encoded in self.encoded.items()}
+        """Of each split, the row behind the last one of each task."""
         self.plan = self._plan()
         """All optimiser steps of the run."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all texts."""
+        return self._texts.fingerprint
 
     def references(self, split: str) -> list[str]:
         """The target texts of a split, as they were read: never cut (truncated references would inflate scores)."""
         return list(self._texts.splits[split]["target"])
+
+    def task_of(self, split: str, row: int) -> int:
+        """Number of the task that a row belongs to."""
+        return bisect_right(self.ends[split], row)
 
     def truncation(self) -> dict[str, float]:
         """Share of training sources and targets that were cut."""
@@ -130,18 +143,17 @@ class Seq2SeqData(LightningDataModule):
 
     def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
         """These rows of a split as one batch."""
-        return EncodedBatches(self.encoded[split], self._collate, self.cached.get(split))[MicroBatch(tuple(rows), 0, 0)]
+        return self._batches(split)[MicroBatch(tuple(rows), 0, 0)]
 
     def training_batch(self, step: int) -> dict[str, Tensor]:
         """The rows of an optimiser step of the run, undivided, as one batch."""
         rows = self.plan.rows(step)
-        dataset = EncodedBatches(self.encoded["train"], self._collate, self.cached.get("train"))
-        return dataset[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
+        return self._batches("train")[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
         self._loader = PlannedLoader(
-            EncodedBatches(self.encoded["train"], self._collate, self.cached.get("train")),
+            self._batches("train"),
             PlannedSampler(
                 self.plan,
                 rank=self.trainer.global_rank,
@@ -166,18 +178,21 @@ class Seq2SeqData(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Tensor]]:
-        """Batches in length order, the longest first, as many on every process."""
+        """Batches of one task each, in length order, the longest first, as many on every process."""
         assert self.trainer is not None
         encoded, size, world = self.encoded[split], self._config.eval.batch_size, self.trainer.world_size
         order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable").tolist()
-        rows = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
+        by_task = [[row for row in order if self.task_of(split, row) == task] for task in range(len(self.ends[split]))]
+        rows = [tuple(own[start : start + size]) for own in by_task for start in range(0, len(own), size)]
         rows += [()] * (-len(rows) % world)
         batches = [MicroBatch(own, 0, 0) for own in rows[self.trainer.global_rank :: world]]
-        dataset = EncodedBatches(encoded, self._collate, self.cached.get(split))
-        return DataLoader(dataset, batch_size=None, sampler=batches)
+        return DataLoader(self._batches(split), batch_size=None, sampler=batches)
+
+    def _batches(self, split: str) -> "EncodedBatches":
+        return EncodedBatches(self.encoded[split], self._collate, self.cached.get(split), self.ends[split])
 
     def _plan(self) -> RunPlan:
-        config, train = self._config, self.encoded["train"]
+        config, train, sizes = self._config, self.encoded["train"], self._texts.sizes
         batches = BatchPlan(
             lengths(train["input_ids"]),
             lengths(train["labels"]),
@@ -185,8 +200,9 @@ class Seq2SeqData(LightningDataModule):
             max_tokens=config.batch.max_tokens,
             group_by_length=config.batch.group_by_length,
             seed=config.seed,
-            sizes=self._texts.sizes,
-            weights=config.data_weights,
+            sizes=sizes,
+            weights=weights_by_size(sizes, config.task_exponent) if config.tasks else config.data_weights,
+            apart=bool(config.tasks),
         )
         return RunPlan(
             batches,
@@ -197,16 +213,47 @@ class Seq2SeqData(LightningDataModule):
         )
 
 
+def joined(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
+    """The data of several tasks as those of one run, whose batches have rows of one task each.
+
+    Args:
+        config: the run's, with its `tasks`.
+        tasks: the data of each, encoded for one student; they stay as they are.
+    """
+    data = copy.copy(tasks[0])
+    data._config = config
+    sizes = tuple(len(task.encoded["train"]) for task in tasks)
+    data._texts = Texts({split: _joined(task._texts.splits[split] for task in tasks) for split in data.encoded}, sizes)
+    data.ends = {
+        split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
+    }
+    data.encoded = {split: _joined(task.encoded[split] for task in tasks) for split in data.encoded}
+    data.plan = data._plan()
+    return data
+
+
+def _joined(parts: Iterable[datasets.Dataset]) -> datasets.Dataset:
+    return datasets.concatenate_datasets(list(parts))
+
+
 class EncodedBatches(Dataset[dict[str, Tensor]]):
     """Encoded rows, indexed by `MicroBatch`: the item is the collated batch with the step's token counts.
 
-    With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows.
+    With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows. Of several tasks,
+    whose last rows `ends` tells, it says the batch's as `task`.
     """
 
-    def __init__(self, encoded: datasets.Dataset, collate: Collator, cached: CachedSplit | None = None) -> None:
+    def __init__(
+        self,
+        encoded: datasets.Dataset,
+        collate: Collator,
+        cached: CachedSplit | None = None,
+        ends: Sequence[int] = (),
+    ) -> None:
         self._encoded = encoded
         self._collate = collate
         self._cached = cached
+        self._ends = ends
 
     def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
         columns = self._encoded[list(micro_batch.rows)] if micro_batch.rows else {"input_ids": [], "labels": []}
@@ -214,6 +261,8 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         batch: dict[str, Any] = self._collate([{"input_ids": i, "labels": t, "row": row} for i, t, row in rows])
         if self._cached is not None:
             batch |= self._cached.read(micro_batch.rows)
+        if len(self._ends) > 1:  # what has no rows counts nowhere, whatever its task
+            batch["task"] = bisect_right(self._ends, micro_batch.rows[0]) if micro_batch.rows else 0
         return {**batch, "source_tokens": micro_batch.source_tokens, "target_tokens": micro_batch.target_tokens}
 
 

@@ -33,6 +33,8 @@ class Teacher:
         families.family_of(model)
         self.model = model.eval().requires_grad_(False)
         """The whole model."""
+        self.generation = copy.deepcopy(model.generation_config)
+        """How it decodes by itself, whatever a run settles."""
         self._sharded: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":

@@ -48,7 +48,7 @@ class SummarizationDistiller(SummarizationModule):
 
     Args:
         student, tokenizer, config, total_steps: as in `SummarizationModule`.
-        teacher: the frozen teacher; None if the batches bring its cached outputs.
+        teacher: the frozen teacher; None if the batches bring its cached outputs. Of several tasks, the first one's.
         further: teachers of the same vocabulary, which are one together with it, as `config.ensemble` says.
 
     Raises:
@@ -67,10 +67,16 @@ class SummarizationDistiller(SummarizationModule):
         super().__init__(student, *args, **kwargs)
         self.teacher = teacher
         self.further = tuple(further)
-        self.shares_encoder = teacher is not None and encoder_is_shared(student, teacher.model)
+        others = (task.teacher for task in self.tasks if task.teacher is not None)
+        self.teachers: tuple[Teacher, ...] = tuple(dict.fromkeys([*filter(None, [teacher]), *others]))
+        """Those that are asked, each for its task; `further` are asked together with the only one."""
+        self.shares_encoder = bool(self.teachers) and all(encoder_is_shared(student, t.model) for t in self.teachers)
         """Whether the student's frozen encoder equals the teacher's, so that one encoder pass serves both."""
-        if teacher is not None and self.shares_encoder:
-            teacher.take_encoder(student.get_encoder())
+        if self.shares_encoder:
+            for each in self.teachers:
+                each.take_encoder(student.get_encoder())
+        if self.loss.alpha_hid or self.config.matches:
+            _check_shapes([each.model for each in self.teachers])
         self._encoder_pairs, self._decoder_pairs = (
             self._pairs(teacher.model) if teacher is not None and self.loss.alpha_hid else ((), ())
         )
@@ -79,11 +85,14 @@ class SummarizationDistiller(SummarizationModule):
         if teacher is not None and self.config.matches:
             self.matches = resolve(self.config, student, teacher.model)
             self.projections = projections(self.matches, student, teacher.model, self.config.seed)
-            self._attention_before = _with_weights(self.matches, student, teacher.model)
+            models = [each.model for each in self.teachers]
+            self._attention_before = _with_weights(self.matches, student, models)
             _tell_of_frozen(self.matches, student)
         self._compared, self._compared_with = self._features()
         longest = self.loss.on_policy_max_length or self.config.encode.max_target_length
-        self._sampling = sampling_config(student, self.loss, longest) if self.loss.on_policy else None
+        samplers = self.tasks if self.loss.on_policy else ()
+        self._sampling = [sampling_config(student, self.loss, longest, own.generation) for own in samplers]
+        """By task; empty if no targets are sampled."""
         self._sampled: Tensor | None = None
         """Sampled tokens of the optimiser step so far, on this process; None in a step with labels of the data."""
         self.other_loops_step: int | None = None
@@ -130,8 +139,8 @@ class SummarizationDistiller(SummarizationModule):
         self.log_dict({name: getattr(loss, name) for name in changing(loss.schedule)})
         moving = {match.name for match in self.matches if match.config.schedule != "constant"}
         self.log_dict({f"{name}_weight": w for name, w in self._weights_of_matches().items() if name in moving})
-        if self._sampling is not None and samples_in(self.global_step, self.config.seed, loss.on_policy):
-            return self._on_policy_step(self.own.processed(batch), self._sampling)
+        if samples_in(self.global_step, self.config.seed, loss.on_policy):
+            return self._on_policy_step(self.own.processed(batch), self._sampling[batch.get("task", 0)])
         return super().training_step(batch, batch_idx)
 
     def _on_policy_step(self, batch: Batch, sampling: GenerationConfig) -> Tensor:
@@ -182,22 +191,23 @@ class SummarizationDistiller(SummarizationModule):
         self._move_teacher()
 
     def on_fit_end(self) -> None:
-        if self.teacher is not None:
-            self.teacher.drop_shards()
+        for teacher in self.teachers:
+            teacher.drop_shards()
             if self._attention_before is not None:  # what follows is timed
-                self.teacher.model.set_attn_implementation(self._attention_before)
+                teacher.model.set_attn_implementation(self._attention_before)
 
     def on_validation_start(self) -> None:
         self._move_teacher()
 
     def _move_teacher(self) -> None:
-        if self.teacher is not None and not self.config.trainer.shard_teacher:
-            self.teacher.to(self.device, encoder=not self.shares_encoder)
+        if not self.config.trainer.shard_teacher:
+            for teacher in self.teachers:
+                teacher.to(self.device, encoder=not self.shares_encoder)
         for teacher in self.further:
             teacher.to(self.device)
 
     def _losses(self, batch: Batch, student: ForwardPass, head_scale: Tensor | float) -> Losses:
-        teacher = self.teacher
+        teacher = self.tasks[batch["task"]].teacher if "task" in batch else self.teacher
         if teacher is None:
             cached = SparseTeacher(*unpack(batch))
             head = self._head_loss(student, cached, head_scale, self.current.temperature)
@@ -324,15 +334,27 @@ def _ran(
     return [(student[own], teacher[other]) for own, other in features if own in student]
 
 
-def _with_weights(matches: Sequence[Match], student: PreTrainedModel, teacher: PreTrainedModel) -> str | None:
-    """Let both models compute attention so that its weights are there, if they are compared.
+def _check_shapes(teachers: Sequence[PreTrainedModel]) -> None:
+    """Raise ConfigError if inner states of the teachers of several tasks cannot be compared by the same pairs."""
+    shapes = [(families.depths(model.config), families.widths(model.config)) for model in teachers]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ConfigError(
+            "--tasks: inner states are compared, but the teachers differ in layers or width: set --loss.alpha_hid 0 "
+            "and leave --matches out, or choose teachers of one shape"
+        )
 
-    Returns the implementation that the teacher had.
+
+def _with_weights(
+    matches: Sequence[Match], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
+) -> str | None:
+    """Let all models compute attention so that its weights are there, if they are compared.
+
+    Returns the implementation that the teachers had.
     """
     if all(match.config.feature == "hidden" for match in matches):
         return None
-    before = str(teacher.config._attn_implementation)
-    for model in (student, teacher):
+    before = str(teachers[0].config._attn_implementation)
+    for model in (student, *teachers):
         if model.config._attn_implementation != "eager":
             model.set_attn_implementation("eager")
     rank_zero_only(logger.info)(

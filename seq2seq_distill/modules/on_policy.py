@@ -23,10 +23,12 @@ def samples_in(step: int, seed: int, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def sampling_config(student: PreTrainedModel, loss: LossConfig, longest: int) -> GenerationConfig:
-    """How the student samples targets of at most `longest` tokens."""
+def sampling_config(
+    student: PreTrainedModel, loss: LossConfig, longest: int, own: GenerationConfig | None = None
+) -> GenerationConfig:
+    """How the student, which else decodes by `own` (by default as the model says), samples at most `longest` tokens."""
     options = {**PLAIN, "temperature": loss.on_policy_temperature}
-    return generation_config(student, GenerationSettings(beams=1, max_length=longest, options=options))
+    return generation_config(student, GenerationSettings(beams=1, max_length=longest, options=options), own)
 
 
 def sampled_labels(student: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> Tensor:

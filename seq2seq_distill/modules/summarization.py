@@ -1,7 +1,9 @@
 """The student in training: cross-entropy with the labels, and summaries to judge it by. No teacher yet."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, ClassVar
 
 import torch
@@ -21,13 +23,14 @@ from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
-from seq2seq_distill.metrics import score
+from seq2seq_distill.metrics import means_of_all, score
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.sharding import is_sharded, keep_layers, precision_policy, shard, zero_row
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
 from seq2seq_distill.modules.own_parts import OwnParts, own_terms
 from seq2seq_distill.modules.passes import Batch, ForwardPass
+from seq2seq_distill.modules.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class SummarizationModule(LightningModule):
         config: the run's config.
         total_steps: optimiser steps of the run, for the schedule.
         own: loss terms and a change of batches besides what the config says.
+        tasks: of several tasks, each; by default the one that the config says.
 
     Raises:
         ConfigError: gradient checkpointing is wanted, but transformers has none for the architecture.
@@ -64,6 +68,7 @@ class SummarizationModule(LightningModule):
         config: RunConfig,
         total_steps: int,
         own: OwnParts | None = None,
+        tasks: Sequence[Task] = (),
     ) -> None:
         super().__init__()
         self.student = student
@@ -72,12 +77,13 @@ class SummarizationModule(LightningModule):
         self.loss = config.loss
         self.total_steps = total_steps
         self.own = own or OwnParts()
-        self.generation = generation_config(student, generation_settings(config))
+        settings = generation_settings(config)
+        self.tasks = tuple(tasks) or (Task(self.task, config.tgt_lang, generation_config(student, settings)),)
         self.projections = nn.ModuleDict()
         """What maps the student's inner states to the teacher's width; trained with the student, saved in checkpoints
         alone."""
         self._compared: frozenset[Feature] = frozenset()
-        self._sums: dict[str, Term] = {}
+        self._sums: list[dict[str, Term]] = [{} for _ in self.tasks]
         self._generated: list[tuple[int, str, int]] = []
         self.generations: Generations | None = None
         """Outputs of the last validation or test; only on process 0."""
@@ -224,14 +230,18 @@ class SummarizationModule(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         terms = self._step(batch).terms
         terms = {name: Term(term.sum.detach().double(), term.count) for name, term in terms.items()}
-        self._sums = add(self._sums, terms)
+        task = batch.get("task", 0)
+        self._sums[task] = add(self._sums[task], terms)
         self._generate(batch)
 
     def on_validation_epoch_end(self) -> None:
         keep_layers(self.student, False)
-        sums, self._sums = self._sums, {}
-        report = blend({name: self._over_processes(term) for name, term in sums.items()}, self.weights)
+        sums, self._sums = self._over_processes(self._sums), [{} for _ in self.tasks]
+        report = blend(reduce(add, sums), self.weights)
         self.log_dict(report.named("val_"), rank_zero_only=False)
+        if len(self.tasks) > 1:
+            for task, terms in zip(self.tasks, sums, strict=True):
+                self.log_dict(blend(terms, self.weights).named(f"val_{task.name}_"), rank_zero_only=False)
         self.log_dict({f"val_{name}": value for name, value in self._judge("val").items()})
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -240,16 +250,13 @@ class SummarizationModule(LightningModule):
     def on_test_epoch_end(self) -> None:
         self.log_dict({f"test_{name}": value for name, value in self._judge("test").items()})
 
-    def score(self, predictions: list[str], references: list[str]) -> dict[str, float]:
-        """Corpus scores on a scale of 0 to 100."""
-        return score(self.task, predictions, references, self.config.tgt_lang)
-
     def _generate(self, batch: Batch) -> None:
-        ids = generate_batch(self.student, batch, self.generation)
+        generation = self.tasks[batch.get("task", 0)].generation
+        ids = generate_batch(self.student, batch, generation)
         texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for row, text, own in zip(batch["row"].tolist(), texts, ids, strict=True):
             if row >= 0:
-                self._generated.append((row, text.strip(), generated_length(own, self.generation)))
+                self._generated.append((row, text.strip(), generated_length(own, generation)))
 
     def _judge(self, split: str) -> dict[str, float]:
         """Scores over the whole split, outputs of all processes together, each row once."""
@@ -260,12 +267,27 @@ class SummarizationModule(LightningModule):
         self._generated = []
         by_row = {row: (text, length) for part in gathered for row, text, length in part}
         rows = sorted(by_row)
-        references = self.trainer.datamodule.references(split)  # type: ignore[attr-defined]
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        references = data.references(split)
         texts, lengths = [by_row[row][0] for row in rows], [by_row[row][1] for row in rows]
         self.generations = Generations(texts, lengths)
         references = [references[row] for row in rows]
+        scores = self._scores(texts, references, [data.task_of(split, row) for row in rows])
         figures = self._behaviour(texts, references) if split == "val" else {}
-        return {**self.score(texts, references), "gen_len": sum(lengths) / len(lengths), **figures}
+        return {**scores, "gen_len": sum(lengths) / len(lengths), **figures}
+
+    def _scores(self, texts: list[str], references: list[str], tasks: list[int]) -> dict[str, float]:
+        """Corpus scores on a scale of 0 to 100; of several tasks those of each, and their means where all have one."""
+        by_task = []
+        for number, task in enumerate(self.tasks):
+            own = [index for index, other in enumerate(tasks) if other == number]
+            pairs = [texts[index] for index in own], [references[index] for index in own]
+            by_task.append(score(task.kind, *pairs, task.tgt_lang))
+        if len(by_task) == 1:
+            return by_task[0]
+        means = means_of_all(by_task)
+        named = zip(self.tasks, by_task, strict=True)
+        return means | {f"{task.name}_{name}": value for task, own in named for name, value in own.items()}
 
     def _behaviour(self, texts: list[str], references: list[str]) -> dict[str, float]:
         """How the outputs look beside the references; a student in training that has collapsed is told of."""
@@ -275,9 +297,12 @@ class SummarizationModule(LightningModule):
             logger.warning("step %d: %s", self.trainer.global_step, words)
         return figures.named()
 
-    def _over_processes(self, term: Term) -> Term:
-        total, count = self.all_gather(term)
-        return Term(total.sum(), count.sum())
+    def _over_processes(self, sums: list[dict[str, Term]]) -> list[dict[str, Term]]:
+        """The terms of each task over all processes, one of which may have had no batch of a task."""
+        names = dict.fromkeys(name for terms in sums for name in terms)
+        none = Term(torch.zeros((), dtype=torch.float64, device=self.device), torch.tensor(0, device=self.device))
+        gathered = [{name: self.all_gather(terms.get(name, none)) for name in names} for terms in sums]
+        return [{name: Term(total.sum(), count.sum()) for name, (total, count) in own.items()} for own in gathered]
 
 
 def _drops_layers(student: PreTrainedModel) -> bool:

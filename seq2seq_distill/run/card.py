@@ -1,12 +1,12 @@
 """The model card that goes with every saved student."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.run.results import markdown_table, signature
+from seq2seq_distill.run.results import how_scored, markdown_table
 
 USAGE = """\
 ```python
@@ -21,25 +21,34 @@ print(tokenizer.decode(ids[0], skip_special_tokens=True))
 
 def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> str:
     """Markdown with metadata: what the student is, how to use it and, once tested, what it kept and gained."""
-    metadata: dict[str, Any] = {"library_name": "transformers", "tags": [config.task, "distillation"]}
-    if config.teacher:
-        metadata["base_model"] = config.teacher
-    origin = f"Distilled from `{config.teacher}`" if config.teacher else "Trained"
-    how = {"kd": "knowledge distillation", "sft": "shrink and fine-tune"}[config.method]
+    tasks = config.each_task()
+    kinds, how = " and ".join(config.kinds), {"kd": "knowledge distillation", "sft": "shrink and fine-tune"}
+    teachers = list(dict.fromkeys(own.teacher for own in tasks if own.teacher))
+    sources = dict.fromkeys(source for own in tasks for source in own.data or ())
+    metadata: dict[str, Any] = {"library_name": "transformers", "tags": [*config.kinds, "distillation"]}
+    if teachers:
+        metadata["base_model"] = teachers if len(teachers) > 1 else teachers[0]
+    origin = f"Distilled from {_quoted(teachers)}" if teachers else "Trained"
     lines = [
         "---",
         yaml.safe_dump(metadata, sort_keys=False).strip(),
         "---",
         "",
-        f"# A student for {config.task}",
+        f"# A student for {kinds}",
         "",
-        f"{origin} on {', '.join(f'`{source}`' for source in config.data or [])}"
-        + (f" by {how}" if config.teacher else "")
+        f"{origin} on {_quoted(sources)}"
+        + (f" by {how[config.method]}" if teachers else "")
         + ", with seq2seq_distill.",
         "",
         USAGE.format(max_new_tokens=config.eval.max_target_length),
     ]
     if results is not None:
-        how_scored = signature(str(config.task), config.tgt_lang)
-        lines += ["", "## Test results", "", *markdown_table(results), "", f"Scores: {how_scored}."]
+        lines += ["", "## Test results", "", *markdown_table(results)]
+        for name, own in results.get("tasks", {}).items():
+            lines += ["", f"### {name}", "", *markdown_table(own)]
+        lines += ["", f"Scores: {how_scored(config)}."]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,14 +1,17 @@
 """What a run is put together from: texts, tokenizer, teacher, student, encoded data."""
 
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig, StudentConfig
-from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, load_texts
+from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, joined, load_texts
 from seq2seq_distill.data.encode import Collator, default_prefix, task_params
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
 from seq2seq_distill.errors import ModelError
@@ -26,40 +29,137 @@ OTHER_TOKENS = (
 
 
 @dataclass(frozen=True)
+class TaskParts:
+    """One of a run's several tasks."""
+
+    name: str
+    config: RunConfig
+    """The run's, as if the task were alone."""
+    tokenizer: PreTrainedTokenizerBase
+    """Its languages are the task's."""
+    teacher: Teacher | None
+    data: Seq2SeqData
+    generations: tuple[GenerationConfig, GenerationConfig | None]
+    """How student and teacher decode."""
+
+    @contextmanager
+    def settled(self, student: PreTrainedModel) -> Iterator[None]:
+        """Inside, student and teacher decode as for this task."""
+        models = [student, *([self.teacher.model] if self.teacher else [])]
+        before = [model.generation_config for model in models]
+        for model, own in zip(models, self.generations, strict=False):
+            model.generation_config = own or model.generation_config
+        try:
+            yield
+        finally:
+            for model, own in zip(models, before, strict=True):
+                model.generation_config = own
+
+
+@dataclass(frozen=True)
 class Parts:
-    """What a run is put together from."""
+    """What a run is put together from; of several tasks, tokenizer and teacher are the first one's, data are of all."""
 
     tokenizer: PreTrainedTokenizerBase
     teacher: Teacher | None
     student: PreTrainedModel
     data: Seq2SeqData
-    fingerprint: str
     further: tuple[Teacher, ...] = ()
     """Teachers besides the first."""
+    tasks: tuple[TaskParts, ...] = ()
+    """Empty if there is one only."""
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """All of the run, each once."""
+        own = (self.teacher, *self.further, *(task.teacher for task in self.tasks))
+        return list(dict.fromkeys(teacher for teacher in own if teacher is not None))
 
 
 def build_parts(config: RunConfig) -> Parts:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
-    sources = [demo.data_source(name) for name in config.data or ()]
-    texts = load_texts(config, sources)
-    tokenizer = _tokenizer(config, teacher_path(config), texts)
-    teacher = teacher_of(config, tokenizer)
-    student = _student(config, teacher, tokenizer)
-    _freeze(config, student, teacher)
-    _settle(config, student, tokenizer)
+    first, *others = config.each_task()
+    texts = load_texts(first, [demo.data_source(name) for name in first.data or ()])
+    tokenizer = _tokenizer(first, teacher_path(first), texts)
+    teacher = teacher_of(first, tokenizer)
+    student = _student(first, teacher, tokenizer)
+    _freeze(first, student, teacher)
+    cut = teacher is not None and not (first.student.path or first.student.config)
+    untouched = copy.deepcopy(teacher.generation if teacher and cut else student.generation_config)
+    _settle(first, student, tokenizer)
     model = teacher.model if teacher else student
-    languages = (config.src_lang, config.tgt_lang)
+    data = _data(first, texts, tokenizer, model, student)
+    further = tuple(
+        _further_teacher(config, path, tokenizer, model, "--ensemble.teachers") for path in config.ensemble.teachers
+    )
+    parts = Parts(tokenizer, teacher, student, data, further)
+    return _with_tasks(config, parts, others, untouched) if config.tasks else parts
+
+
+def _with_tasks(config: RunConfig, parts: Parts, others: Sequence[RunConfig], untouched: GenerationConfig) -> Parts:
+    """The parts with those of several tasks, of which `parts` has the first.
+
+    `untouched` is how the student would decode if there were no task.
+    """
+    student, first = parts.student, config.each_task()[0]
+    teachers = {teacher_path(first): parts.teacher}
+    theirs = parts.teacher.model.generation_config if parts.teacher else None
+    generations = (student.generation_config, theirs)
+    tasks = [TaskParts(str(config.tasks[0].name), first, parts.tokenizer, parts.teacher, parts.data, generations)]
+    for entry, own in zip(config.tasks[1:], others, strict=True):
+        path = teacher_path(own)
+        if path not in teachers:
+            model = parts.teacher.model if parts.teacher else student
+            teachers[path] = _further_teacher(
+                first, str(path), parts.tokenizer, model, f"--tasks {entry.name}, teacher"
+            )
+        tasks.append(_task(own, str(entry.name), parts, teachers[path], untouched))
+    data = joined(config, [task.data for task in tasks])
+    return replace(parts, data=data, tasks=tuple(tasks))
+
+
+def _task(
+    config: RunConfig, name: str, parts: Parts, teacher: Teacher | None, untouched: GenerationConfig
+) -> TaskParts:
+    """A task besides the first."""
+    student = parts.student
+    texts = load_texts(config, [demo.data_source(source) for source in config.data or ()])
+    tokenizer = _tokenizer(config, teacher_path(config), texts)
+    model = teacher.model if teacher else student
+    theirs = _generation(config, teacher.model, tokenizer, teacher.generation) if teacher else None
+    generations = (_generation(config, student, tokenizer, untouched), theirs)
+    return TaskParts(name, config, tokenizer, teacher, _data(config, texts, tokenizer, model, student), generations)
+
+
+def _generation(
+    config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, untouched: GenerationConfig
+) -> GenerationConfig:
+    """How a model, which without a task would decode as `untouched`, decodes for this one; it stays as it is."""
+    before, model.generation_config = model.generation_config, copy.deepcopy(untouched)
+    try:
+        _settle(config, model, tokenizer)
+        return model.generation_config
+    finally:
+        model.generation_config = before
+
+
+def _data(
+    config: RunConfig,
+    texts: Texts,
+    tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel,
+    student: PreTrainedModel,
+) -> Seq2SeqData:
+    """The encoded data of a task; `model` is the teacher, if there is one."""
     positions = [families.max_positions(m.config) for m in (model, student)]
-    data = Seq2SeqData(
+    return Seq2SeqData(
         config,
         texts,
         tokenizer,
         Collator(pad_id(tokenizer, model), families.extra_inputs(student.config)),
-        prefix=default_prefix(model.config, str(config.task), config.encode.prefix, languages),
+        prefix=default_prefix(model.config, str(config.task), config.encode.prefix, (config.src_lang, config.tgt_lang)),
         max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
     )
-    further = tuple(_further_teacher(config, path, tokenizer, model) for path in config.ensemble.teachers)
-    return Parts(tokenizer, teacher, student, data, texts.fingerprint, further)
 
 
 def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher | None:
@@ -73,10 +173,13 @@ def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher
 
 
 def _further_teacher(
-    config: RunConfig, path: str, tokenizer: PreTrainedTokenizerBase, first: PreTrainedModel
+    config: RunConfig, path: str, tokenizer: PreTrainedTokenizerBase, first: PreTrainedModel, flag: str
 ) -> Teacher:
-    """A teacher besides the first. Raises ModelError where it has other tokens, or starts decoding from another."""
-    flag = "--ensemble.teachers"
+    """A teacher besides the first, named by `flag`.
+
+    Raises:
+        ModelError: it has other tokens, or starts decoding from another.
+    """
     path = demo.model_source(path)
     its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, flag=flag)
     same_tokenizer(its_tokenizer, tokenizer, flag=f"{flag} {path}", remedy="choose teachers of one tokenizer")

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,6 +38,17 @@ Batch = Mapping[str, Tensor]
 
 
 def preflight(parts: Parts, config: RunConfig) -> None:
+    """`check_pair` of the run's student with each of its teachers, on the data of its task."""
+    cut = not (config.student.path or config.student.config)
+    if not parts.tasks:
+        check_pair(parts, config, cut=cut)
+    for task in parts.tasks:
+        own = replace(parts, tokenizer=task.tokenizer, teacher=task.teacher, data=task.data)
+        with task.settled(parts.student):
+            check_pair(own, task.config, cut=cut and task.teacher is parts.teacher)
+
+
+def check_pair(parts: Parts, config: RunConfig, *, cut: bool) -> None:
     """Check student and teacher against each other and the training data; on the CPU, in seconds.
 
     Of each model: all tokens have embeddings; training and generation start the decoder with the same token; the
@@ -53,6 +65,7 @@ def preflight(parts: Parts, config: RunConfig) -> None:
     Args:
         parts: the run's, before training, in memory of the CPU.
         config: the run's.
+        cut: whether the student was cut from this teacher.
 
     Raises:
         ModelError: a line for each thing that is wrong, which names the model, what differs and the remedy.
@@ -74,7 +87,7 @@ def preflight(parts: Parts, config: RunConfig) -> None:
             names,
             None if teacher is None else list(_passes(teacher, batches, theirs)),
             list(_passes(student, batches, ours)),
-            [] if teacher is None else list(_weight_differences(student, teacher, batches, theirs, config)),
+            [] if teacher is None else list(_weight_differences(student, teacher, batches, theirs, config, cut)),
         )
     _tell("pre-flight: the student's loss on %d training examples is %.3f", len(batches), _loss(ours, batches))
     if teacher is not None:
@@ -143,6 +156,7 @@ def _weight_differences(
     batches: Sequence[Batch],
     theirs: Sequence[Tensor],
     config: RunConfig,
+    cut: bool,
 ) -> Iterator[Finding]:
     """Where a student's ties and, if it was cut from the teacher, its weights are not the teacher's.
 
@@ -150,7 +164,6 @@ def _weight_differences(
     """
     if student.config.model_type != teacher.config.model_type:
         return
-    cut = not (config.student.path or config.student.config)
     own, other = _ties(student), _ties(teacher)
     for pair, tied in own.items():
         if tied != other[pair]:

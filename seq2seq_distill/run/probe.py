@@ -25,7 +25,7 @@ class Probe:
     def __init__(self, config: RunConfig, parts: Parts) -> None:
         self.parts, self.device = parts, device_of(config)
         self.module = make_module(config, parts).to(self.device).train()
-        self.teachers = [teacher for teacher in (parts.teacher, *parts.further) if teacher is not None]
+        self.teachers = parts.teachers
         for teacher in self.teachers:
             teacher.lower(config.trainer.teacher_precision)
             teacher.to(self.device)

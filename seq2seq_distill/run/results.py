@@ -1,7 +1,7 @@
 """The judgement at the end of a run: the best student beside its teacher, on the test split."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData
 from seq2seq_distill.generation import GenerationSettings
 from seq2seq_distill.measure import bytes_of, measure_decoding, parameters, speedup
-from seq2seq_distill.metrics import bleu_signature
+from seq2seq_distill.metrics import bleu_signature, means_of_all
 from seq2seq_distill.modules.summarization import Generations, SummarizationModule
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,27 @@ def combine(task: str, student: dict[str, Any], teacher: dict[str, Any] | None, 
     return {"task": task, "student": student, "teacher": teacher, "kept": kept, "speedup": speed}
 
 
+def together(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of results.json of several tasks: those of each, and means of the figures that all have."""
+    means: dict[str, Any] = {}
+    for part in ("student", "teacher", "kept"):
+        known = [{name: value for name, value in (own[part] or {}).items() if value is not None} for own in results]
+        means[part] = means_of_all(known) or None
+    speeds = [own["speedup"] for own in results]
+    return {
+        "task": " and ".join(dict.fromkeys(own["task"] for own in results)),
+        **means,
+        "speedup": None if None in speeds else sum(speeds) / len(speeds),
+        "tasks": dict(zip(names, results, strict=True)),
+    }
+
+
+def how_scored(config: RunConfig) -> str:
+    """How the scores of a run were computed, of each kind of task."""
+    signatures = (signature(str(own.task), own.tgt_lang) for own in config.each_task())
+    return "; ".join(dict.fromkeys(signatures))
+
+
 def signature(task: str, tgt_lang: str | None) -> str:
     """How the scores were computed, so that others can compare theirs."""
     if task == "translation":
@@ -63,10 +85,12 @@ def signature(task: str, tgt_lang: str | None) -> str:
     return f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer"
 
 
-def print_table(results: Mapping[str, Any], caption: str = "", console: Console | None = None) -> None:
+def print_table(
+    results: Mapping[str, Any], caption: str = "", console: Console | None = None, *, title: str | None = None
+) -> None:
     """Show student and teacher side by side."""
     student, teacher = results["student"], results["teacher"] or {}
-    table = Table(title=f"{results['task']}: test split", caption=caption)
+    table = Table(title=f"{title or results['task']}: test split", caption=caption)
     for column in ("", "student", "teacher", "student / teacher"):
         table.add_column(column, justify="left" if not column else "right")
     for name, value in student.items():

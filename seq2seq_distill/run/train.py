@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.errors import ConfigError, DataError
@@ -19,15 +19,16 @@ from seq2seq_distill.models import families
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.own_parts import OwnParts
 from seq2seq_distill.modules.summarization import SummarizationModule, generation_settings
+from seq2seq_distill.modules.tasks import Task
 from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.run.caching import with_cache
 from seq2seq_distill.run.card import model_card
 from seq2seq_distill.run.checkpoints import HashedCheckpointIO, newest_whole
 from seq2seq_distill.run.faults import LastBatch, explained
 from seq2seq_distill.run.outdir import OutputFolder, provenance, save_model, write_json, write_jsonl
-from seq2seq_distill.run.parts import Parts, build_parts, teacher_of
+from seq2seq_distill.run.parts import Parts, TaskParts, build_parts, teacher_of
 from seq2seq_distill.run.preflight import preflight
-from seq2seq_distill.run.results import combine, measured, print_table, signature, test_model
+from seq2seq_distill.run.results import combine, how_scored, measured, print_table, signature, test_model, together
 from seq2seq_distill.run.signals import StopSignals
 from seq2seq_distill.run.trainer import build_trainer
 
@@ -74,9 +75,8 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = (), own: OwnPa
             parts = with_cache(config, parts)
         module = make_module(config, parts, own)
         _tell(config, parts, module)
-        for teacher in (parts.teacher, *parts.further):
-            if teacher is not None:
-                teacher.lower(config.trainer.teacher_precision)
+        for teacher in parts.teachers:
+            teacher.lower(config.trainer.teacher_precision)
         trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks], own.on_student_saved)
         _write_start(config, parts, folder, afresh=checkpoint is None)
         if checkpoint is None:
@@ -129,20 +129,30 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
 def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoint: str | None) -> None:
     """A run goes on with the data that it began with."""
     before = folder.read_run().get("provenance", {}).get("data_fingerprint")
-    if checkpoint is not None and config.resume == "auto" and before not in (None, parts.fingerprint):
+    if checkpoint is not None and config.resume == "auto" and before not in (None, parts.data.fingerprint):
         raise DataError(
             f"--data {' '.join(config.data or [])} has changed since the run in {folder.path} began "
-            f"(fingerprint {parts.fingerprint}, then {before}): restore it, or choose another --output_dir"
+            f"(fingerprint {parts.data.fingerprint}, then {before}): restore it, or choose another --output_dir"
         )
 
 
 def make_module(config: RunConfig, parts: Parts, own: OwnParts | None = None) -> SummarizationModule:
     """The module that trains these parts: with a teacher or its cached outputs, and `--method kd`, a distiller."""
-    task, steps = str(config.task), parts.data.plan.total_steps
-    if config.method == "kd" and (parts.teacher is not None or config.teacher_cache):
-        further = parts.further
-        return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps, own, further=further)
-    return MODULES[task](parts.student, parts.tokenizer, config, steps, own)
+    kind, steps, tasks = config.kinds[0], parts.data.plan.total_steps, _tasks(parts)
+    if config.method == "kd" and (parts.teachers or config.teacher_cache):
+        distiller, further = DISTILLERS[kind], parts.further
+        return distiller(
+            parts.student, parts.teacher, parts.tokenizer, config, steps, own, further=further, tasks=tasks
+        )
+    return MODULES[kind](parts.student, parts.tokenizer, config, steps, own, tasks)
+
+
+def _tasks(parts: Parts) -> list[Task]:
+    """What several tasks ask of the module."""
+    return [
+        Task(str(task.config.task), task.config.tgt_lang, task.generations[0], task.teacher, task.name)
+        for task in parts.tasks
+    ]
 
 
 @rank_zero_only
@@ -153,6 +163,8 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
     cut = parts.data.truncation()
     rows = {split: len(encoded) for split, encoded in parts.data.encoded.items()}
     logger.info("data: %d training, %d validation, %d test examples", rows["train"], rows["val"], rows["test"])
+    for task in parts.tasks:
+        logger.info("task %s: %d training examples", task.name, len(task.data.encoded["train"]))
     logger.info("cut: %.1f%% of training sources, %.1f%% of targets", 100 * cut["source"], 100 * cut["target"])
     logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
     logger.info(
@@ -166,14 +178,16 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
 @rank_zero_only
 def _write_start(config: RunConfig, parts: Parts, folder: OutputFolder, *, afresh: bool) -> None:
     folder.results.unlink(missing_ok=True)  # until the run has ended again
-    folder.write_run(replace(config, output_dir=str(folder.path)), provenance(parts.fingerprint))
+    folder.write_run(replace(config, output_dir=str(folder.path)), provenance(parts.data.fingerprint))
     if afresh or not folder.student_init.exists():
         save_model(folder.student_init, parts.student, parts.tokenizer, model_card(config))
 
 
 @rank_zero_only
 def _print(results: Mapping[str, Any], config: RunConfig) -> None:
-    print_table(results, signature(str(config.task), config.tgt_lang))
+    for own, (name, result) in zip(config.each_task(), results.get("tasks", {}).items(), strict=False):
+        print_table(result, signature(str(own.task), own.tgt_lang), title=name)
+    print_table(results, how_scored(config))
 
 
 def _show_again(config: RunConfig, folder: OutputFolder) -> dict[str, Any]:
@@ -184,30 +198,43 @@ def _show_again(config: RunConfig, folder: OutputFolder) -> dict[str, Any]:
 
 
 def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFolder) -> dict[str, Any]:
-    """Test the best student and the teacher, write and show what came out."""
-    task = str(config.task)
-    models = {"student": AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)}
-    teacher = parts.teacher if config.trainer.teacher_precision == "32" else None
-    teacher = teacher or teacher_of(config, parts.tokenizer)  # a run with a cache has let it go
-    if teacher is not None:
-        models["teacher"] = teacher.model
-    scores, outputs = {}, {}
-    for name, model in models.items():
-        module = MODULES[task](model, parts.tokenizer, config, 0)
-        scores[name], outputs[name] = test_model(module, trainer, parts.data)
+    """Test the best student and its teachers, write and show what came out."""
+    student = AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)
+    own = (student.generation_config, parts.teacher.model.generation_config if parts.teacher else None)
+    alone = TaskParts("", config, parts.tokenizer, parts.teacher, parts.data, own)
+    judged = [_judge_task(task, student, trainer) for task in parts.tasks or [alone]]
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
-        figures, speed = measured(models, parts.data, generation_settings(config), config.eval.n_speed)
-        sides = {name: {**scores[name], **figures[name]} for name in models}
-        results = combine(task, sides["student"], sides.get("teacher"), speed)
-        texts = [outputs[name].texts for name in models]
-        columns = zip(parts.data.references("test"), *texts, strict=True)
-        names = ("reference", *models)
-        records = ({"row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns))
-        write_jsonl(folder.test_generations, records)
-        save_model(folder.best, models["student"], parts.tokenizer, model_card(config, results))
+        found = [result for result, _ in judged]
+        results = together([task.name for task in parts.tasks], found) if parts.tasks else found[0]
+        write_jsonl(folder.test_generations, [record for _, records in judged for record in records])
+        save_model(folder.best, student, parts.tokenizer, model_card(config, results))
         HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
         write_json(folder.results, results)  # the last: it says that the run has ended
         _print(results, config)
     trainer.strategy.barrier()
     return results
+
+
+def _judge_task(
+    task: TaskParts, student: PreTrainedModel, trainer: Trainer
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What results.json says of a task, and the lines of test_generations.jsonl; empty but on process 0."""
+    config, kind, models = task.config, str(task.config.task), {"student": student}
+    teacher = task.teacher if config.trainer.teacher_precision == "32" else None
+    teacher = teacher or teacher_of(config, task.tokenizer)  # a run with a cache has let it go
+    if teacher is not None:
+        models["teacher"] = teacher.model
+    scores, outputs = {}, {}
+    with replace(task, teacher=teacher).settled(student):
+        for name, model in models.items():
+            module = MODULES[kind](model, task.tokenizer, config, 0)
+            scores[name], outputs[name] = test_model(module, trainer, task.data)
+        if not trainer.is_global_zero:
+            return {}, []
+        figures, speed = measured(models, task.data, generation_settings(config), config.eval.n_speed)
+    sides = {name: {**scores[name], **figures[name]} for name in models}
+    columns = zip(task.data.references("test"), *(outputs[name].texts for name in models), strict=True)
+    names, place = ("reference", *models), {"task": task.name} if task.name else {}
+    records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
+    return combine(kind, sides["student"], sides.get("teacher"), speed), records

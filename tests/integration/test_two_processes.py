@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from seq2seq_distill.run.outdir import plain
 from seq2seq_distill.run.train import run_config
 from tests.integration import two_processes
-from tests.tiny_runs import config, write_data
+from tests.tiny_runs import config, save_teacher, write_data
 
 ROOT = Path(__file__).parents[2]
 STEPS = 3
@@ -150,6 +150,37 @@ def test_two_processes_with_a_teacher_cache_are_one(tmp_path: Path) -> None:
     parallel = {"devices": 2, "strategy": "ddp"}
     in_two_processes(tmp_path, changes(two, **groups, teacher_cache=str(tmp_path / "cache"), trainer=parallel))
     assert_same_run(two, one)
+
+
+def test_two_processes_with_two_tasks_and_two_teachers_are_one(tmp_path: Path) -> None:
+    """Steps of 3 rows, one of which may leave a process without; an odd number of batches to validate each task."""
+    write_data(tmp_path / "data", rows=28)
+    write_data(tmp_path / "few", rows=12, seed=5)
+    save_teacher(tmp_path / "second", seed=3)
+    tasks = [
+        {"name": "first", "data": [str(tmp_path / "data")]},
+        {"name": "second", "data": [str(tmp_path / "few")], "teacher": str(tmp_path / "second"), "prefix": "Hund "},
+    ]
+    groups: dict[str, Any] = {"batch": {"size": 3}, "tasks": tasks, "task_exponent": 0.5}
+    trainer = {"max_steps": STEPS, "val_check_interval": STEPS, "gradient_clip_val": None}
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = changes(one, **groups, trainer=trainer)
+    two_processes.run(tmp_path, {**alone, "extra": {"record": str(one) + ".json"}})
+    for accumulate in (1, 2):
+        parallel = {**trainer, "devices": 2, "strategy": "ddp", "accumulate_grad_batches": accumulate}
+        own = changes(Path(f"{two}-{accumulate}"), **groups, trainer=parallel)
+        in_two_processes(tmp_path, {**own, "extra": {"record": f"{two}-{accumulate}.json"}})
+        assert_same_run(Path(f"{two}-{accumulate}"), one)
+    ours, theirs = (losses(recorded(Path(f"{path}.json"), n)) for path, n in ((f"{two}-1", 2), (one, 1)))
+    assert ours == pytest.approx(theirs, rel=1e-5) and len(ours) == STEPS
+    line = validations(one)[-1]
+    assert line["val_first_loss"] != pytest.approx(line["val_second_loss"], rel=0.01)
+    tasks_of_steps = {
+        tuple(row // 28 for row in rows if row >= 0)
+        for record in recorded(Path(f"{one}.json"), 1)
+        for rows in record["rows"]
+    }
+    assert tasks_of_steps == {(0, 0, 0), (1, 1, 1)}
 
 
 def test_two_processes_with_matches_are_one(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, weights_by_size
 
 
 def lengths(rows: int, seed: int = 0, longest: int = 30) -> np.ndarray:
@@ -121,6 +121,32 @@ class TestDataWeights:
     def test_smallest_share_draws_a_row(self) -> None:
         plan = batch_plan(3, sizes=(3,), weights=(0.01,))
         assert RunPlan(plan, max_epochs=2).total_steps == 2
+
+
+class TestSourcesApart:
+    @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
+    def test_a_step_has_rows_of_one_source(self, sizes: list[int], size: int, grouped: bool) -> None:
+        plan = batch_plan(sum(sizes), sizes=sizes, apart=True, size=size, group_by_length=grouped)
+        ends = np.cumsum(sizes)
+        steps = plan.steps(0)
+        assert all(len({int(np.searchsorted(ends, row, side="right")) for row in rows}) == 1 for rows in steps)
+        assert sorted(row for rows in steps for row in rows) == list(range(sum(sizes)))
+        assert len(steps) == sum(-(-own // size) for own in sizes)
+
+    def test_sources_take_turns(self) -> None:
+        for grouped in (True, False):
+            plan = batch_plan(80, sizes=(40, 40), apart=True, size=2, group_by_length=grouped)
+            sources = [int(rows[0] >= 40) for rows in plan.steps(0)]
+            assert sum(a != b for a, b in zip(sources, sources[1:], strict=False)) > 10
+
+    def test_rows_drawn_by_size_to_a_power(self) -> None:
+        assert weights_by_size([900, 100], 1.0) == [1.0, 1.0]
+        assert weights_by_size([7, 11, 13], 1.0) == [1.0, 1.0, 1.0]
+        assert weights_by_size([900, 100], 0.0) == [pytest.approx(500 / 900), 5.0]
+        assert weights_by_size([900, 100], 0.5) == [pytest.approx(750 / 900), 2.5]  # 30 to 10 of 1,000 rows
+        plan = batch_plan(40, sizes=(36, 4), weights=weights_by_size([36, 4], 0.5), apart=True)
+        times = Counter(int(row >= 36) for rows in plan.steps(0) for row in rows)
+        assert times == {0: 30, 1: 10}
 
 
 class TestRun:

@@ -12,7 +12,7 @@ import seq2seq_distill
 PACKAGE = Path(seq2seq_distill.__file__).parent
 # Every file may import only from files above it.
 ORDER = """
-redaction errors optional checks loss_conflicts conflicts config
+redaction errors optional checks loss_conflicts task_conflicts conflicts config
 tool_config plan/config label/config evaluate/config export/config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
 data/datamodule
@@ -22,7 +22,7 @@ models/teacher
 losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/ensemble losses/chunks
 losses/chunked_kl losses/chunked_divergences losses/adaptive losses/fused losses/blend
 metrics behaviour generation measure scoring engines
-modules/optim modules/schedules modules/passes modules/own_parts modules/summarization modules/translation
+modules/optim modules/schedules modules/passes modules/own_parts modules/tasks modules/summarization modules/translation
 modules/matches modules/adaptor modules/on_policy modules/distillers distillation_trainer
 run/outdir run/signals run/checkpoints run/faults run/results run/card
 run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
