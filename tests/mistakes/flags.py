@@ -15,6 +15,7 @@ SHARES = (
     "loss.skew",
 )
 CHOICES = [name for name, hint in OPTIONS.items() if get_args(hint) and all(isinstance(c, str) for c in get_args(hint))]
+TWO_TASKS = '[{"name": "a", "data": ["x"], "teacher": "t"}, {"name": "b", "data": ["y"]}]'
 ODD = "\0\x1b\n\r\x7f\x85\u2028\ud800\udcff"
 # What contradicts what, such a command, and the option that the message must name.
 CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
@@ -73,6 +74,24 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         ),
         "--trainer.teacher_precision",
     ),
+    ("tasks beside data", command("--tasks", TWO_TASKS), "--data"),
+    ("a task without data", command("--tasks", '{"name": "a"}', without=["--data"]), "--tasks entry 0 lacks data"),
+    (
+        "two tasks of one name",
+        command("--tasks", TWO_TASKS.replace("b", "a"), without=["--data"]),
+        "--tasks entry 1, name",
+    ),
+    (
+        "a task without a teacher beside one with",
+        command("--tasks", TWO_TASKS, without=["--data", "--teacher"]),
+        "--tasks entry 1 has no teacher",
+    ),
+    (
+        "tasks from a cache",
+        command("--tasks", TWO_TASKS, "--teacher_cache", "c", without=["--data"]),
+        "--teacher_cache",
+    ),
+    ("how tasks are drawn where there are none", command("--task_exponent", "0.5"), "--task_exponent"),
     ("a teacher without data", command(without=["--data"]), "--teacher"),
     ("data without a teacher", command(without=["--teacher"]), "--data"),
     ("no task", command(without=["--task"]), "--task"),

@@ -16,16 +16,18 @@ import torch
 from pytorch_lightning import Callback
 
 from seq2seq_distill import errors
+from seq2seq_distill.config import RunConfig, ScheduleConfig
 from seq2seq_distill.data import encode
 from seq2seq_distill.run import checkpoints, train
-from tests.tiny_runs import config
+from tests.tiny_runs import config, save_teacher
 
-# Dropout, a projection, accumulation, worker processes, validations that the epoch does not end with, and checkpoints
-# between them.
+# Dropout, a projection, a second teacher, sampled targets, schedules of temperature and weights, accumulation, worker
+# processes, validations that the epoch does not end with, and checkpoints between them.
 RUN: dict[str, Any] = {
     "model_type": "bart",
     "student": {"decoder_layers": 1, "dropout": 0.1},
-    "matches": [{"layers": "copied", "projection": "tanh"}],
+    "matches": [{"layers": "copied", "projection": "tanh", "schedule": "linear_decay"}],
+    "loss": {"on_policy": 0.3, "on_policy_max_length": 6, "schedule": ScheduleConfig("cosine", alpha_mlm="warmup")},
     "optim": {"lr": 0.01, "projection_lr": 0.02, "warmup_steps": 2},
     "batch": {"size": 8, "workers": 2},
     "eval": {"monitor": "loss", "batch_size": 2, "n_speed": 0, "max_target_length": 4, "save_top_k": 2},
@@ -132,11 +134,18 @@ def arm(fault: str, folder: Path) -> list[Callback]:
     return []
 
 
+def prepared(folder: Path, **changes: Any) -> RunConfig:
+    """The run, with teachers and data in `folder`, which are made if they are not there."""
+    if not (folder / "second").exists():
+        save_teacher(folder / "second", RUN["model_type"], seed=3)
+    return config(folder, **{**RUN, "ensemble": {"teachers": [str(folder / "second")]}, **changes})
+
+
 def main(folder: Path, fault: str, changes: dict[str, Any]) -> int:
     torch.set_num_threads(1)
     os.environ["SEQ2SEQ_DISTILL_CACHE"] = str(folder / "cache")
-    # Teacher and data are shared by all runs of a test.
-    run = config(folder.parent, **{**RUN, **changes, "output_dir": str(folder / "run")})
+    # Teachers and data are shared by all runs of a test.
+    run = prepared(folder.parent, **{**changes, "output_dir": str(folder / "run")})
     try:
         train.run_config(run, arm(fault, folder))
     except errors.Stopped as stop:

@@ -19,7 +19,6 @@ import pytest
 
 from seq2seq_distill.run.checkpoints import read_checkpoint
 from tests.system import killed_run
-from tests.tiny_runs import config
 
 KILLED = -signal.SIGKILL
 # Aimed at what is going on: at least four each. The order lets the run get further between them.
@@ -47,9 +46,9 @@ def flipped(content: bytes, bit: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the teacher and the data of all runs."""
+    """A folder with the teachers and the data of all runs."""
     folder = tmp_path_factory.mktemp("resume")
-    config(folder, **killed_run.RUN)
+    killed_run.prepared(folder)
     return folder
 
 
