@@ -19,6 +19,7 @@ from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, length
 from seq2seq_distill.data.encode import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.data.teacher_cache import CachedSplit
+from seq2seq_distill.data.teacher_sources import beside
 
 GRACE = 10
 """Seconds that a worker process lives on after a SIGTERM."""
@@ -76,7 +77,7 @@ class Seq2SeqData(LightningDataModule):
     Args:
         config: the run's config.
         texts: what to encode.
-        tokenizer: the teacher's, languages set.
+        tokenizer: the model's, languages set.
         collate: pads encoded rows into a batch.
         prefix: put before every source.
         max_positions: longest source and target that the models take, `None` for any.
@@ -101,6 +102,8 @@ class Seq2SeqData(LightningDataModule):
         self._loader: PlannedLoader | None = None
         self.cached: dict[str, CachedSplit] = {}
         """Of splits whose batches bring the teacher's outputs with them."""
+        self.teachers: Seq2SeqData | None = None
+        """The same rows as the teacher reads them, where its sources are to be in the batches beside these."""
         self.encoded = {
             split: encode_split(
                 dataset,
@@ -130,18 +133,17 @@ class Seq2SeqData(LightningDataModule):
 
     def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
         """These rows of a split as one batch."""
-        return EncodedBatches(self.encoded[split], self._collate, self.cached.get(split))[MicroBatch(tuple(rows), 0, 0)]
+        return self._batches(split)[MicroBatch(tuple(rows), 0, 0)]
 
     def training_batch(self, step: int) -> dict[str, Tensor]:
         """The rows of an optimiser step of the run, undivided, as one batch."""
         rows = self.plan.rows(step)
-        dataset = EncodedBatches(self.encoded["train"], self._collate, self.cached.get("train"))
-        return dataset[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
+        return self._batches("train")[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
         self._loader = PlannedLoader(
-            EncodedBatches(self.encoded["train"], self._collate, self.cached.get("train")),
+            self._batches("train"),
             PlannedSampler(
                 self.plan,
                 rank=self.trainer.global_rank,
@@ -173,8 +175,13 @@ class Seq2SeqData(LightningDataModule):
         rows = [tuple(order[start : start + size]) for start in range(0, len(order), size)]
         rows += [()] * (-len(rows) % world)
         batches = [MicroBatch(own, 0, 0) for own in rows[self.trainer.global_rank :: world]]
-        dataset = EncodedBatches(encoded, self._collate, self.cached.get(split))
-        return DataLoader(dataset, batch_size=None, sampler=batches)
+        return DataLoader(self._batches(split), batch_size=None, sampler=batches)
+
+    def _batches(self, split: str) -> "EncodedBatches":
+        cached, teachers = self.cached.get(split), None
+        if self.teachers is not None and cached is None:
+            teachers = self.teachers._batches(split)
+        return EncodedBatches(self.encoded[split], self._collate, cached, teachers)
 
     def _plan(self) -> RunPlan:
         config, train = self._config, self.encoded["train"]
@@ -200,13 +207,21 @@ class Seq2SeqData(LightningDataModule):
 class EncodedBatches(Dataset[dict[str, Tensor]]):
     """Encoded rows, indexed by `MicroBatch`: the item is the collated batch with the step's token counts.
 
-    With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows.
+    With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows; with `teachers`,
+    the same rows as the teacher reads them, their sources as `teacher_sources.NAMES`.
     """
 
-    def __init__(self, encoded: datasets.Dataset, collate: Collator, cached: CachedSplit | None = None) -> None:
+    def __init__(
+        self,
+        encoded: datasets.Dataset,
+        collate: Collator,
+        cached: CachedSplit | None = None,
+        teachers: "EncodedBatches | None" = None,
+    ) -> None:
         self._encoded = encoded
         self._collate = collate
         self._cached = cached
+        self._teachers = teachers
 
     def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
         columns = self._encoded[list(micro_batch.rows)] if micro_batch.rows else {"input_ids": [], "labels": []}
@@ -214,6 +229,8 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         batch: dict[str, Any] = self._collate([{"input_ids": i, "labels": t, "row": row} for i, t, row in rows])
         if self._cached is not None:
             batch |= self._cached.read(micro_batch.rows)
+        if self._teachers is not None:
+            batch = beside(batch, self._teachers[micro_batch])
         return {**batch, "source_tokens": micro_batch.source_tokens, "target_tokens": micro_batch.target_tokens}
 
 

@@ -1,7 +1,6 @@
 """What a run is put together from: texts, tokenizer, teacher, student, encoded data."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -9,7 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig, StudentConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, load_texts
-from seq2seq_distill.data.encode import Collator, default_prefix, task_params
+from seq2seq_distill.data.encode import task_params
+from seq2seq_distill.data.teacher_sources import as_teacher_reads
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.generation import settle
@@ -18,11 +18,7 @@ from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.summarization import freeze_parts, generation_settings
-
-OTHER_TOKENS = (
-    "distributions over other tokens teach it nothing; let the teacher write the targets (`distill label`), and train "
-    "on them with --method sft and without --teacher"
-)
+from seq2seq_distill.run.reading import Reading, read_texts, students_tokenizer, teachers_tokenizer
 
 
 @dataclass(frozen=True)
@@ -30,36 +26,37 @@ class Parts:
     """What a run is put together from."""
 
     tokenizer: PreTrainedTokenizerBase
+    """The student's; if it has none of its own, the teacher's."""
     teacher: Teacher | None
     student: PreTrainedModel
     data: Seq2SeqData
     fingerprint: str
     further: tuple[Teacher, ...] = ()
     """Teachers besides the first."""
+    own_reading: Reading | None = None
+    """How the teachers read the texts, where that is not as the student does."""
+
+    @property
+    def teachers_reading(self) -> Reading:
+        """How the teachers read the texts."""
+        return self.own_reading or Reading(self.tokenizer, self.data)
 
 
 def build_parts(config: RunConfig) -> Parts:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
     sources = [demo.data_source(name) for name in config.data or ()]
     texts = load_texts(config, sources)
-    tokenizer = _tokenizer(config, teacher_path(config), texts)
-    teacher = teacher_of(config, tokenizer)
-    student = _student(config, teacher, tokenizer)
+    usual = _tokenizer(config, teacher_path(config), texts)
+    teachers = teachers_tokenizer(config, teacher_path(config), usual)
+    teacher = teacher_of(config, teachers)
+    student = _student(config, teacher, usual)
+    tokenizer = usual if teacher is None else students_tokenizer(config, usual)
     _freeze(config, student, teacher)
     _settle(config, student, tokenizer)
     model = teacher.model if teacher else student
-    languages = (config.src_lang, config.tgt_lang)
-    positions = [families.max_positions(m.config) for m in (model, student)]
-    data = Seq2SeqData(
-        config,
-        texts,
-        tokenizer,
-        Collator(pad_id(tokenizer, model), families.extra_inputs(student.config)),
-        prefix=default_prefix(model.config, str(config.task), config.encode.prefix, languages),
-        max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
-    )
-    further = tuple(_further_teacher(config, path, tokenizer, model) for path in config.ensemble.teachers)
-    return Parts(tokenizer, teacher, student, data, texts.fingerprint, further)
+    data, own_reading = read_texts(config, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
+    further = tuple(_further_teacher(config, path, usual, model) for path in config.ensemble.teachers)
+    return Parts(tokenizer, teacher, student, data, texts.fingerprint, further, own_reading)
 
 
 def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher | None:
@@ -68,7 +65,7 @@ def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher
     if path is None:
         return None
     teacher = load_teacher(path, dtype=torch.float32)
-    _settle(config, teacher.model, tokenizer)
+    _settle(as_teacher_reads(config), teacher.model, tokenizer)
     return teacher
 
 
@@ -138,11 +135,7 @@ def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrain
 def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     wish = config.student
     if wish.path:
-        student = load_student(wish.path)
-        if teacher is not None:
-            own = load_tokenizer(wish.path, config.src_lang, config.tgt_lang, flag="--student.path")
-            same_tokenizer(own, tokenizer, remedy=OTHER_TOKENS)
-        return student
+        return load_student(wish.path)
     if wish.config:
         return fresh_student(wish.config, len(tokenizer), tokenizer)
     assert teacher is not None  # RunConfig.check
@@ -159,16 +152,3 @@ def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None
     encoder = whole if wish.freeze_encoder is None else wish.freeze_encoder
     embeddings = encoder if wish.freeze_embeds is None else wish.freeze_embeds
     freeze_parts(student, encoder=encoder, embeddings=embeddings)
-
-
-def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """What fills sources up. Raises ModelError: neither tokenizer nor model has a pad token."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id
-    if pad is None:
-        raise ModelError("the tokenizer has no pad token: set pad_token_id in the model's config")
-    return int(pad)
-
-
-def _smallest(limits: Any) -> int | None:
-    known = [limit for limit in limits if limit is not None]
-    return min(known) if known else None

@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.data.teacher_sources import NAMES
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import families
 from seq2seq_distill.run.parts import Parts
+from seq2seq_distill.run.reading import Reading
 from seq2seq_distill.run.token_checks import Finding, embedding, token_differences, tokens
 
 logger = logging.getLogger(__name__)
@@ -62,19 +64,22 @@ def preflight(parts: Parts, config: RunConfig) -> None:
     rows = parts.data.encoded["train"][:READ]["labels"]
     _settle(
         names,
-        None if teacher is None else list(tokens(teacher, rows, parts)),
-        list(tokens(student, rows, parts)),
+        None if teacher is None else list(tokens(teacher, rows, parts.teachers_reading)),
+        list(tokens(student, rows, Reading(parts.tokenizer, parts.data))),
         [] if teacher is None else list(token_differences(student, teacher, rows, parts.tokenizer, config)),
     )
-    batches = [_cut(parts.data.collated("train", [row])) for row in range(min(PASSED, len(rows)))]
+    batches, read = (
+        [_cut(data.collated("train", [row])) for row in range(min(PASSED, len(rows)))]
+        for data in (parts.data, parts.teachers_reading.data)
+    )
     with torch.no_grad(), _as_before([student] if teacher is None else [student, teacher]):
         ours = _logits(student, batches)
-        theirs = _logits(teacher, batches) if teacher else []
+        theirs = _logits(teacher, read) if teacher else []
         _settle(
             names,
-            None if teacher is None else list(_passes(teacher, batches, theirs)),
+            None if teacher is None else list(_passes(teacher, read, theirs)),
             list(_passes(student, batches, ours)),
-            [] if teacher is None else list(_weight_differences(student, teacher, batches, theirs, config)),
+            [] if teacher is None else list(_weight_differences(student, teacher, read, theirs, config)),
         )
     _tell("pre-flight: the student's loss on %d training examples is %.3f", len(batches), _loss(ours, batches))
     if teacher is not None:
@@ -146,7 +151,7 @@ def _weight_differences(
 ) -> Iterator[Finding]:
     """Where a student's ties and, if it was cut from the teacher, its weights are not the teacher's.
 
-    `theirs` are the teacher's logits on the batches.
+    `theirs` are the teacher's logits on the batches, which have its sources.
     """
     if student.config.model_type != teacher.config.model_type:
         return
@@ -186,7 +191,8 @@ def _compare_with_guessing(name: str, loss: float, vocabulary: int) -> None:
 
 def _cut(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """The first tokens of a row, and its last two: the end and, in some families, the language."""
-    fields = {name: field for name, field in batch.items() if isinstance(field, Tensor) and field.dim() == 2}
+    own = {name: field for name, field in batch.items() if name not in NAMES.values()}
+    fields = {name: field for name, field in own.items() if isinstance(field, Tensor) and field.dim() == 2}
     for name, field in fields.items():
         length = LENGTHS.get(name, LENGTHS["input_ids"])
         if field.shape[1] > length:

@@ -27,6 +27,7 @@ from seq2seq_distill.run.faults import LastBatch, explained
 from seq2seq_distill.run.outdir import OutputFolder, provenance, save_model, write_json, write_jsonl
 from seq2seq_distill.run.parts import Parts, build_parts, teacher_of
 from seq2seq_distill.run.preflight import preflight
+from seq2seq_distill.run.reading import Reading
 from seq2seq_distill.run.results import combine, measured, print_table, signature, test_model
 from seq2seq_distill.run.signals import StopSignals
 from seq2seq_distill.run.trainer import build_trainer
@@ -140,8 +141,9 @@ def make_module(config: RunConfig, parts: Parts, own: OwnParts | None = None) ->
     """The module that trains these parts: with a teacher or its cached outputs, and `--method kd`, a distiller."""
     task, steps = str(config.task), parts.data.plan.total_steps
     if config.method == "kd" and (parts.teacher is not None or config.teacher_cache):
-        further = parts.further
-        return DISTILLERS[task](parts.student, parts.teacher, parts.tokenizer, config, steps, own, further=further)
+        further, apart = parts.further, parts.own_reading is not None
+        models = (parts.student, parts.teacher, parts.tokenizer)
+        return DISTILLERS[task](*models, config, steps, own, further=further, own_sources=apart)
     return MODULES[task](parts.student, parts.tokenizer, config, steps, own)
 
 
@@ -160,6 +162,8 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
     )
     if getattr(module, "shares_encoder", False):
         logger.info("the frozen encoder equals the teacher's: one pass serves both")
+    if parts.own_reading is not None:
+        logger.info("the teacher reads sources of its own, the student others; targets are the same")
     logger.info("%d optimiser steps, into %s", parts.data.plan.total_steps, config.folder)
 
 
@@ -188,16 +192,18 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
     task = str(config.task)
     models = {"student": AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)}
     teacher = parts.teacher if config.trainer.teacher_precision == "32" else None
-    teacher = teacher or teacher_of(config, parts.tokenizer)  # a run with a cache has let it go
+    readings = {"student": Reading(parts.tokenizer, parts.data), "teacher": parts.teachers_reading}
+    teacher = teacher or teacher_of(config, readings["teacher"].tokenizer)  # a run with a cache has let it go
     if teacher is not None:
         models["teacher"] = teacher.model
     scores, outputs = {}, {}
     for name, model in models.items():
-        module = MODULES[task](model, parts.tokenizer, config, 0)
-        scores[name], outputs[name] = test_model(module, trainer, parts.data)
+        module = MODULES[task](model, readings[name].tokenizer, config, 0)
+        scores[name], outputs[name] = test_model(module, trainer, readings[name].data)
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
-        figures, speed = measured(models, parts.data, generation_settings(config), config.eval.n_speed)
+        data = {name: readings[name].data for name in models}
+        figures, speed = measured(models, data, generation_settings(config), config.eval.n_speed)
         sides = {name: {**scores[name], **figures[name]} for name in models}
         results = combine(task, sides["student"], sides.get("teacher"), speed)
         texts = [outputs[name].texts for name in models]
