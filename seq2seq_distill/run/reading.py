@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from pytorch_lightning.utilities import rank_zero_only
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,7 +39,7 @@ class _View:
 
     tokenizer: PreTrainedTokenizerBase
     prefix: str
-    longest: int | None
+    length: int | None
 
 
 def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
@@ -52,11 +52,6 @@ def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> 
         return teachers
     own = load_tokenizer(path, config.src_lang, config.tgt_lang, flag="--student.path")
     if only_sources_differ(own, teachers):
-        rank_zero_only(logger.info)(
-            "--student.path %s: its tokenizer reads sources otherwise than the teacher's, targets alike: "
-            "each model reads sources by its own",
-            path,
-        )
         return own
     same_tokenizer(own, teachers, remedy=OTHER_TOKENS)
     return teachers
@@ -95,26 +90,27 @@ def read_texts(
         ConfigError: sources differ, and states of source positions are to be compared.
         ModelError: targets differ.
     """
-    configs, named = (config, as_teacher_reads(config)), teacher or student
-    limits = [families.max_positions(model.config) for model in (student, named)]
-    sources, target = [limit[0] for limit in limits], _smallest(limit[1] for limit in limits)
+    theirs, first = as_teacher_reads(config), teacher or student  # the first one's config says the prefix
+    positions = [families.max_positions(model.config) for model in (student, first)]
+    sources, target = [limit[0] for limit in positions], _smallest(limit[1] for limit in positions)
     if config.teacher_source.max_length is None:  # as the student's, so that both can read it
         sources = [_smallest(sources)] * 2
     views = [
-        _View(tokenizer, _prefix(own, named), _smallest((own.encode.max_source_length, limit)))
-        for own, tokenizer, limit in zip(configs, tokenizers, sources, strict=True)
+        _View(tokenizer, _prefix(own, first), _smallest((own.encode.max_source_length, limit)))
+        for own, tokenizer, limit in zip((config, theirs), tokenizers, sources, strict=True)
     ]
 
     def encoded(config: RunConfig, view: _View, model: PreTrainedModel) -> Seq2SeqData:
-        collate = Collator(pad_id(view.tokenizer, named), families.extra_inputs(model.config))
-        limits = (view.longest, target)
+        collate = Collator(pad_id(view.tokenizer, first), families.extra_inputs(model.config))
+        limits = (view.length, target)
         return Seq2SeqData(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
 
-    data = encoded(configs[0], views[0], student)
+    data = encoded(config, views[0], student)
     if teacher is None or views[0] == views[1]:
         return data, None
     report(list(position_problems(config)))
-    own = Reading(tokenizers[1], encoded(configs[1], views[1], teacher))
+    _tell(*views)
+    own = Reading(tokenizers[1], encoded(theirs, views[1], teacher))
     _check_targets(config, data, own.data)
     data.teachers = own.data if config.method == "kd" else None
     return data, own
@@ -131,6 +127,14 @@ def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
 def _prefix(config: RunConfig, model: PreTrainedModel) -> str:
     languages = (config.src_lang, config.tgt_lang)
     return default_prefix(model.config, str(config.task), config.encode.prefix, languages)
+
+
+@rank_zero_only
+def _tell(ours: _View, theirs: _View) -> None:
+    differing = [field.name for field in fields(_View) if getattr(ours, field.name) != getattr(theirs, field.name)]
+    logger.info(
+        "student and teacher read different sources, each by its own %s; targets are the same", " and ".join(differing)
+    )
 
 
 def _check_targets(config: RunConfig, data: Seq2SeqData, teachers: Seq2SeqData) -> None:

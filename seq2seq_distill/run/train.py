@@ -162,8 +162,6 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
     )
     if getattr(module, "shares_encoder", False):
         logger.info("the frozen encoder equals the teacher's: one pass serves both")
-    if parts.own_reading is not None:
-        logger.info("the teacher reads sources of its own, the student others; targets are the same")
     logger.info("%d optimiser steps, into %s", parts.data.plan.total_steps, config.folder)
 
 
