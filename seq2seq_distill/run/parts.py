@@ -37,9 +37,14 @@ class Parts:
     """How the teachers read the texts, where that is not as the student does."""
 
     @property
+    def students_reading(self) -> Reading:
+        """How the student reads the texts."""
+        return Reading(self.tokenizer, self.data)
+
+    @property
     def teachers_reading(self) -> Reading:
         """How the teachers read the texts."""
-        return self.own_reading or Reading(self.tokenizer, self.data)
+        return self.own_reading or self.students_reading
 
 
 def build_parts(config: RunConfig) -> Parts:

@@ -21,7 +21,6 @@ from seq2seq_distill.errors import ModelError
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import families
 from seq2seq_distill.run.parts import Parts
-from seq2seq_distill.run.reading import Reading
 from seq2seq_distill.run.token_checks import Finding, embedding, token_differences, tokens
 
 logger = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def preflight(parts: Parts, config: RunConfig) -> None:
     _settle(
         names,
         None if teacher is None else list(tokens(teacher, rows, parts.teachers_reading)),
-        list(tokens(student, rows, Reading(parts.tokenizer, parts.data))),
+        list(tokens(student, rows, parts.students_reading)),
         [] if teacher is None else list(token_differences(student, teacher, rows, parts.tokenizer, config)),
     )
     batches, read = (

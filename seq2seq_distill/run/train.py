@@ -27,7 +27,6 @@ from seq2seq_distill.run.faults import LastBatch, explained
 from seq2seq_distill.run.outdir import OutputFolder, provenance, save_model, write_json, write_jsonl
 from seq2seq_distill.run.parts import Parts, build_parts, teacher_of
 from seq2seq_distill.run.preflight import preflight
-from seq2seq_distill.run.reading import Reading
 from seq2seq_distill.run.results import combine, measured, print_table, signature, test_model
 from seq2seq_distill.run.signals import StopSignals
 from seq2seq_distill.run.trainer import build_trainer
@@ -190,7 +189,7 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
     task = str(config.task)
     models = {"student": AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)}
     teacher = parts.teacher if config.trainer.teacher_precision == "32" else None
-    readings = {"student": Reading(parts.tokenizer, parts.data), "teacher": parts.teachers_reading}
+    readings = {"student": parts.students_reading, "teacher": parts.teachers_reading}
     teacher = teacher or teacher_of(config, readings["teacher"].tokenizer)  # a run with a cache has let it go
     if teacher is not None:
         models["teacher"] = teacher.model

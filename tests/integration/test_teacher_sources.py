@@ -17,6 +17,7 @@ from seq2seq_distill.data.teacher_sources import NAMES
 from seq2seq_distill.errors import ConfigError, ModelError
 from seq2seq_distill.metrics import score
 from seq2seq_distill.modules import distillers
+from seq2seq_distill.run import results
 from seq2seq_distill.run.parts import Parts, build_parts
 from seq2seq_distill.run.preflight import preflight
 from seq2seq_distill.run.train import make_module, run_config
@@ -202,6 +203,16 @@ class TestNoDifference:
         run = apart(tmp_path, own={"max_length": 99}, encode={"max_source_length": 60})
         assert build_parts(run).own_reading is None
 
+    def test_a_length_of_its_own_is_not_bound_by_the_students_positions(self, tmp_path):
+        save_teacher(tmp_path / "short", "bart", max_position_embeddings=12)
+        encode = {"prefix": "the dog runs " * 8}
+        short = {"path": str(tmp_path / "short"), "decoder_layers": None}
+        usual = build_parts(config(tmp_path, "bart", encode=encode, student=short))
+        assert usual.own_reading is None and usual.data.training_batch(0)["input_ids"].shape[1] == 12
+        own = build_parts(config(tmp_path, "bart", encode=encode, student=short, teacher_source={"max_length": 30}))
+        batch = own.data.training_batch(0)
+        assert (batch["input_ids"].shape[1], batch[NAMES["input_ids"]].shape[1]) == (12, 30)
+
     def test_without_distillation_batches_have_one_view(self, tmp_path):
         parts = build_parts(apart(tmp_path, method="sft"))
         assert not parts.data.training_batch(0).keys() & set(NAMES.values())
@@ -209,7 +220,14 @@ class TestNoDifference:
 
 
 class TestRuns:
-    def test_the_teacher_is_tested_on_its_own_sources_with_each_method(self, tmp_path):
+    def test_the_teacher_is_tested_on_its_own_sources_with_each_method(self, tmp_path, monkeypatch):
+        timed, measure = [], results.measure_decoding
+
+        def measured(models: Any, inputs: Any, settings: Any) -> Any:
+            timed.append({name: [batch["input_ids"].tolist() for batch in batches] for name, batches in inputs.items()})
+            return measure(models, inputs, settings)
+
+        monkeypatch.setattr(results, "measure_decoding", measured)
         short = {"trainer": {"max_steps": 1}}
         for_both = run_config(config(tmp_path, encode=PREFIX, output_dir=str(tmp_path / "both"), **short))
         usual = run_config(config(tmp_path, output_dir=str(tmp_path / "usual"), **short))
@@ -218,6 +236,8 @@ class TestRuns:
         for method in ("kd", "sft"):
             found = run_config(apart(tmp_path, method=method, output_dir=str(tmp_path / method), **short))
             assert [found["teacher"][name] for name in scores] == [for_both["teacher"][name] for name in scores]
+            assert timed[-1] == {"student": timed[1]["student"], "teacher": timed[0]["teacher"]}
+        assert timed[0]["student"] == timed[0]["teacher"] != timed[1]["teacher"]
 
     def test_preflight_judges_the_teacher_by_its_own_sources(self, tmp_path, caplog):
         caplog.set_level("INFO", "seq2seq_distill.run.preflight")
@@ -252,7 +272,7 @@ class TestRuns:
     def test_a_student_with_another_source_tokenizer_is_trained_judged_and_saved_with_its_own(self, tmp_path, caplog):
         caplog.set_level("INFO", "seq2seq_distill.run.reading")
         run = other_tokenizer(tmp_path, eval={"beams": 2, "monitor": "loss"}, optim={"warmup_steps": 0})
-        results = run_config(run)
+        found = run_config(run)
         said = [record.getMessage() for record in caplog.records if record.name.endswith("run.reading")]
         assert said == ["student and teacher read different sources, each by its own tokenizer; targets are the same"]
         sources, references = (lines(run, "test", side) for side in ("source", "target"))
@@ -270,10 +290,10 @@ class TestRuns:
             texts = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
             assert texts == [line[side] for line in outputs]
             expected = score("translation", texts, references, "de")
-            assert {key: results[side][key] for key in expected} == pytest.approx(expected)
-            assert results[side]["latency_ms"] > 0
+            assert {key: found[side][key] for key in expected} == pytest.approx(expected)
+            assert found[side]["latency_ms"] > 0
         alone = config(tmp_path, output_dir=str(tmp_path / "alone"), eval={"beams": 2}, trainer={"max_steps": 1})
-        assert run_config(alone)["teacher"]["chrf"] == results["teacher"]["chrf"]
+        assert run_config(alone)["teacher"]["chrf"] == found["teacher"]["chrf"]
 
     def test_both_differences_together(self, tmp_path):
         """Another tokenizer and a prefix: the student has neither of the teacher's."""

@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import MarianTokenizer
 
 from seq2seq_distill.config import EncodeConfig, RunConfig, TeacherSourceConfig
 from seq2seq_distill.data.encode import Collator
 from seq2seq_distill.data.teacher_sources import as_teacher_reads, beside, teacher_batch
 from seq2seq_distill.models.student import only_sources_differ
-from tests.tiny_tokenizers import mbart_tokenizer, separate_marian_tokenizer
+from tests.tiny_tokenizers import marian_tokenizer, mbart_tokenizer, separate_marian_tokenizer
 
 CONFIG = RunConfig(src_lang="en", tgt_lang="de", encode=EncodeConfig(prefix="a", max_source_length=9))
 
@@ -71,6 +72,14 @@ class TestTokenizers:
         few, many = (separate_marian_tokenizer(tmp_path / str(n), n) for n in (40, 60))
         few.add_special_tokens({"bos_token": "<s>"})
         assert not only_sources_differ(few, many)
+
+    def test_pieces_of_sources_alone_in_a_vocabulary_of_both(self, tmp_path):
+        usual = marian_tokenizer(tmp_path)
+        files = {side: str(tmp_path / "marian" / f"{side}.spm") for side in ("source", "target")}
+        vocab = str(tmp_path / "marian" / "vocab.json")
+        assert only_sources_differ(MarianTokenizer(files["target"], files["target"], vocab), usual)
+        assert not only_sources_differ(MarianTokenizer(files["source"], files["source"], vocab), usual)
+        assert not only_sources_differ(MarianTokenizer(files["source"], files["target"], vocab), usual)
 
     def test_a_language_of_sources_is_no_matter_of_targets(self):
         assert only_sources_differ(mbart_tokenizer("fr_XX"), mbart_tokenizer("en_XX"))
