@@ -15,6 +15,7 @@ _HOMES = {
     "ScheduleConfig": "config",
     "MatchConfig": "config",
     "EnsembleConfig": "config",
+    "TeacherSourceConfig": "config",
     "CacheConfig": "config",
     "OptimConfig": "config",
     "EvalConfig": "config",

@@ -20,6 +20,7 @@ AT_LEAST: dict[str, float] = {
     "student.vocab_size": 260,  # all bytes and the special tokens
     "encode.max_source_length": 2,
     "encode.max_target_length": 2,
+    "teacher_source.max_length": 2,
     "encode.n_train": 1,
     "batch.size": 1,
     "batch.max_tokens": 1,
@@ -124,7 +125,7 @@ SHARES = (
 )
 LARGEST_SEED = 2**32 - 1
 LARGEST_WEIGHT = 1000
-FREE_TEXTS = ("encode.prefix", "prefix")
+FREE_TEXTS = ("encode.prefix", "teacher_source.prefix", "prefix")
 """May be empty, and hold line ends."""
 LONGEST_PATH, LONGEST_NAME = 4096, 255
 CHOICES = {

@@ -27,7 +27,7 @@ class StudentConfig:
     choice: Literal["spread", "first"] = "spread"
     """How layers are chosen where no ids are given: by table or evenly spaced, or the first n."""
     path: str | None = None
-    """An existing model with the teacher's tokenizer as student: a folder or a hub id."""
+    """An existing model with the teacher's target tokens as student: a folder or a hub id."""
     config: str | None = None
     """A model config (YAML or JSON file, or folder) from which a student with fresh weights is made."""
     vocab_size: int | None = None
@@ -204,6 +204,18 @@ class EnsembleConfig:
 
 
 @dataclass(frozen=True)
+class TeacherSourceConfig:
+    """What the teacher reads in place of the student's sources; docs/data.md says what that changes."""
+
+    prefix: str | None = None
+    """Text put before every source of the teacher; by default as --encode.prefix."""
+    max_length: int | None = None
+    """Longest source of the teacher in tokens; by default --encode.max_source_length."""
+    src_lang: str | None = None
+    """Source language as the teacher's tokenizer names it; by default --src_lang."""
+
+
+@dataclass(frozen=True)
 class CacheConfig:
     """What --teacher_cache stores of the teacher's distribution for each target token."""
 
@@ -354,6 +366,7 @@ class RunConfig:
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    teacher_source: TeacherSourceConfig = field(default_factory=TeacherSourceConfig)
     cache: CacheConfig = field(default_factory=CacheConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)

@@ -23,6 +23,7 @@ def teacher_problems(config: Any) -> Iterator[str]:
             f"{lowest} {highest}: choose one within it"
         )
     yield from _ensemble_problems(config)
+    yield from _source_problems(config)
     yield from _on_policy_problems(config)
     yield from _match_problems(config)
     if not config.teacher_cache:
@@ -73,6 +74,31 @@ def _ensemble_problems(config: Any) -> Iterator[str]:
             f"--loss.schedule.temperature {config.loss.schedule.temperature} follows one teacher, not {named}: "
             "choose constant, linear or cosine"
         )
+
+
+def _source_problems(config: Any) -> Iterator[str]:
+    """Of sources of the teacher's own."""
+    own, usual = config.teacher_source, (config.encode.prefix or "", config.encode.max_source_length, config.src_lang)
+    given = {name: value for name, value in vars(own).items() if value is not None}
+    if given and config.data and config.teacher is None:
+        name, value = next(iter(given.items()))
+        yield f"--teacher_source.{name} {shown(value)} comes without --teacher: name one, or leave it out"
+    if any(value not in (None, other) for value, other in zip(vars(own).values(), usual, strict=True)):
+        yield from position_problems(config)
+
+
+def position_problems(config: Any) -> Iterator[str]:
+    """Of what compares position by position over the source, where teacher and student read different sources."""
+    why = "compares source positions, but teacher and student read different sources"
+    if config.method != "kd":
+        return
+    if config.loss.alpha_hid:
+        yield f"--loss.alpha_hid {config.loss.alpha_hid} {why}: set it to 0, and use --matches with side decoder"
+    for number, match in enumerate(config.matches):
+        if match.side == "encoder":
+            yield f"--matches entry {number}, side encoder {why}: choose side decoder"
+        elif match.feature == "cross_attention":
+            yield f"--matches entry {number}, feature cross_attention {why}: choose hidden or self_attention"
 
 
 def _on_policy_problems(config: Any) -> Iterator[str]:

@@ -68,13 +68,15 @@ def bytes_of(model: nn.Module) -> int:
 
 def measure_decoding(
     models: Mapping[str, PreTrainedModel],
-    inputs: Sequence[Mapping[str, Any]],
+    inputs: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Mapping[str, Any]]],
     settings: GenerationSettings,
     *,
     warmup: int = 3,
     on_input: Callable[[int], None] | None = None,
 ) -> dict[str, Decoding]:
     """Time the models against each other on the same collated batches (of one row each, for a latency).
+
+    Where models read the same rows in different ways, `inputs` has the batches of each by its name.
 
     They take turns on each batch, and on every other batch in reverse order, so that a machine that slows
     down meanwhile slows all of them. The first `warmup` batches are decoded once beforehand, unmeasured. Each
@@ -83,10 +85,11 @@ def measure_decoding(
 
     Returns a `Decoding` for each name. Raises DataError when `inputs` is empty.
     """
-    if not inputs:
+    by_name = inputs if isinstance(inputs, Mapping) else dict.fromkeys(models, inputs)
+    if not all(by_name.values()):
         raise DataError("there is nothing to decode: give at least one input to measure")
     configs = {name: generation_config(model, settings) for name, model in models.items()}
-    batches = {name: [to_device(batch, model.device) for batch in inputs] for name, model in models.items()}
+    batches = {name: [to_device(batch, model.device) for batch in by_name[name]] for name, model in models.items()}
 
     def decode(name: str, i: int) -> list[int]:
         outputs = generate_batch(models[name], batches[name][i], configs[name])
@@ -95,7 +98,7 @@ def measure_decoding(
 
     decoders = {name: partial(decode, name) for name in models}
     with decoding(*models.values()):
-        times = time_in_turns(decoders, len(inputs), warmup=warmup, on_input=on_input)
+        times = time_in_turns(decoders, min(map(len, batches.values())), warmup=warmup, on_input=on_input)
     return {name: summary(times[name], configs[name].num_beams or 1) for name in models}
 
 

@@ -26,6 +26,7 @@ from tests.tiny_tokenizers import (
     mbart_tokenizer,
     nllb_tokenizer,
     plain_tokenizer,
+    separate_marian_tokenizer,
 )
 
 
@@ -46,6 +47,17 @@ def save_teacher(folder: Path, model_type: str = "marian", **overrides: Any) -> 
         case _:
             tokenizer = plain_tokenizer()
     model = tiny_model(model_type, **{**_vocabulary(model_type, tokenizer), **overrides})
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_marian_with_own_sources(folder: Path, source_pieces: int, **overrides: Any) -> Path:
+    """A tiny Marian teacher or student, whose tokenizer has so many source pieces, and always the same targets'."""
+    tokenizer = separate_marian_tokenizer(folder / "pieces", source_pieces)
+    sizes = {"vocab_size": len(tokenizer.encoder), "decoder_vocab_size": len(tokenizer.target_encoder)}
+    ids = dict.fromkeys(("pad_token_id", "bos_token_id", "decoder_start_token_id"), tokenizer.pad_token_id)
+    model = tiny_model("marian", **sizes, **ids, share_encoder_decoder_embeddings=False, **overrides)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

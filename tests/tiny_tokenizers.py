@@ -84,6 +84,24 @@ def marian_tokenizer(tmp_path: Path) -> MarianTokenizer:
     )
 
 
+def separate_marian_tokenizer(tmp_path: Path, source_pieces: int = 60) -> MarianTokenizer:
+    """Two sentencepiece models with a vocabulary each, targets' always the same; eos 0, unk 1, pad 2 in both."""
+    folder = _folder(tmp_path, "marian")
+    files = {}
+    for side, texts, size in (("source", SOURCES, source_pieces), ("target", TARGETS, 60)):
+        pieces = _sentencepiece(folder / f"{side}.spm", texts, size)
+        files[side] = folder / f"{side}.json"
+        ids = {piece: index for index, piece in enumerate(["</s>", "<unk>", "<pad>", *pieces])}
+        files[side].write_text(json.dumps(ids), encoding="utf-8")
+    return MarianTokenizer(
+        *(str(folder / f"{side}.spm") for side in files),
+        *map(str, files.values()),
+        source_lang="en",
+        target_lang="de",
+        separate_vocabs=True,
+    )
+
+
 def m2m100_tokenizer(tmp_path: Path, src_lang: str = "en", tgt_lang: str = "de") -> M2M100Tokenizer:
     """One sentencepiece model; `<s>` 0, pad 1, eos 2, unk 3; the languages lie behind `len(encoder)`."""
     folder = _folder(tmp_path, "m2m100")

@@ -21,6 +21,7 @@ from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, length
 from seq2seq_distill.data.encode import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.data.teacher_cache import CachedSplit
+from seq2seq_distill.data.teacher_sources import beside
 
 GRACE = 10
 """Seconds that a worker process lives on after a SIGTERM."""
@@ -78,7 +79,7 @@ class Seq2SeqData(LightningDataModule):
     Args:
         config: the run's config.
         texts: what to encode.
-        tokenizer: the teacher's, languages set.
+        tokenizer: the model's, languages set.
         collate: pads encoded rows into a batch.
         prefix: put before every source.
         max_positions: longest source and target that the models take, `None` for any.
@@ -103,6 +104,8 @@ class Seq2SeqData(LightningDataModule):
         self._loader: PlannedLoader | None = None
         self.cached: dict[str, CachedSplit] = {}
         """Of splits whose batches bring the teacher's outputs with them."""
+        self.teachers: Seq2SeqData | None = None
+        """The same rows as the teacher reads them, where its sources are to be in the batches beside these."""
         self.encoded = {
             split: encode_split(
                 dataset,
@@ -189,7 +192,10 @@ class Seq2SeqData(LightningDataModule):
         return DataLoader(self._batches(split), batch_size=None, sampler=batches)
 
     def _batches(self, split: str) -> "EncodedBatches":
-        return EncodedBatches(self.encoded[split], self._collate, self.cached.get(split), self.ends[split])
+        cached, teachers = self.cached.get(split), None
+        if self.teachers is not None and cached is None:
+            teachers = self.teachers._batches(split)
+        return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split])
 
     def _plan(self) -> RunPlan:
         config, train, sizes = self._config, self.encoded["train"], self._texts.sizes
@@ -229,6 +235,8 @@ def joined(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
     }
     data.encoded = {split: _joined(task.encoded[split] for task in tasks) for split in data.encoded}
     data.plan = data._plan()
+    if any(task.teachers for task in tasks):
+        data.teachers = joined(config, [task.teachers or task for task in tasks])
     return data
 
 
@@ -239,8 +247,9 @@ def _joined(parts: Iterable[datasets.Dataset]) -> datasets.Dataset:
 class EncodedBatches(Dataset[dict[str, Tensor]]):
     """Encoded rows, indexed by `MicroBatch`: the item is the collated batch with the step's token counts.
 
-    With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows. Of several tasks,
-    whose last rows `ends` tells, it says the batch's as `task`.
+    With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows; with `teachers`,
+    the same rows as the teacher reads them, their sources as `teacher_sources.NAMES`. Of several tasks, whose last rows
+    `ends` tells, it says the batch's as `task`.
     """
 
     def __init__(
@@ -248,11 +257,13 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         encoded: datasets.Dataset,
         collate: Collator,
         cached: CachedSplit | None = None,
+        teachers: "EncodedBatches | None" = None,
         ends: Sequence[int] = (),
     ) -> None:
         self._encoded = encoded
         self._collate = collate
         self._cached = cached
+        self._teachers = teachers
         self._ends = ends
 
     def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
@@ -263,6 +274,8 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
             batch |= self._cached.read(micro_batch.rows)
         if len(self._ends) > 1:  # what has no rows counts nowhere, whatever its task
             batch["task"] = bisect_right(self._ends, micro_batch.rows[0]) if micro_batch.rows else 0
+        if self._teachers is not None:
+            batch = beside(batch, self._teachers[micro_batch])
         return {**batch, "source_tokens": micro_batch.source_tokens, "target_tokens": micro_batch.target_tokens}
 
 

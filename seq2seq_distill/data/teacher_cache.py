@@ -39,8 +39,8 @@ FLAGS = {
     "top_k": "--cache.top_k",
     "draws": "--cache.draws",
     "precision": "--cache.precision",
-    "train": "--data or --encode, the training split's fingerprint",
-    "val": "--data, --encode or --eval, the validation split's fingerprint",
+    "train": "--data, --encode or --teacher_source, the training split's fingerprint",
+    "val": "--data, --encode, --teacher_source or --eval, the validation split's fingerprint",
 }
 TOKEN_STEPS, REST_STEPS, REST_TOP = 17, 10, 13
 """Codes per nat of a token's ratio and of the rest's, and the largest logarithm of the latter."""

@@ -28,7 +28,11 @@ _LANGUAGE_TOKEN = re.compile(r"_*[a-z]{2,3}(_[A-Za-z]{2,4})?_*")
 
 
 def load_tokenizer(
-    path: str | Path, src_lang: str | None, tgt_lang: str | None, flag: str = "--teacher"
+    path: str | Path,
+    src_lang: str | None,
+    tgt_lang: str | None,
+    flag: str = "--teacher",
+    src_flag: str = "--src_lang",
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder or hub id, languages set where it has some (mBART, M2M100, NLLB, ...).
 
@@ -44,13 +48,13 @@ def load_tokenizer(
     if not known:
         return tokenizer
     options: dict[str, Any] = {}
-    for name, given in (("src_lang", src_lang), ("tgt_lang", tgt_lang)):
+    for name, given, own_flag in (("src_lang", src_lang, src_flag), ("tgt_lang", tgt_lang, "--tgt_lang")):
         language = given or tokenizer.init_kwargs.get(name)
         if language is None:
-            raise ConfigError(f"--{name} is missing: {flag} {path} has many languages: give {_some(known)}")
+            raise ConfigError(f"{own_flag} is missing: {flag} {path} has many languages: give {_some(known)}")
         if language.strip("_") not in known:
             choice = _some(known, language)
-            raise ConfigError(f"--{name} {language}: {flag} {path} does not know it: give {choice}")
+            raise ConfigError(f"{own_flag} {language}: {flag} {path} does not know it: give {choice}")
         options[name] = language
     language_tokens = getattr(tokenizer, "lang_token_to_id", {})
     if not language_tokens.keys() <= set(tokenizer.all_special_tokens):

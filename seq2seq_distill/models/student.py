@@ -200,9 +200,22 @@ def same_tokenizer(
         raise ModelError(f"{flag}: its tokenizer is not the teacher's: {difference}: {remedy}")
 
 
-def _first_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> str | None:
+def only_sources_differ(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give targets the same ids, but sources others: such as Marian's of separate vocabularies.
+
+    By the probe texts, special tokens and vocabularies of `same_tokenizer`.
+    """
+    return (
+        _first_difference(student, teacher) is not None
+        and _first_difference(student, teacher, targets_alone=True) is None
+    )
+
+
+def _first_difference(
+    student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, targets_alone: bool = False
+) -> str | None:
     for text in _PROBES:
-        for side in ("text", "text_target"):
+        for side in ("text_target",) if targets_alone else ("text", "text_target"):
             ours, theirs = (tokenizer(**{side: text})["input_ids"] for tokenizer in (student, teacher))
             if ours != theirs:
                 at = next(
@@ -215,12 +228,19 @@ def _first_difference(student: PreTrainedTokenizerBase, teacher: PreTrainedToken
         ours, theirs = (getattr(tokenizer, f"{role}_token_id") for tokenizer in (student, teacher))
         if ours != theirs:
             return f"{role} is {ours}, the teacher's {theirs}"
-    ours, theirs = student.get_vocab(), teacher.get_vocab()
-    differing = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
-    if differing:
-        token = min(differing)
-        return f"the id of {token!r} is {ours.get(token)}, the teacher's {theirs.get(token)}"
+    for target in (True,) if targets_alone else (False, True):
+        ours, theirs = _vocabulary(student, target=target), _vocabulary(teacher, target=target)
+        differing = [token for token in ours.keys() | theirs.keys() if ours.get(token) != theirs.get(token)]
+        if differing:
+            token = min(differing)
+            return f"the id of {token!r} is {ours.get(token)}, the teacher's {theirs.get(token)}"
     return None
+
+
+def _vocabulary(tokenizer: PreTrainedTokenizerBase, *, target: bool) -> dict[str, int]:
+    """Ids by token; Marian's may have other ids for targets."""
+    own: dict[str, int] | None = getattr(tokenizer, "target_encoder", None)
+    return own if target and own is not None else tokenizer.get_vocab()
 
 
 # --------------------------------------------------------------------------------------------- from a teacher

@@ -12,6 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from seq2seq_distill.config import LossConfig
 from seq2seq_distill.data.teacher_cache import unpack
+from seq2seq_distill.data.teacher_sources import teacher_batch
 from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.blend import Losses, blend
@@ -50,6 +51,7 @@ class SummarizationDistiller(SummarizationModule):
         student, tokenizer, config, total_steps: as in `SummarizationModule`.
         teacher: the frozen teacher; None if the batches bring its cached outputs. Of several tasks, the first one's.
         further: teachers of the same vocabulary, which are one together with it, as `config.ensemble` says.
+        own_sources: whether the batches bring sources of the teachers' own, which `teacher_batch` finds.
 
     Raises:
         ConfigError: hidden states are to be compared, but their widths differ; or an entry of --matches does not fit
@@ -62,6 +64,7 @@ class SummarizationDistiller(SummarizationModule):
         teacher: Teacher | None,
         *args: Any,
         further: Sequence[Teacher] = (),
+        own_sources: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(student, *args, **kwargs)
@@ -70,8 +73,13 @@ class SummarizationDistiller(SummarizationModule):
         others = (task.teacher for task in self.tasks if task.teacher is not None)
         self.teachers: tuple[Teacher, ...] = tuple(dict.fromkeys([*filter(None, [teacher]), *others]))
         """Those that are asked, each for its task; `further` are asked together with the only one."""
-        self.shares_encoder = bool(self.teachers) and all(encoder_is_shared(student, t.model) for t in self.teachers)
-        """Whether the student's frozen encoder equals the teacher's, so that one encoder pass serves both."""
+        self.shares_encoder = (
+            bool(self.teachers)
+            and not own_sources
+            and all(encoder_is_shared(student, each.model) for each in self.teachers)
+        )
+        """Whether the student's frozen encoder equals the teacher's and reads the same, so that one encoder pass serves
+        both."""
         if self.shares_encoder:
             for each in self.teachers:
                 each.take_encoder(student.get_encoder())
@@ -239,9 +247,9 @@ class SummarizationDistiller(SummarizationModule):
     def _together(self, first: tuple[Head, Tensor], batch: Batch, student: ForwardPass) -> Ensemble:
         """All teachers as one."""
         labelled, options = batch["labels"] != IGNORED, self.config.ensemble
-        members = [first]
+        members, theirs = [first], teacher_batch(batch)
         for teacher in self.further:
-            hidden = teacher.decode(batch, teacher.encode(batch), student.decoder_input_ids)
+            hidden = teacher.decode(theirs, teacher.encode(theirs), student.decoder_input_ids)
             members.append((families.head_parts(teacher.model), hidden[labelled]))
         return Ensemble(members, options.weights or [1.0] * len(members), options.combine)
 
@@ -264,10 +272,10 @@ class SummarizationDistiller(SummarizationModule):
     @torch.no_grad()
     def _teacher_pass(self, batch: Batch, student: ForwardPass, teacher: Teacher) -> ForwardPass:
         shared = {f: student.features[f] for f in self._compared_with if self.shares_encoder and f.side == "encoder"}
-        others = self._compared_with - shared.keys()
-        with recorded(teacher.running, others, batch["attention_mask"].shape[1]) as features:
-            state = student.encoder_state if self.shares_encoder else teacher.encode(batch)
-            hidden = teacher.decode(batch, state, student.decoder_input_ids)
+        others, theirs = self._compared_with - shared.keys(), teacher_batch(batch)
+        with recorded(teacher.running, others, theirs["attention_mask"].shape[1]) as features:
+            state = student.encoder_state if self.shares_encoder else teacher.encode(theirs)
+            hidden = teacher.decode(theirs, state, student.decoder_input_ids)
         return ForwardPass(
             head=families.head_parts(teacher.running),
             encoder_state=state,

@@ -31,8 +31,9 @@ from seq2seq_distill.plan.config import PlanConfig
 from seq2seq_distill.plan.layouts import Layout, Measured, candidates, choose, frontier
 from seq2seq_distill.run.caching import device_of
 from seq2seq_distill.run.outdir import plain, write_text
-from seq2seq_distill.run.parts import build_parts, pad_id, teacher_of, teacher_path
+from seq2seq_distill.run.parts import build_parts, teacher_of, teacher_path
 from seq2seq_distill.run.probe import Probe
+from seq2seq_distill.run.reading import pad_id
 
 logger = logging.getLogger(__name__)
 

@@ -56,7 +56,7 @@ def open_cache(config: RunConfig, parts: Parts) -> TeacherCache:
         draws=config.cache.draws,
         precision=config.cache.precision,
     )
-    encoded = {split: parts.data.encoded[split] for split in SPLITS}
+    encoded = {split: parts.teachers_reading.data.encoded[split] for split in SPLITS}
     fingerprint = None if parts.teacher is None else parts.teacher.fingerprint()
     return TeacherCache(Path(str(config.teacher_cache)).expanduser(), contents, encoded, fingerprint)
 
@@ -110,7 +110,7 @@ def _outputs(
     found: dict[int, dict[str, torch.Tensor]] = {}
     mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
     for rows in _batches(parts, split, cache.rows_of(split, first)):
-        batch = to_device(parts.data.collated(split, rows), device)
+        batch = to_device(parts.teachers_reading.data.collated(split, rows), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             inputs = families.decoder_inputs(teacher.model, batch["labels"])
             hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORED]
@@ -125,7 +125,7 @@ def _outputs(
 
 def _batches(parts: Parts, split: str, rows: range) -> list[list[int]]:
     """Rows of like length together."""
-    encoded = parts.data.encoded[split].select(rows)
+    encoded = parts.teachers_reading.data.encoded[split].select(rows)
     source, target = lengths(encoded["input_ids"]), lengths(encoded["labels"])
     plan = BatchPlan(source, target, size=len(rows), max_tokens=MAX_TOKENS)
     return [(rows.start + step).tolist() for step in plan.steps(0)]

@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -12,7 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig, StudentConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, joined, load_texts
-from seq2seq_distill.data.encode import Collator, default_prefix, task_params
+from seq2seq_distill.data.encode import task_params
+from seq2seq_distill.data.teacher_sources import as_teacher_reads
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.generation import settle
@@ -21,11 +21,7 @@ from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.summarization import freeze_parts, generation_settings
-
-OTHER_TOKENS = (
-    "distributions over other tokens teach it nothing; let the teacher write the targets (`distill label`), and train "
-    "on them with --method sft and without --teacher"
-)
+from seq2seq_distill.run.reading import Reading, read_texts, students_tokenizer, teachers_tokenizer
 
 
 @dataclass(frozen=True)
@@ -35,10 +31,9 @@ class TaskParts:
     name: str
     config: RunConfig
     """The run's, as if the task were alone."""
-    tokenizer: PreTrainedTokenizerBase
-    """Its languages are the task's."""
     teacher: Teacher | None
-    data: Seq2SeqData
+    readings: tuple[Reading, Reading]
+    """How student and teacher read the task's texts."""
     generations: tuple[GenerationConfig, GenerationConfig | None]
     """How student and teacher decode."""
 
@@ -61,11 +56,14 @@ class Parts:
     """What a run is put together from; of several tasks, tokenizer and teacher are the first one's, data are of all."""
 
     tokenizer: PreTrainedTokenizerBase
+    """The student's; if it has none of its own, the teacher's."""
     teacher: Teacher | None
     student: PreTrainedModel
     data: Seq2SeqData
     further: tuple[Teacher, ...] = ()
     """Teachers besides the first."""
+    own_reading: Reading | None = None
+    """How the teachers read the texts, where that is not as the student does."""
     tasks: tuple[TaskParts, ...] = ()
     """Empty if there is one only."""
 
@@ -75,60 +73,85 @@ class Parts:
         own = (self.teacher, *self.further, *(task.teacher for task in self.tasks))
         return list(dict.fromkeys(teacher for teacher in own if teacher is not None))
 
+    @property
+    def students_reading(self) -> Reading:
+        """How the student reads the texts."""
+        return Reading(self.tokenizer, self.data)
+
+    @property
+    def teachers_reading(self) -> Reading:
+        """How the teachers read the texts."""
+        return self.own_reading or self.students_reading
+
 
 def build_parts(config: RunConfig) -> Parts:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
     first, *others = config.each_task()
-    texts = load_texts(first, [demo.data_source(name) for name in first.data or ()])
-    tokenizer = _tokenizer(first, teacher_path(first), texts)
-    teacher = teacher_of(first, tokenizer)
-    student = _student(first, teacher, tokenizer)
+    texts = _texts(first)
+    usual, tokenizer, teachers = _tokenizers(first, texts)
+    teacher = teacher_of(first, teachers)
+    student = _student(first, teacher, usual)
     _freeze(first, student, teacher)
     cut = teacher is not None and not (first.student.path or first.student.config)
     untouched = copy.deepcopy(teacher.generation if teacher and cut else student.generation_config)
     _settle(first, student, tokenizer)
     model = teacher.model if teacher else student
-    data = _data(first, texts, tokenizer, model, student)
-    further = tuple(
-        _further_teacher(config, path, tokenizer, model, "--ensemble.teachers") for path in config.ensemble.teachers
-    )
-    parts = Parts(tokenizer, teacher, student, data, further)
-    return _with_tasks(config, parts, others, untouched) if config.tasks else parts
+    data, own_reading = read_texts(first, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
+    paths = config.ensemble.teachers
+    further = tuple(_further_teacher(config, path, usual, model, "--ensemble.teachers") for path in paths)
+    parts = Parts(tokenizer, teacher, student, data, further, own_reading)
+    return _with_tasks(config, parts, others, usual, untouched) if config.tasks else parts
 
 
-def _with_tasks(config: RunConfig, parts: Parts, others: Sequence[RunConfig], untouched: GenerationConfig) -> Parts:
+def _with_tasks(
+    config: RunConfig,
+    parts: Parts,
+    others: Sequence[RunConfig],
+    usual: PreTrainedTokenizerBase,
+    untouched: GenerationConfig,
+) -> Parts:
     """The parts with those of several tasks, of which `parts` has the first.
 
-    `untouched` is how the student would decode if there were no task.
+    `usual` is the tokenizer of the first one's teacher, `untouched` is how the student would decode without a task.
     """
     student, first = parts.student, config.each_task()[0]
     teachers = {teacher_path(first): parts.teacher}
     theirs = parts.teacher.model.generation_config if parts.teacher else None
-    generations = (student.generation_config, theirs)
-    tasks = [TaskParts(str(config.tasks[0].name), first, parts.tokenizer, parts.teacher, parts.data, generations)]
+    readings, generations = (parts.students_reading, parts.teachers_reading), (student.generation_config, theirs)
+    tasks = [TaskParts(str(config.tasks[0].name), first, parts.teacher, readings, generations)]
     for entry, own in zip(config.tasks[1:], others, strict=True):
-        path = teacher_path(own)
+        path, flag = teacher_path(own), f"--tasks {entry.name}, teacher"
         if path not in teachers:
             model = parts.teacher.model if parts.teacher else student
-            teachers[path] = _further_teacher(
-                first, str(path), parts.tokenizer, model, f"--tasks {entry.name}, teacher"
-            )
-        tasks.append(_task(own, str(entry.name), parts, teachers[path], untouched))
-    data = joined(config, [task.data for task in tasks])
-    return replace(parts, data=data, tasks=tuple(tasks))
+            teachers[path] = _further_teacher(first, str(path), usual, model, flag)
+        tasks.append(_task(own, str(entry.name), student, teachers[path], untouched))
+    return replace(parts, data=joined(config, [task.readings[0].data for task in tasks]), tasks=tuple(tasks))
 
 
 def _task(
-    config: RunConfig, name: str, parts: Parts, teacher: Teacher | None, untouched: GenerationConfig
+    config: RunConfig, name: str, student: PreTrainedModel, teacher: Teacher | None, untouched: GenerationConfig
 ) -> TaskParts:
     """A task besides the first."""
-    student = parts.student
-    texts = load_texts(config, [demo.data_source(source) for source in config.data or ()])
-    tokenizer = _tokenizer(config, teacher_path(config), texts)
-    model = teacher.model if teacher else student
-    theirs = _generation(config, teacher.model, tokenizer, teacher.generation) if teacher else None
+    texts = _texts(config)
+    _, tokenizer, teachers = _tokenizers(config, texts)
+    data, own = read_texts(config, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
+    reading = Reading(tokenizer, data)
+    theirs = _generation(config, teacher.model, teachers, teacher.generation) if teacher else None
     generations = (_generation(config, student, tokenizer, untouched), theirs)
-    return TaskParts(name, config, tokenizer, teacher, _data(config, texts, tokenizer, model, student), generations)
+    return TaskParts(name, config, teacher, (reading, own or reading), generations)
+
+
+def _texts(config: RunConfig) -> Texts:
+    return load_texts(config, [demo.data_source(name) for name in config.data or ()])
+
+
+def _tokenizers(
+    config: RunConfig, texts: Texts
+) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
+    """The usual one, the teacher's if there is one; and those by which student and teacher read their sources."""
+    path = teacher_path(config)
+    usual = _tokenizer(config, path, texts)
+    return usual, students_tokenizer(config, usual) if path else usual, teachers_tokenizer(config, path, usual)
 
 
 def _generation(
@@ -143,32 +166,13 @@ def _generation(
         model.generation_config = before
 
 
-def _data(
-    config: RunConfig,
-    texts: Texts,
-    tokenizer: PreTrainedTokenizerBase,
-    model: PreTrainedModel,
-    student: PreTrainedModel,
-) -> Seq2SeqData:
-    """The encoded data of a task; `model` is the teacher, if there is one."""
-    positions = [families.max_positions(m.config) for m in (model, student)]
-    return Seq2SeqData(
-        config,
-        texts,
-        tokenizer,
-        Collator(pad_id(tokenizer, model), families.extra_inputs(student.config)),
-        prefix=default_prefix(model.config, str(config.task), config.encode.prefix, (config.src_lang, config.tgt_lang)),
-        max_positions=(_smallest(p[0] for p in positions), _smallest(p[1] for p in positions)),
-    )
-
-
 def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher | None:
     """The run's teacher, ready to decode, if it has one."""
     path = teacher_path(config)
     if path is None:
         return None
     teacher = load_teacher(path, dtype=torch.float32)
-    _settle(config, teacher.model, tokenizer)
+    _settle(as_teacher_reads(config), teacher.model, tokenizer)
     return teacher
 
 
@@ -241,11 +245,7 @@ def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrain
 def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     wish = config.student
     if wish.path:
-        student = load_student(wish.path)
-        if teacher is not None:
-            own = load_tokenizer(wish.path, config.src_lang, config.tgt_lang, flag="--student.path")
-            same_tokenizer(own, tokenizer, remedy=OTHER_TOKENS)
-        return student
+        return load_student(wish.path)
     if wish.config:
         return fresh_student(wish.config, len(tokenizer), tokenizer)
     assert teacher is not None  # RunConfig.check
@@ -262,16 +262,3 @@ def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None
     encoder = whole if wish.freeze_encoder is None else wish.freeze_encoder
     embeddings = encoder if wish.freeze_embeds is None else wish.freeze_embeds
     freeze_parts(student, encoder=encoder, embeddings=embeddings)
-
-
-def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """What fills sources up. Raises ModelError: neither tokenizer nor model has a pad token."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id
-    if pad is None:
-        raise ModelError("the tokenizer has no pad token: set pad_token_id in the model's config")
-    return int(pad)
-
-
-def _smallest(limits: Any) -> int | None:
-    known = [limit for limit in limits if limit is not None]
-    return min(known) if known else None

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.data.teacher_sources import NAMES
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import families
@@ -43,7 +44,8 @@ def preflight(parts: Parts, config: RunConfig) -> None:
     if not parts.tasks:
         check_pair(parts, config, cut=cut)
     for task in parts.tasks:
-        own = replace(parts, tokenizer=task.tokenizer, teacher=task.teacher, data=task.data)
+        reading, theirs = task.readings
+        own = replace(parts, tokenizer=reading.tokenizer, teacher=task.teacher, data=reading.data, own_reading=theirs)
         with task.settled(parts.student):
             check_pair(own, task.config, cut=cut and task.teacher is parts.teacher)
 
@@ -75,19 +77,22 @@ def check_pair(parts: Parts, config: RunConfig, *, cut: bool) -> None:
     rows = parts.data.encoded["train"][:READ]["labels"]
     _settle(
         names,
-        None if teacher is None else list(tokens(teacher, rows, parts)),
-        list(tokens(student, rows, parts)),
+        None if teacher is None else list(tokens(teacher, rows, parts.teachers_reading)),
+        list(tokens(student, rows, parts.students_reading)),
         [] if teacher is None else list(token_differences(student, teacher, rows, parts.tokenizer, config)),
     )
-    batches = [_cut(parts.data.collated("train", [row])) for row in range(min(PASSED, len(rows)))]
+    batches, read = (
+        [_cut(data.collated("train", [row])) for row in range(min(PASSED, len(rows)))]
+        for data in (parts.data, parts.teachers_reading.data)
+    )
     with torch.no_grad(), _as_before([student] if teacher is None else [student, teacher]):
         ours = _logits(student, batches)
-        theirs = _logits(teacher, batches) if teacher else []
+        theirs = _logits(teacher, read) if teacher else []
         _settle(
             names,
-            None if teacher is None else list(_passes(teacher, batches, theirs)),
+            None if teacher is None else list(_passes(teacher, read, theirs)),
             list(_passes(student, batches, ours)),
-            [] if teacher is None else list(_weight_differences(student, teacher, batches, theirs, config, cut)),
+            [] if teacher is None else list(_weight_differences(student, teacher, read, theirs, config, cut)),
         )
     _tell("pre-flight: the student's loss on %d training examples is %.3f", len(batches), _loss(ours, batches))
     if teacher is not None:
@@ -160,7 +165,7 @@ def _weight_differences(
 ) -> Iterator[Finding]:
     """Where a student's ties and, if it was cut from the teacher, its weights are not the teacher's.
 
-    `theirs` are the teacher's logits on the batches.
+    `theirs` are the teacher's logits on the batches, which have its sources.
     """
     if student.config.model_type != teacher.config.model_type:
         return
@@ -199,7 +204,8 @@ def _compare_with_guessing(name: str, loss: float, vocabulary: int) -> None:
 
 def _cut(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """The first tokens of a row, and its last two: the end and, in some families, the language."""
-    fields = {name: field for name, field in batch.items() if isinstance(field, Tensor) and field.dim() == 2}
+    own = {name: field for name, field in batch.items() if name not in NAMES.values()}
+    fields = {name: field for name, field in own.items() if isinstance(field, Tensor) and field.dim() == 2}
     for name, field in fields.items():
         length = LENGTHS.get(name, LENGTHS["input_ids"])
         if field.shape[1] > length:

@@ -33,17 +33,21 @@ def test_model(
 
 
 def measured(
-    models: Mapping[str, PreTrainedModel], data: Seq2SeqData, settings: GenerationSettings, n: int
+    models: Mapping[str, PreTrainedModel], data: Mapping[str, Seq2SeqData], settings: GenerationSettings, n: int
 ) -> tuple[dict[str, dict[str, Any]], float | None]:
-    """Parameters, bytes and, on the first `n` test inputs one at a time, decoding speed; and student over teacher."""
+    """Parameters, bytes and, on the first `n` test inputs one at a time, decoding speed; and student over teacher.
+
+    `data` has the same rows for each model, as it reads them.
+    """
     figures: dict[str, dict[str, Any]] = {
         name: {"parameters": parameters(model), "bytes": bytes_of(model), "latency_ms": None, "ms_per_token": None}
         for name, model in models.items()
     }
-    rows = range(min(n, len(data.encoded["test"])))
+    rows = range(min(n, len(data["student"].encoded["test"])))
     if not rows:
         return figures, None
-    timed = measure_decoding(models, [data.collated("test", [row]) for row in rows], settings)
+    inputs = {name: [own.collated("test", [row]) for row in rows] for name, own in data.items()}
+    timed = measure_decoding(models, inputs, settings)
     for name, decoding in timed.items():
         figures[name] |= {"latency_ms": decoding.latency_ms, "ms_per_token": decoding.ms_per_token}
     return figures, speedup(timed["teacher"], timed["student"]) if "teacher" in timed else None

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.datamodule import Seq2SeqData
 from seq2seq_distill.models import families
-from seq2seq_distill.run.parts import Parts
+from seq2seq_distill.run.reading import Reading
 
 Rows = Sequence[Sequence[int]]
 """Training targets, as ids."""
@@ -27,15 +27,15 @@ class Finding:
     """wrong: in any model. unlike: in a student whose teacher is not so. odd: it may be meant so."""
 
 
-def tokens(model: PreTrainedModel, rows: Rows, parts: Parts) -> Iterator[Finding]:
+def tokens(model: PreTrainedModel, rows: Rows, reading: Reading) -> Iterator[Finding]:
     """What is off in a model's own tokens.
 
     All tokens have embeddings; training and generation start the decoder with the same token, a special one; the
     targets begin with the forced first token, if there is one, and end where decoding stops; the pad token is the
     tokenizer's.
     """
-    settings, tokenizer = model.generation_config, parts.tokenizer
-    yield from _vocabulary(model, parts.data, tokenizer)
+    settings, tokenizer = model.generation_config, reading.tokenizer
+    yield from _vocabulary(model, reading.data, tokenizer)
     pad = families.stack_configs(model.config)[1].pad_token_id
     if tokenizer.pad_token_id not in (None, pad):
         told = f"its pad token is {_token(tokenizer, pad)}, the tokenizer's {_token(tokenizer, tokenizer.pad_token_id)}"

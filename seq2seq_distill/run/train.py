@@ -140,9 +140,9 @@ def make_module(config: RunConfig, parts: Parts, own: OwnParts | None = None) ->
     """The module that trains these parts: with a teacher or its cached outputs, and `--method kd`, a distiller."""
     kind, steps, tasks = config.kinds[0], parts.data.plan.total_steps, _tasks(parts)
     if config.method == "kd" and (parts.teachers or config.teacher_cache):
-        distiller, further = DISTILLERS[kind], parts.further
-        return distiller(
-            parts.student, parts.teacher, parts.tokenizer, config, steps, own, further=further, tasks=tasks
+        models, further, apart = (parts.student, parts.teacher, parts.tokenizer), parts.further, parts.data.teachers
+        return DISTILLERS[kind](
+            *models, config, steps, own, further=further, own_sources=apart is not None, tasks=tasks
         )
     return MODULES[kind](parts.student, parts.tokenizer, config, steps, own, tasks)
 
@@ -164,7 +164,7 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
     rows = {split: len(encoded) for split, encoded in parts.data.encoded.items()}
     logger.info("data: %d training, %d validation, %d test examples", rows["train"], rows["val"], rows["test"])
     for task in parts.tasks:
-        logger.info("task %s: %d training examples", task.name, len(task.data.encoded["train"]))
+        logger.info("task %s: %d training examples", task.name, len(task.readings[0].data.encoded["train"]))
     logger.info("cut: %.1f%% of training sources, %.1f%% of targets", 100 * cut["source"], 100 * cut["target"])
     logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
     logger.info(
@@ -201,7 +201,7 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
     """Test the best student and its teachers, write and show what came out."""
     student = AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)
     own = (student.generation_config, parts.teacher.model.generation_config if parts.teacher else None)
-    alone = TaskParts("", config, parts.tokenizer, parts.teacher, parts.data, own)
+    alone = TaskParts("", config, parts.teacher, (parts.students_reading, parts.teachers_reading), own)
     judged = [_judge_task(task, student, trainer) for task in parts.tasks or [alone]]
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
@@ -222,19 +222,20 @@ def _judge_task(
     """What results.json says of a task, and the lines of test_generations.jsonl; empty but on process 0."""
     config, kind, models = task.config, str(task.config.task), {"student": student}
     teacher = task.teacher if config.trainer.teacher_precision == "32" else None
-    teacher = teacher or teacher_of(config, task.tokenizer)  # a run with a cache has let it go
+    teacher = teacher or teacher_of(config, task.readings[1].tokenizer)  # a run with a cache has let it go
     if teacher is not None:
         models["teacher"] = teacher.model
-    scores, outputs = {}, {}
+    scores, outputs, readings = {}, {}, dict(zip(models, task.readings, strict=False))
     with replace(task, teacher=teacher).settled(student):
         for name, model in models.items():
-            module = MODULES[kind](model, task.tokenizer, config, 0)
-            scores[name], outputs[name] = test_model(module, trainer, task.data)
+            module = MODULES[kind](model, readings[name].tokenizer, config, 0)
+            scores[name], outputs[name] = test_model(module, trainer, readings[name].data)
         if not trainer.is_global_zero:
             return {}, []
-        figures, speed = measured(models, task.data, generation_settings(config), config.eval.n_speed)
+        data = {name: reading.data for name, reading in readings.items()}
+        figures, speed = measured(models, data, generation_settings(config), config.eval.n_speed)
     sides = {name: {**scores[name], **figures[name]} for name in models}
-    columns = zip(task.data.references("test"), *(outputs[name].texts for name in models), strict=True)
+    columns = zip(data["student"].references("test"), *(outputs[name].texts for name in models), strict=True)
     names, place = ("reference", *models), {"task": task.name} if task.name else {}
     records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
     return combine(kind, sides["student"], sides.get("teacher"), speed), records

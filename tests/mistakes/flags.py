@@ -92,6 +92,21 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         "--teacher_cache",
     ),
     ("how tasks are drawn where there are none", command("--task_exponent", "0.5"), "--task_exponent"),
+    (
+        "sources for a teacher that is not there",
+        command("--teacher_source.prefix", "a: ", "--student.path", "a", without=["--teacher"]),
+        "--teacher_source.prefix",
+    ),
+    (
+        "hidden states of different sources",
+        command("--teacher_source.max_length", "9", "--loss.alpha_hid", "1"),
+        "--loss.alpha_hid",
+    ),
+    (
+        "a match of different sources",
+        command("--teacher_source.prefix", "a: ", "--matches", '{"layers": "last", "side": "encoder"}'),
+        "--matches entry 0, side encoder",
+    ),
     ("a teacher without data", command(without=["--data"]), "--teacher"),
     ("data without a teacher", command(without=["--teacher"]), "--data"),
     ("no task", command(without=["--task"]), "--task"),

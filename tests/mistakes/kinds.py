@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
+from seq2seq_distill.checks import FREE_TEXTS
 from seq2seq_distill.config import RunConfig
 
 # A command without a mistake, run in a folder that has these.
@@ -70,7 +71,7 @@ def options(kind: type = RunConfig, group: str = "") -> dict[str, Any]:
 OPTIONS = options()
 COUNTS = [name for name, hint in OPTIONS.items() if hint is int]
 NUMBERS = [name for name, hint in OPTIONS.items() if hint is float]
-TEXTS = [name for name, hint in OPTIONS.items() if hint is str and name != "encode.prefix"]
+TEXTS = [name for name, hint in OPTIONS.items() if hint is str and name not in FREE_TEXTS]
 BOOLS = [name for name, hint in OPTIONS.items() if hint is bool]
 MAPPINGS = [name for name, hint in OPTIONS.items() if get_origin(hint) is dict]
 GROUPS = sorted({name.partition(".")[0] for name in OPTIONS if "." in name})

@@ -15,7 +15,7 @@ ORDER = """
 redaction errors optional checks loss_conflicts task_conflicts conflicts config
 tool_config plan/config label/config evaluate/config export/config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
-data/datamodule
+data/teacher_sources data/datamodule
 demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/phrases demo/copying demo/__init__
 models/families models/layer_map models/hooks models/sharding models/pruning models/student models/int8
 models/teacher
@@ -25,7 +25,8 @@ metrics behaviour generation measure scoring engines
 modules/optim modules/schedules modules/passes modules/own_parts modules/tasks modules/summarization modules/translation
 modules/matches modules/adaptor modules/on_policy modules/distillers distillation_trainer
 run/outdir run/signals run/checkpoints run/faults run/results run/card
-run/callbacks run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train run/probe
+run/callbacks run/reading run/parts run/caching run/token_checks run/preflight run/strategies run/trainer run/train
+run/probe
 verb_inputs plan/layouts plan/command cache budget student convert average
 evaluate/systems evaluate/outputs evaluate/speed evaluate/comet evaluate/significance evaluate/scores evaluate/tables
 evaluate/card evaluate/charts evaluate/report evaluate/command

@@ -75,6 +75,19 @@ class TestMeasureDecoding:
             assert result.n == 4 and result.latency_ms > 0 and 1 <= result.mean_length <= 5
             assert result.ms_per_token <= 5 * result.latency_ms
 
+    def test_models_may_have_inputs_of_their_own(self, monkeypatch: Any) -> None:
+        seen: list[tuple[int, int]] = []
+
+        def generate(model: PreTrainedModel, batch: dict[str, torch.Tensor], config: Any) -> list[list[int]]:
+            seen.append((id(model), batch["input_ids"].shape[1]))
+            return [[2]]
+
+        monkeypatch.setattr(measure, "generate_batch", generate)
+        models, whole = {"teacher": tiny(4), "student": tiny(1)}, batches(2)
+        short = [{name: field[:, :3] for name, field in batch.items()} for batch in whole]
+        measure_decoding(models, {"teacher": whole, "student": short}, GenerationSettings(max_length=5))
+        assert set(seen) == {(id(models["teacher"]), 6), (id(models["student"]), 3)}
+
     def test_times_are_added_up_per_token_and_models_take_turns(self, monkeypatch: Any) -> None:
         clock, order = [0.0], []
         a, b = tiny(), tiny()
