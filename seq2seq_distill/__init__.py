@@ -14,6 +14,7 @@ _HOMES = {
     "LossConfig": "config",
     "ScheduleConfig": "config",
     "MatchConfig": "config",
+    "TaskConfig": "config",
     "EnsembleConfig": "config",
     "TeacherSourceConfig": "config",
     "CacheConfig": "config",

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.optim import Optimizer
 from transformers import GenerationConfig, PreTrainedModel
@@ -28,11 +27,14 @@ from seq2seq_distill.modules.matches import (
     SIDES,
     Match,
     Pairs,
+    check_shapes,
     copied_layers,
     layer_pairs,
     match_terms,
     projections,
     resolve,
+    tell_of_frozen,
+    with_weights,
 )
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
 from seq2seq_distill.modules.passes import Batch, ForwardPass
@@ -84,7 +86,7 @@ class SummarizationDistiller(SummarizationModule):
             for each in self.teachers:
                 each.take_encoder(student.get_encoder())
         if self.loss.alpha_hid or self.config.matches:
-            _check_shapes([each.model for each in self.teachers])
+            check_shapes([each.model for each in self.teachers])
         self._encoder_pairs, self._decoder_pairs = (
             self._pairs(teacher.model) if teacher is not None and self.loss.alpha_hid else ((), ())
         )
@@ -94,8 +96,8 @@ class SummarizationDistiller(SummarizationModule):
             self.matches = resolve(self.config, student, teacher.model)
             self.projections = projections(self.matches, student, teacher.model, self.config.seed)
             models = [each.model for each in self.teachers]
-            self._attention_before = _with_weights(self.matches, student, models)
-            _tell_of_frozen(self.matches, student)
+            self._attention_before = with_weights(self.matches, student, models)
+            tell_of_frozen(self.matches, student)
         self._compared, self._compared_with = self._features()
         longest = self.loss.on_policy_max_length or self.config.encode.max_target_length
         samplers = self.tasks if self.loss.on_policy else ()
@@ -340,43 +342,3 @@ def _ran(
     """The layer outputs of the pairs whose layers LayerDrop has not left out."""
     features = [(Feature(side, "hidden", own), Feature(side, "hidden", other)) for own, other in pairs]
     return [(student[own], teacher[other]) for own, other in features if own in student]
-
-
-def _check_shapes(teachers: Sequence[PreTrainedModel]) -> None:
-    """Raise ConfigError if inner states of the teachers of several tasks cannot be compared by the same pairs."""
-    shapes = [(families.depths(model.config), families.widths(model.config)) for model in teachers]
-    if any(shape != shapes[0] for shape in shapes):
-        raise ConfigError(
-            "--tasks: inner states are compared, but the teachers differ in layers or width: set --loss.alpha_hid 0 "
-            "and leave --matches out, or choose teachers of one shape"
-        )
-
-
-def _with_weights(
-    matches: Sequence[Match], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
-) -> str | None:
-    """Let all models compute attention so that its weights are there, if they are compared.
-
-    Returns the implementation that the teachers had.
-    """
-    if all(match.config.feature == "hidden" for match in matches):
-        return None
-    before = str(teachers[0].config._attn_implementation)
-    for model in (student, *teachers):
-        if model.config._attn_implementation != "eager":
-            model.set_attn_implementation("eager")
-    rank_zero_only(logger.info)(
-        "--matches compares attention weights: attention is computed as eager, the one implementation that returns "
-        "them, and the student's weights that are compared are not dropped out"
-    )
-    return before
-
-
-def _tell_of_frozen(matches: Sequence[Match], student: PreTrainedModel) -> None:
-    """The parameters of an encoder that is frozen learn nothing from a comparison."""
-    if not any(parameter.requires_grad for parameter in families.encoder_layers(student).parameters()):
-        for match in matches:
-            if match.config.side == "encoder":
-                rank_zero_only(logger.warning)(
-                    "%s: the student's encoder is frozen and learns nothing from it", match.name
-                )

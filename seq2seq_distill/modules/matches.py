@@ -1,16 +1,18 @@
 """The entries of --matches: which layers are compared, by what, through which projections."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from seq2seq_distill.config import MatchConfig, RunConfig
-from seq2seq_distill.errors import ModelError, report, shown
+from seq2seq_distill.errors import ConfigError, ModelError, report, shown
 from seq2seq_distill.losses.attention import attention_ce, attention_mse
 from seq2seq_distill.losses.hidden import (
     cosine_distance,
@@ -24,6 +26,8 @@ from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import families
 from seq2seq_distill.models.hooks import Feature
 from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
+
+logger = logging.getLogger(__name__)
 
 SIDES = ("encoder", "decoder")
 Pairs = tuple[tuple[int, int], ...]
@@ -236,3 +240,41 @@ def _problems(place: str, match: Match, student: PreTrainedModel, teacher: PreTr
 
 def _width(model: PreTrainedModel, side: str) -> int:
     return families.widths(model.config)[SIDES.index(side)]
+
+
+def check_shapes(teachers: Sequence[PreTrainedModel]) -> None:
+    """Raise ConfigError if inner states of the teachers of several tasks cannot be compared by the same pairs."""
+    shapes = [(families.depths(model.config), families.widths(model.config)) for model in teachers]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ConfigError(
+            "--tasks: inner states are compared, but the teachers differ in layers or width: set --loss.alpha_hid 0 "
+            "and leave --matches out, or choose teachers of one shape"
+        )
+
+
+def with_weights(matches: Sequence[Match], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]) -> str | None:
+    """Let all models compute attention so that its weights are there, if they are compared.
+
+    Returns the implementation that the teachers had.
+    """
+    if all(match.config.feature == "hidden" for match in matches):
+        return None
+    before = str(teachers[0].config._attn_implementation)
+    for model in (student, *teachers):
+        if model.config._attn_implementation != "eager":
+            model.set_attn_implementation("eager")
+    rank_zero_only(logger.info)(
+        "--matches compares attention weights: attention is computed as eager, the one implementation that returns "
+        "them, and the student's weights that are compared are not dropped out"
+    )
+    return before
+
+
+def tell_of_frozen(matches: Sequence[Match], student: PreTrainedModel) -> None:
+    """The parameters of an encoder that is frozen learn nothing from a comparison."""
+    if not any(parameter.requires_grad for parameter in families.encoder_layers(student).parameters()):
+        for match in matches:
+            if match.config.side == "encoder":
+                rank_zero_only(logger.warning)(
+                    "%s: the student's encoder is frozen and learns nothing from it", match.name
+                )

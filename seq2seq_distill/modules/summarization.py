@@ -323,21 +323,3 @@ def generation_settings(config: RunConfig) -> GenerationSettings:
         batch_size=config.eval.batch_size,
         options=config.eval.generate,
     )
-
-
-def freeze(parameters: Any) -> None:
-    """Take these parameters out of training."""
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-
-
-def freeze_parts(student: PreTrainedModel, *, encoder: bool, embeddings: bool) -> None:
-    """Freeze the encoder, the embeddings, both or neither; a head tied to the embeddings goes with them.
-
-    Freezing the encoder alone leaves embeddings that it shares with the decoder and the head trainable.
-    """
-    if encoder:
-        elsewhere = {*student.get_decoder().parameters(), families.head_parts(student).weight}
-        freeze(p for p in student.get_encoder().parameters() if p not in elsewhere)
-    if embeddings:
-        freeze(p for module in families.embedding_modules(student) for p in module.parameters())

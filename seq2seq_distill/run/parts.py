@@ -17,10 +17,11 @@ from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_t
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.generation import settle
 from seq2seq_distill.models import families
+from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
 from seq2seq_distill.models.teacher import Teacher, load_teacher
-from seq2seq_distill.modules.summarization import freeze_parts, generation_settings
+from seq2seq_distill.modules.summarization import generation_settings
 from seq2seq_distill.run.reading import Reading, read_texts, students_tokenizer, teachers_tokenizer
 
 

@@ -26,12 +26,12 @@ from seq2seq_distill.errors import ConfigError, ModelError
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import families
+from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.own_parts import OwnTerm
 from seq2seq_distill.modules.passes import ForwardPass
-from seq2seq_distill.modules.summarization import freeze_parts
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
 

@@ -21,11 +21,11 @@ from seq2seq_distill.losses.attention import attention_ce
 from seq2seq_distill.losses.hidden import cosine_distance, fsp_gram
 from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import families
+from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
-from seq2seq_distill.modules.summarization import freeze_parts
 from seq2seq_distill.run import train
 from seq2seq_distill.tool_config import AverageConfig, ConvertConfig
 from tests.integration.test_modules import STILL, assert_same, padded, report, rows, with_empty_row

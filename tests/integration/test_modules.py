@@ -15,12 +15,13 @@ from seq2seq_distill.errors import ConfigError
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.logits import IGNORED, Term, kl_divergence
 from seq2seq_distill.models import families
+from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.optim import build_optimizer
-from seq2seq_distill.modules.summarization import SummarizationModule, freeze_parts
+from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.modules.translation import TranslationModule
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer

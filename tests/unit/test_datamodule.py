@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from seq2seq_distill.config import BatchConfig, EncodeConfig, EvalConfig, RunConfig, TrainerConfig
-from seq2seq_distill.data.datamodule import PlannedLoader, Seq2SeqData, load_texts
+from seq2seq_distill.data.datamodule import Seq2SeqData, load_texts
 from seq2seq_distill.data.encode import Collator
+from seq2seq_distill.data.loaders import PlannedLoader
 from seq2seq_distill.errors import DataError
 from tests.tiny_runs import write_data
 from tests.tiny_tokenizers import plain_tokenizer
