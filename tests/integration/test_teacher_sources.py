@@ -21,6 +21,7 @@ from seq2seq_distill.run import results
 from seq2seq_distill.run.parts import Parts, build_parts
 from seq2seq_distill.run.preflight import preflight
 from seq2seq_distill.run.train import make_module, run_config
+from tests.integration.test_two_processes import assert_same_run, changes
 from tests.tiny_runs import config, save_marian_with_own_sources, save_teacher
 
 PREFIX = {"prefix": "the dog runs: "}
@@ -254,8 +255,8 @@ class TestRuns:
     def test_a_cache_of_the_whole_vocabulary_gives_the_losses_of_the_teacher_itself(self, tmp_path):
         cache = {"teacher_cache": str(tmp_path / "cache"), "cache": {"top_k": 10_000, "precision": "float32"}}
         found = []
-        for name, changes in (("online", {}), ("cached", cache)):
-            run = apart(tmp_path, output_dir=str(tmp_path / name), **changes)
+        for name, more in (("online", {}), ("cached", cache)):
+            run = apart(tmp_path, output_dir=str(tmp_path / name), **more)
             teacher = run_config(run)["teacher"]
             metrics = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
             found.append((teacher["chrf"], metrics))
@@ -294,6 +295,14 @@ class TestRuns:
             assert found[side]["latency_ms"] > 0
         alone = config(tmp_path, output_dir=str(tmp_path / "alone"), eval={"beams": 2}, trainer={"max_steps": 1})
         assert run_config(alone)["teacher"]["chrf"] == found["teacher"]["chrf"]
+
+    def test_accumulated_batches_are_one_batch_however_rows_are_read(self, tmp_path):
+        """Three rows in four parts, one of which is left without, read by a worker process."""
+        groups = {"batch": {"size": 3, "workers": 1}, "loss": {"alpha_hid": 0.0}, "teacher_source": PREFIX}
+        for name, parts in (("one", 1), ("many", 4)):
+            trainer = {"accumulate_grad_batches": parts}
+            run_config(config(tmp_path, **changes(tmp_path / name, **groups, trainer=trainer)))
+        assert_same_run(tmp_path / "many", tmp_path / "one")
 
     def test_both_differences_together(self, tmp_path):
         """Another tokenizer and a prefix: the student has neither of the teacher's."""
