@@ -48,7 +48,7 @@ def source_problems(config: Any) -> Iterator[str]:
     if config.task is None:
         yield "--task is missing: choose summarization or translation"
     if config.teacher is not None and not (config.data or config.tasks):
-        yield f"--teacher {shown(config.teacher)} comes without --data: name what to train on"
+        yield f"--teacher {shown(config.teacher)} comes without --data or --tasks: name what to train on"
     if config.teacher is None and config.data and not (student.path or student.config):
         yield (
             f"--data {words(config.data)} comes without --teacher: name one, "

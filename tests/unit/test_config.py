@@ -232,7 +232,7 @@ class TestSources:
         assert mistakes(run(task=None)) == ["--task is missing: choose summarization or translation"]
 
     def test_a_teacher_alone(self):
-        assert mistakes(run(data=None)) == ["--teacher t comes without --data: name what to train on"]
+        assert mistakes(run(data=None)) == ["--teacher t comes without --data or --tasks: name what to train on"]
 
     def test_data_alone(self):
         assert mistakes(run(teacher=None, data=["a", "b"])) == [
