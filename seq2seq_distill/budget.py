@@ -49,6 +49,8 @@ def find_budget(config: RunConfig) -> Budget:
     Raises:
         UserError: in one line.
     """
+    if config.tasks:
+        raise ConfigError("--tasks: a budget is for one teacher: give that of a task by --teacher, and its --data")
     parts = build_parts(config)
     if config.teacher_cache:
         parts = with_cache(config, parts)

@@ -202,13 +202,14 @@ def _entry_problem(name: str, key: Any, value: Any) -> str | None:
 
 
 def _text_problem(name: str, text: str) -> str | None:
-    free = name in FREE_TEXTS
+    entry = " entry " in name
+    free = (name.rsplit(" ")[-1] if entry else name) in FREE_TEXTS
     odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), "")
     if odd and not (free and odd in "\n\t"):
         return f"--{name} {shown(text)} holds the character U+{ord(odd):04X}: remove it"
     if len(text) > LONGEST_PATH:
         return f"--{name} {shown(text, 40)} is too long: give {LONGEST_PATH} characters at most"
-    if free or " " in name:  # inside a mapping, which belongs to a library
+    if free or (" " in name and not entry):  # inside a mapping, which belongs to a library
         return None
     if not text.strip():
         return f"--{name} {shown(text)} is empty: give a value, or leave it out"

@@ -383,6 +383,11 @@ class RunConfig:
         return list(dict.fromkeys(own.task or "summarization" for own in self.each_task()))
 
     @property
+    def sources(self) -> list[str]:
+        """The data of all tasks; each once."""
+        return list(dict.fromkeys(source for own in self.each_task() for source in own.data or ()))
+
+    @property
     def folder(self) -> str:
         """The output folder."""
         return os.path.expanduser(self.output_dir or f"runs/{self.task}")

@@ -49,12 +49,12 @@ def source_problems(config: Any) -> Iterator[str]:
         yield "--task is missing: choose summarization or translation"
     if config.teacher is not None and not (config.data or config.tasks):
         yield f"--teacher {shown(config.teacher)} comes without --data or --tasks: name what to train on"
-    if config.teacher is None and config.data and not (student.path or student.config):
+    if config.teacher is None and config.data and not (student.path or student.config or config.tasks):
         yield (
             f"--data {words(config.data)} comes without --teacher: name one, "
             "or train without a teacher by --student.path or --student.config"
         )
-    if config.data_weights is not None and len(config.data_weights) != len(config.data or ()):
+    if config.data_weights is not None and not config.tasks and len(config.data_weights) != len(config.data or ()):
         yield (
             f"--data_weights {words(config.data_weights)} does not fit --data "
             f"{words(config.data or ['(none)'])}: give one weight for each source"

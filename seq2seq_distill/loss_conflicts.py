@@ -80,7 +80,7 @@ def _source_problems(config: Any) -> Iterator[str]:
     """Of sources of the teacher's own."""
     own, usual = config.teacher_source, (config.encode.prefix or "", config.encode.max_source_length, config.src_lang)
     given = {name: value for name, value in vars(own).items() if value is not None}
-    if given and config.data and config.teacher is None:
+    if given and config.sources and all(own.teacher is None for own in config.each_task()):
         name, value = next(iter(given.items()))
         yield f"--teacher_source.{name} {shown(value)} comes without --teacher: name one, or leave it out"
     if any(value not in (None, other) for value, other in zip(vars(own).values(), usual, strict=True)):

@@ -32,7 +32,7 @@ LONGEST = 1024
 """Tokens of a source where nothing else is said."""
 
 
-class Reading(Protocol):
+class ReadingOptions(Protocol):
     """A verb's options of how a model reads."""
 
     @property
@@ -74,6 +74,22 @@ def run_of(model: str) -> dict[str, Any]:
     return OutputFolder(path.resolve().parent).read_run() if path.exists() else {}
 
 
+def task_of_run(run: dict[str, Any], data: Sequence[str] | None) -> dict[str, Any]:
+    """What run.yaml says; of a run with several tasks, as if the one that learned from this data were alone.
+
+    Raises:
+        ConfigError: there are several, and no data to choose by.
+    """
+    if not run.get("tasks"):
+        return run
+    if not data:
+        raise ConfigError("--data is missing: the model learned several tasks: name the data of one")
+    entry: dict[str, Any] = next((entry for entry in run["tasks"] if entry["data"] == list(data)), {})
+    own = {name: value for name, value in entry.items() if value is not None}
+    encode = {**run["encode"], **({"prefix": own["prefix"]} if "prefix" in own else {})}
+    return {**run, **own, "encode": encode}
+
+
 def export_record(model: str, flag: str = "--model") -> dict[str, Any]:
     """What `distill export` says of the model in a folder that it made; empty for any other folder or id."""
     path = Path(model).expanduser() / "export.json"
@@ -87,7 +103,7 @@ def with_run(config: Config, remedy: str) -> Config:
     Raises:
         ConfigError: there is no data; the line ends with `remedy`.
     """
-    run = export_record(config.model) or run_of(config.model)
+    run = export_record(config.model) or task_of_run(run_of(config.model), config.data)
     said: dict[str, Any] = {name: getattr(config, name) or run.get(name) for name in ("task", "src_lang", "tgt_lang")}
     config = replace(config, **said, data=config.data or run.get("data") or [])
     if not config.data:
@@ -122,7 +138,7 @@ def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str
 
 
 def load_model(
-    name: str, flag: str, options: Reading, settings: GenerationSettings, dtype: torch.dtype = torch.float32
+    name: str, flag: str, options: ReadingOptions, settings: GenerationSettings, dtype: torch.dtype = torch.float32
 ) -> Loaded:
     """A Hugging Face folder, hub id or demo teacher, set to decode as `settings` say and else as it does by itself.
 

@@ -222,6 +222,7 @@ def joined(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
     """
     data = copy.copy(tasks[0])
     data._config = config
+    data._collate = max((task._collate for task in tasks), key=lambda collate: len(collate.extras))
     sizes = tuple(len(task.encoded["train"]) for task in tasks)
     data._texts = Texts({split: _joined(task._texts.splits[split] for task in tasks) for split in data.encoded}, sizes)
     data.ends = {

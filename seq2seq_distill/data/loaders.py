@@ -23,8 +23,8 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
     """Encoded rows, indexed by `MicroBatch`: the item is the collated batch with the step's token counts.
 
     With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows; with `teachers`,
-    the same rows as the teacher reads them, their sources as `teacher_sources.NAMES`. Of several tasks, whose last rows
-    `ends` tells, it says the batch's as `task`.
+    the same rows as the teacher reads them, their sources as `teacher_sources.NAMES`. Of several tasks, which end
+    before the rows `ends`, it says the batch's as `task`.
     """
 
     def __init__(

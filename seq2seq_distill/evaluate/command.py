@@ -27,7 +27,7 @@ from seq2seq_distill.evaluate.tables import markdown, print_tables
 from seq2seq_distill.metrics import bleu_signature
 from seq2seq_distill.run.outdir import OutputFolder, versions, write_json, write_jsonl, write_text
 from seq2seq_distill.run.results import signature
-from seq2seq_distill.verb_inputs import load_rows, run_of
+from seq2seq_distill.verb_inputs import load_rows, run_of, task_of_run
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 def with_run(config: EvaluateConfig) -> EvaluateConfig:
     """The config; where it says nothing, as the run of the first model that is from one."""
-    run = next(filter(None, map(run_of, config.models)), {})
+    run = task_of_run(next(filter(None, map(run_of, config.models)), {}), config.data)
     encode, decode = run.get("encode") or {}, run.get("eval") or {}
     config = replace(
         config,

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from torch import Tensor
 
+from seq2seq_distill.data.teacher_sources import NAMES
 from seq2seq_distill.errors import ConfigError, report
 from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.fused import HEAD_TERMS
@@ -74,8 +75,11 @@ class OwnParts:
         return frozenset(name for name, term in self.terms.items() if term.over == "source")
 
     def processed(self, batch: Batch) -> Batch:
-        """A training batch as the step is to see it."""
-        return batch if self.batch_processor is None else self.batch_processor(batch)
+        """A training batch as the step is to see it; its task and the teacher's own sources stay in any case."""
+        if self.batch_processor is None:
+            return batch
+        kept = {name: field for name, field in batch.items() if name == "task" or name in NAMES.values()}
+        return {**kept, **self.batch_processor(batch)}
 
 
 def own_terms(

@@ -241,7 +241,7 @@ class SummarizationModule(LightningModule):
         self.log_dict(report.named("val_"), rank_zero_only=False)
         if len(self.tasks) > 1:
             for task, terms in zip(self.tasks, sums, strict=True):
-                self.log_dict(blend(terms, self.weights).named(f"val_{task.name}_"), rank_zero_only=False)
+                self.log_dict(blend(terms, self.weights).named(f"val_{task.name}/"), rank_zero_only=False)
         self.log_dict({f"val_{name}": value for name, value in self._judge("val").items()})
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -287,7 +287,7 @@ class SummarizationModule(LightningModule):
             return by_task[0]
         means = means_of_all(by_task)
         named = zip(self.tasks, by_task, strict=True)
-        return means | {f"{task.name}_{name}": value for task, own in named for name, value in own.items()}
+        return means | {f"{task.name}/{name}": value for task, own in named for name, value in own.items()}
 
     def _behaviour(self, texts: list[str], references: list[str]) -> dict[str, float]:
         """How the outputs look beside the references; a student in training that has collapsed is told of."""
@@ -300,9 +300,13 @@ class SummarizationModule(LightningModule):
     def _over_processes(self, sums: list[dict[str, Term]]) -> list[dict[str, Term]]:
         """The terms of each task over all processes, one of which may have had no batch of a task."""
         names = dict.fromkeys(name for terms in sums for name in terms)
-        none = Term(torch.zeros((), dtype=torch.float64, device=self.device), torch.tensor(0, device=self.device))
-        gathered = [{name: self.all_gather(terms.get(name, none)) for name in names} for terms in sums]
-        return [{name: Term(total.sum(), count.sum()) for name, (total, count) in own.items()} for own in gathered]
+        # Sum and count as one tensor of float64, since an own term may count in another type.
+        both = [
+            {name: torch.tensor([*map(float, terms.get(name, (0, 0)))], dtype=torch.float64) for name in names}
+            for terms in sums
+        ]
+        gathered = self.all_gather([{name: pair.to(self.device) for name, pair in own.items()} for own in both])
+        return [{name: Term(*pair.view(-1, 2).sum(0)) for name, pair in own.items()} for own in gathered]
 
 
 def _drops_layers(student: PreTrainedModel) -> bool:

@@ -38,13 +38,13 @@ class PlanConfig(RunConfig):
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake; unlike a run, a plan needs no data."""
-        replace(self.run, data=self.data or ["(none)"], tasks=[], task_exponent=1.0).check()
+        if self.tasks:
+            report(["--tasks: a plan is for one teacher: give that of a task by --teacher, and its --data"])
+        replace(self.run, data=self.data or ["(none)"]).check()
         report([*option_problems(self), *_plan_problems(self)])
 
 
 def _plan_problems(config: PlanConfig) -> Iterator[str]:
-    if config.tasks:
-        yield "--tasks: a plan is for one teacher: give that of a task by --teacher, and its --data"
     if config.teacher is None:
         yield "--teacher is missing: name one, or leave out --data too, for the built-in demo"
     if config.write and config.speedup is None and config.max_latency_ms is None:

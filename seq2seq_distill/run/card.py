@@ -24,7 +24,6 @@ def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> s
     tasks = config.each_task()
     kinds, how = " and ".join(config.kinds), {"kd": "knowledge distillation", "sft": "shrink and fine-tune"}
     teachers = list(dict.fromkeys(own.teacher for own in tasks if own.teacher))
-    sources = dict.fromkeys(source for own in tasks for source in own.data or ())
     metadata: dict[str, Any] = {"library_name": "transformers", "tags": [*config.kinds, "distillation"]}
     if teachers:
         metadata["base_model"] = teachers if len(teachers) > 1 else teachers[0]
@@ -36,7 +35,7 @@ def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> s
         "",
         f"# A student for {kinds}",
         "",
-        f"{origin} on {_quoted(sources)}"
+        f"{origin} on {_quoted(config.sources)}"
         + (f" by {how[config.method]}" if teachers else "")
         + ", with seq2seq_distill.",
         "",

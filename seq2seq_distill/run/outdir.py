@@ -134,11 +134,12 @@ class OutputFolder:
 
     def differences(self, config: RunConfig) -> list[str]:
         """Options that would change the result and differ from the run in the folder, a line each."""
-        old, new = _flat(self.read_run()), _flat(plain(config))
+        new = _flat(plain(config))
+        old = {**_flat(plain(RunConfig())), **_flat(self.read_run())}  # an older version knew fewer options
         return [
             f"--{name} {new[name]} differs from {old[name]} of the run in {self.path}"
             for name in new
-            if name in old and old[name] != new[name] and name not in FREE_KEYS
+            if old[name] != new[name] and name not in FREE_KEYS
         ]
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -303,7 +304,7 @@ def _version(package: str) -> str | None:
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in record.items():
-        if isinstance(value, dict) and key in ("student", "encode", "batch", "loss", "optim", "eval", "trainer"):
+        if isinstance(value, dict) and key != "provenance":
             flat.update({f"{key}.{name}": inner for name, inner in value.items()})
         else:
             flat[key] = value

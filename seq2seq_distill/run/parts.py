@@ -1,7 +1,7 @@
 """What a run is put together from: texts, tokenizer, teacher, student, encoded data."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ from seq2seq_distill.data.datamodule import Seq2SeqData, Texts, joined, load_tex
 from seq2seq_distill.data.encode import task_params
 from seq2seq_distill.data.teacher_sources import as_teacher_reads
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
-from seq2seq_distill.errors import ModelError
+from seq2seq_distill.errors import ModelError, UserError
 from seq2seq_distill.generation import settle
 from seq2seq_distill.models import families
 from seq2seq_distill.models.freezing import freeze_parts
@@ -85,9 +85,26 @@ class Parts:
         return self.own_reading or self.students_reading
 
 
+@contextmanager
+def of_task(name: str | None) -> Iterator[None]:
+    """What is wrong inside is told as of this task, if it has a name."""
+    try:
+        yield
+    except UserError as error:
+        if name is None:
+            raise
+        raise type(error)("\n".join(f"--tasks {name}: {line}" for line in str(error).split("\n"))) from None
+
+
 def build_parts(config: RunConfig) -> Parts:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
-    first, *others = config.each_task()
+    with of_task(config.tasks[0].name if config.tasks else None):
+        parts, usual, untouched = _of_first_task(config, config.each_task()[0])
+    return _with_tasks(config, parts, usual, untouched) if config.tasks else parts
+
+
+def _of_first_task(config: RunConfig, first: RunConfig) -> tuple[Parts, PreTrainedTokenizerBase, GenerationConfig]:
+    """The parts of a run's first or only task, its teacher's tokenizer, and how the student would decode without it."""
     texts = _texts(first)
     usual, tokenizer, teachers = _tokenizers(first, texts)
     teacher = teacher_of(first, teachers)
@@ -100,32 +117,23 @@ def build_parts(config: RunConfig) -> Parts:
     data, own_reading = read_texts(first, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
     paths = config.ensemble.teachers
     further = tuple(_further_teacher(config, path, usual, model, "--ensemble.teachers") for path in paths)
-    parts = Parts(tokenizer, teacher, student, data, further, own_reading)
-    return _with_tasks(config, parts, others, usual, untouched) if config.tasks else parts
+    return Parts(tokenizer, teacher, student, data, further, own_reading), usual, untouched
 
 
-def _with_tasks(
-    config: RunConfig,
-    parts: Parts,
-    others: Sequence[RunConfig],
-    usual: PreTrainedTokenizerBase,
-    untouched: GenerationConfig,
-) -> Parts:
-    """The parts with those of several tasks, of which `parts` has the first.
-
-    `usual` is the tokenizer of the first one's teacher, `untouched` is how the student would decode without a task.
-    """
-    student, first = parts.student, config.each_task()[0]
+def _with_tasks(config: RunConfig, parts: Parts, usual: PreTrainedTokenizerBase, untouched: GenerationConfig) -> Parts:
+    """The parts with those of several tasks; `parts` and the rest as `_of_first_task` gives them."""
+    student, (first, *others) = parts.student, config.each_task()
     teachers = {teacher_path(first): parts.teacher}
     theirs = parts.teacher.model.generation_config if parts.teacher else None
     readings, generations = (parts.students_reading, parts.teachers_reading), (student.generation_config, theirs)
     tasks = [TaskParts(str(config.tasks[0].name), first, parts.teacher, readings, generations)]
     for entry, own in zip(config.tasks[1:], others, strict=True):
-        path, flag = teacher_path(own), f"--tasks {entry.name}, teacher"
-        if path not in teachers:
-            model = parts.teacher.model if parts.teacher else student
-            teachers[path] = _further_teacher(first, str(path), usual, model, flag)
-        tasks.append(_task(own, str(entry.name), student, teachers[path], untouched))
+        path, name = teacher_path(own), str(entry.name)
+        with of_task(name):
+            if path not in teachers:
+                model = parts.teacher.model if parts.teacher else student
+                teachers[path] = _further_teacher(first, str(path), usual, model, "--teacher")
+            tasks.append(_task(own, name, student, teachers[path], untouched))
     return replace(parts, data=joined(config, [task.readings[0].data for task in tasks]), tasks=tuple(tasks))
 
 

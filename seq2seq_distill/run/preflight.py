@@ -21,7 +21,7 @@ from seq2seq_distill.data.teacher_sources import NAMES
 from seq2seq_distill.errors import ModelError
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import families
-from seq2seq_distill.run.parts import Parts
+from seq2seq_distill.run.parts import Parts, of_task
 from seq2seq_distill.run.token_checks import Finding, embedding, token_differences, tokens
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def preflight(parts: Parts, config: RunConfig) -> None:
     for task in parts.tasks:
         reading, theirs = task.readings
         own = replace(parts, tokenizer=reading.tokenizer, teacher=task.teacher, data=reading.data, own_reading=theirs)
-        with task.settled(parts.student):
+        with of_task(task.name), task.settled(parts.student):
             check_pair(own, task.config, cut=cut and task.teacher is parts.teacher)
 
 

@@ -66,7 +66,10 @@ def together(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict
     means: dict[str, Any] = {}
     for part in ("student", "teacher", "kept"):
         known = [{name: value for name, value in (own[part] or {}).items() if value is not None} for own in results]
-        means[part] = means_of_all(known) or None
+        means[part] = {
+            name: known[0][name] if all(own[name] == known[0][name] for own in known) else mean
+            for name, mean in means_of_all(known).items()
+        } or None
     speeds = [own["speedup"] for own in results]
     return {
         "task": " and ".join(dict.fromkeys(own["task"] for own in results)),

@@ -131,7 +131,7 @@ def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoin
     before = folder.read_run().get("provenance", {}).get("data_fingerprint")
     if checkpoint is not None and config.resume == "auto" and before not in (None, parts.data.fingerprint):
         raise DataError(
-            f"--data {' '.join(config.data or [])} has changed since the run in {folder.path} began "
+            f"--data {' '.join(config.sources)} has changed since the run in {folder.path} began "
             f"(fingerprint {parts.data.fingerprint}, then {before}): restore it, or choose another --output_dir"
         )
 

@@ -10,7 +10,10 @@ import torch
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.datamodule import joined
-from seq2seq_distill.errors import ConfigError, ModelError
+from seq2seq_distill.errors import ConfigError, ModelError, UserError
+from seq2seq_distill.evaluate.command import evaluate, with_run
+from seq2seq_distill.evaluate.config import EvaluateConfig
+from seq2seq_distill.modules.own_parts import OwnParts
 from seq2seq_distill.run.parts import build_parts
 from seq2seq_distill.run.train import make_module, run_config
 from tests.tiny_runs import config, save_teacher, write_data
@@ -71,10 +74,10 @@ def test_a_run_is_validated_and_judged_task_by_task(tmp_path):
     folder = tmp_path / "tasks"
     last = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
     for name in ("bleu", "chrf"):
-        assert last[f"val_{name}"] == pytest.approx((last[f"val_first_{name}"] + last[f"val_second_{name}"]) / 2)
+        assert last[f"val_{name}"] == pytest.approx((last[f"val_first/{name}"] + last[f"val_second/{name}"]) / 2)
     # 6 and 2 rows to validate: the loss of all is between those of each.
-    assert min(last["val_first_loss"], last["val_second_loss"]) < last["val_loss"]
-    assert last["val_loss"] < max(last["val_first_loss"], last["val_second_loss"])
+    assert min(last["val_first/loss"], last["val_second/loss"]) < last["val_loss"]
+    assert last["val_loss"] < max(last["val_first/loss"], last["val_second/loss"])
     assert results == json.loads((folder / "results.json").read_text())
     tasks = results["tasks"]
     assert list(tasks) == ["first", "second"]
@@ -133,7 +136,7 @@ def test_all_teachers_are_compared_layer_by_layer_if_they_have_one_shape(tmp_pat
 
 def test_a_teacher_of_other_tokens_is_refused(tmp_path):
     run = two_tasks(tmp_path, second={"teacher": str(save_teacher(tmp_path / "other", "bart"))})
-    with pytest.raises(ModelError, match=r"--tasks second, teacher .*other: its tokenizer is not the teacher's"):
+    with pytest.raises(ModelError, match=r"--tasks second: --teacher .*other: its tokenizer is not the teacher's"):
         build_parts(run)
 
 
@@ -146,6 +149,54 @@ def test_a_single_task_is_the_run_without_tasks(tmp_path):
     assert results["tasks"]["first"]["student"]["chrf"] == expected["student"]["chrf"]
     weights = [(tmp_path / name / "best" / "model.safetensors").read_bytes() for name in ("run", "tasks")]
     assert weights[0] == weights[1]
+
+
+def test_a_batch_processor_cannot_lose_the_task_or_the_teachers_sources(tmp_path):
+    """A batch of the second task was given to the first one's teacher, which read the student's sources."""
+    run = two_tasks(tmp_path, teacher_source={"prefix": "Tier: "})
+    kept = ("input_ids", "attention_mask", "labels", "row", "source_tokens", "target_tokens")
+    own = OwnParts(batch_processor=lambda batch: {name: batch[name] for name in kept})
+    batch = build_parts(run).data.collated("train", [25])
+    assert same_tensors(own.processed(batch), batch)
+
+
+def same_tensors(a, b):
+    return a.keys() == b.keys() and all(torch.equal(torch.as_tensor(a[k]), torch.as_tensor(b[k])) for k in a)
+
+
+def test_names_of_tasks_are_told_from_names_of_losses(tmp_path):
+    """The loss of a task named ce was logged as ce_loss, which is another one."""
+    run = two_tasks(tmp_path)
+    run = replace(run, tasks=[replace(run.tasks[0], name="ce"), replace(run.tasks[1], name="mlm")])
+    run_config(run)
+    last = json.loads((tmp_path / "tasks" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert len({last[name] for name in ("val_ce/loss", "val_mlm/loss", "val_ce_loss", "val_mlm_loss")}) == 4
+
+
+def test_evaluate_knows_the_task_by_its_data(tmp_path):
+    run = two_tasks(tmp_path, "t5", second={"task": "summarization", "teacher": None, "prefix": "summarize: "})
+    results = run_config(run)
+    folder = tmp_path / "tasks"
+    own = with_run(EvaluateConfig(models=[str(folder / "best")], data=run.tasks[1].data))
+    assert (own.task, own.prefix) == ("summarization", "summarize: ")
+    judged = evaluate(replace(own, output_dir=str(tmp_path / "judged"), n_speed=0))
+    expected = results["tasks"]["second"]["student"]["rougeL"]
+    assert judged["models"][0]["scores"]["rougeL"]["score"] == pytest.approx(expected)
+    with pytest.raises(ConfigError, match=r"--data is missing: the model learned several tasks: name the data of one"):
+        with_run(EvaluateConfig(models=[str(folder / "best")]))
+
+
+@pytest.mark.parametrize(
+    ("second", "line"),
+    [
+        ({"teacher": "gone/x/y"}, r"--tasks second: --teacher gone/x/y: no such folder"),
+        ({"data": ["/gone"]}, r"--tasks second: --data /gone: no such folder"),
+        ({"data": [""]}, r"--tasks entry 1, data '' is empty"),
+    ],
+)
+def test_a_mistake_names_its_task(tmp_path, second, line):
+    with pytest.raises(UserError, match=line):
+        run_config(two_tasks(tmp_path, second=second))
 
 
 def test_sampling_follows_the_size(tmp_path):
