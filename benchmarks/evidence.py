@@ -35,6 +35,8 @@ COMMON = (
     *("--eval.n_test", "1", "--eval.n_speed", "0"),
 )
 LABELLED = ("--data", str(LABELS), "multi30k/data", "--data_weights", "1", "0")
+# T^2 makes the term small below 1: its weight is doubled, as in the recipe.
+SHARP = ("--loss.temperature", "0.5", "--loss.alpha_ce", "1.6")
 SETTINGS: dict[str, tuple[str, ...]] = {
     "sft": ("--method", "sft"),
     **{
@@ -42,12 +44,15 @@ SETTINGS: dict[str, tuple[str, ...]] = {
         for name in ("forward_kl", "reverse_kl", "jsd", "total_variation", "skewed_forward_kl", "skewed_reverse_kl")
     },
     "mse": ("--loss.divergence", "mse"),
-    "forward_kl, T 0.5": ("--loss.temperature", "0.5", "--loss.alpha_ce", "1.6"),
+    "forward_kl, T 2": ("--loss.temperature", "2"),
+    "forward_kl, T 0.5": SHARP,
     "hidden mse": ("--loss.alpha_hid", "1"),
     "hidden cosine": ("--matches", '{"layers": "last", "loss": "cosine"}'),
     "on-policy 0.25": ("--loss.on_policy", "0.25"),
     "pseudo-labels": ("--method", "sft", *LABELLED),
     "pseudo-labels and forward_kl": LABELLED,
+    "pseudo-labels and forward_kl, T 0.5": (*LABELLED, *SHARP),
+    "on-policy 0.25, T 0.5": ("--loss.on_policy", "0.25", *SHARP),
 }
 
 
