@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import mean, variance
 from typing import Any
 
+from benchmarks.evidence import LABELLED, label
 from seq2seq_distill.metrics import paired_bootstrap
 
 RECORDS = Path("docs/results.jsonl")
@@ -41,7 +42,8 @@ class Run:
     """What it is compared within."""
     task: str
     kind: str
-    """kd, cached (kd from a teacher cache), sft, or twin: the student's shape with fresh weights."""
+    """kd, cached (kd from a teacher cache), labelled (kd on the teacher's own outputs), sft, or twin: the student's
+    shape with fresh weights."""
     seed: int
     arguments: tuple[str, ...]
 
@@ -55,15 +57,16 @@ class Run:
 
     @property
     def command(self) -> list[str]:
-        method = "kd" if self.kind in ("kd", "cached") else "sft"
+        method = "sft" if self.kind in ("sft", "twin") else "kd"
         shape = RUNS / f"{self.group}-kd-{self.seed}" / "student_init"
         # The demo's configs have a depth, and perhaps layers to copy.
         fresh = ["--student.config", str(shape)]
         fresh += ["--student.decoder_layers", "null", "--student.decoder_layer_ids", "null"]
         layers = fresh if self.kind == "twin" else ["--student.decoder_layers", "1"]
         cache = ["--teacher_cache", str(RUNS / f"{self.group}-cache")] if self.kind == "cached" else []
+        labels = list(LABELLED) if self.kind == "labelled" else []
         return [
-            *("distill", "--task", self.task, *self.arguments, *layers, "--method", method, *cache),
+            *("distill", "--task", self.task, *self.arguments, *layers, "--method", method, *cache, *labels),
             *("--seed", str(self.seed), "--output_dir", str(self.folder)),
         ]
 
@@ -83,13 +86,9 @@ def demo_runs() -> list[Run]:
 
 
 def multi30k_runs() -> list[Run]:
-    """Students of a Marian teacher that this project did not make, in the folder multi30k; of half the steps too."""
+    """Students of a Marian teacher that this project did not make, in the folder multi30k."""
     own = ("--config", "configs/translation/multi30k-en-de-6-1.yaml")
-    half = (*own, "--trainer.max_steps", "1250", "--trainer.val_check_interval", "1250")
-    groups = {"multi30k": own, "multi30k-half": half}
-    return [
-        Run(group, "translation", kind, 1, arguments) for group, arguments in groups.items() for kind in ("kd", "sft")
-    ]
+    return [Run("multi30k", "translation", kind, 1, own) for kind in ("kd", "labelled", "sft")]
 
 
 def main() -> None:
@@ -101,14 +100,18 @@ def main() -> None:
     runs = demo_runs() + (multi30k_runs() if arguments.multi30k else [])
     done = {record["name"] for record in read_records()}
     todo = [run for run in runs if run.name not in done and arguments.only in run.name]
-    first, later = [r for r in todo if r.kind in ("kd", "sft")], [r for r in todo if r.kind not in ("kd", "sft")]
+    at_once = ("kd", "labelled", "sft")
+    first, later = [r for r in todo if r.kind in at_once], [r for r in todo if r.kind not in at_once]
+    if any(run.kind == "labelled" for run in todo):
+        label()
     for wave in (first, later[:1], later[1:]):  # a twin has the first student's shape; one run fills the cache for all
         with ThreadPoolExecutor(arguments.parallel) as pool:
             for record in pool.map(execute, wave):
                 if record is not None:
                     append(record)
     for group in sorted({run.group for run in runs}):
-        compare(group, runs)
+        for kind in ("kd", "labelled"):
+            compare(group, kind, runs)
     write_page()
 
 
@@ -143,27 +146,27 @@ def execute(run: Run) -> dict[str, Any] | None:
     }
 
 
-def compare(group: str, runs: Iterable[Run]) -> None:
-    """Paired bootstrap of kd against sft over the pooled test outputs of all seeds, once all are there."""
-    records = read_records()
-    own = [run for run in runs if run.group == group and run.kind in ("kd", "sft")]
-    if f"{group}: kd against sft" in {r["name"] for r in records}:
+def compare(group: str, kind: str, runs: Iterable[Run]) -> None:
+    """Paired bootstrap of a kind against sft over the pooled test outputs of all seeds, once all are there."""
+    records, name = read_records(), f"{group}: {kind} against sft"
+    own = [run for run in runs if run.group == group and run.kind in (kind, "sft")]
+    if name in {r["name"] for r in records} or kind not in {run.kind for run in own}:
         return
     if not {run.name for run in own} <= {r["name"] for r in records} or not all(run.folder.exists() for run in own):
         return
-    texts: dict[str, list[str]] = {"kd": [], "sft": []}
+    texts: dict[str, list[str]] = {kind: [], "sft": []}
     references: list[str] = []
     rows: list[int] = []
     for run in own:
         lines = (run.folder / "test_generations.jsonl").read_text("utf-8").split("\n")
         outputs = [json.loads(line) for line in lines if line]
         texts[run.kind] += [output["student"] for output in outputs]
-        if run.kind == "kd":
+        if run.kind == kind:
             references += [output["reference"] for output in outputs]
             rows += [output["row"] for output in outputs]
     # Outputs for the same row are drawn together: seeds are no independent evidence of a row.
-    found = paired_bootstrap(own[0].task, texts["kd"], texts["sft"], references, groups=rows)
-    append({"name": f"{group}: kd against sft", "group": group, "task": own[0].task, "kind": "comparison", **found})
+    found = paired_bootstrap(own[0].task, texts[kind], texts["sft"], references, groups=rows)
+    append({"name": name, "group": group, "task": own[0].task, "kind": "comparison", **found})
 
 
 def write_page() -> None:
@@ -184,7 +187,7 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
     lines.append("|---|" + "---:|" * (len(names) + 3))
     teacher = runs[0]["teacher"]
     lines.append(f"| teacher | {' | '.join(f'{teacher[n]:.2f}' for n in names)} | | | |")
-    for kind in ("kd", "cached", "sft", "twin"):
+    for kind in ("kd", "cached", "labelled", "sft", "twin"):
         own = sorted((r for r in runs if r["kind"] == kind), key=lambda r: r["seed"])
         for r in own:
             scores = " | ".join(f"{r['student'][n]:.2f}" for n in names)
@@ -197,7 +200,8 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
         if r["kind"] == "comparison":
             lines += [
                 "",
-                f"kd {r['score']:.2f} against sft {r['baseline']:.2f} over the pooled outputs: p = {r['p']:.4f}",
+                f"{r['name'].split()[1]} {r['score']:.2f} against sft {r['baseline']:.2f} over the pooled outputs: "
+                f"p = {r['p']:.4f}",
             ]
     return [*lines, *cached_line(runs, names[0]), "", "Commands:", "", *(f"    {r['command']}" for r in runs), ""]
 
