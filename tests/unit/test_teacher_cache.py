@@ -117,7 +117,7 @@ class TestFolder:
         with pytest.raises(ConfigError, match="--teacher a teacher, and this run has another: choose another folder"):
             TeacherCache(tmp_path, TOP, encoded, "another")
         other = {**encoded, "train": encoded["train"].select([0, 1])}
-        with pytest.raises(ConfigError, match="--data or --encode, the training split's fingerprint"):
+        with pytest.raises(ConfigError, match="--data, --encode or --teacher_source, the training split's fingerprint"):
             TeacherCache(tmp_path, TOP, other, "a teacher")
 
     def test_a_folder_with_other_files_is_refused(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
