@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from datasets import Dataset
@@ -63,16 +64,19 @@ def label(config: LabelConfig) -> dict[str, Any]:
         lambda: choose_engine(config, teacher, folder.converted, dataset[:64]["source"]),
     )
     rank, world = place_among_processes()
-    own = folder.shards[rank::world]
-    _write_candidates(config, teacher, folder, found, dataset, own)
-    if backward:
-        _write_backward(backward, folder, dataset, own)
-    if rank:
-        return {}
-    while not all(folder.has_raw(shard) and (not backward or folder.has_backward(shard)) for shard in folder.shards):
-        time.sleep(0.5)
-    written = "reference" if config.targets == "reference" else str(found["engine"])
-    report = merge(config, folder, dataset, f"{config.model} ({written})")
+    with folder.held() if rank == 0 else nullcontext():
+        own = folder.shards[rank::world]
+        _write_candidates(config, teacher, folder, found, dataset, own)
+        if backward:
+            _write_backward(backward, folder, dataset, own)
+        if rank:
+            return {}
+        while not all(
+            folder.has_raw(shard) and (not backward or folder.has_backward(shard)) for shard in folder.shards
+        ):
+            time.sleep(0.5)
+        written = "reference" if config.targets == "reference" else str(found["engine"])
+        report = merge(config, folder, dataset, f"{config.model} ({written})")
     _print(config, report)
     if not report["kept"]:
         raise ConfigError(f"--output_dir {config.folder}: the filters leave nothing: report.json says which; loosen it")

@@ -12,13 +12,14 @@ of them names the text that it was made for by its hash, which is checked whenev
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from seq2seq_distill.data.files import SOURCE_HASH, text_hash
 from seq2seq_distill.errors import ConfigError, DataError
@@ -157,6 +158,22 @@ class LabelFolder:
         except OSError as error:
             raise ConfigError(
                 f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written"
+            ) from None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this command; the system frees it when the process ends, however that comes.
+
+        Raises:
+            ConfigError: another command holds it.
+        """
+        try:
+            with FileLock(self.path / ".held", blocking=False):
+                yield
+        except Timeout:
+            raise ConfigError(
+                f"--output_dir {self.path} is in use by another `distill label`: wait for its end, or choose another "
+                "folder"
             ) from None
 
     def _settled(self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]) -> Any:

@@ -21,6 +21,7 @@ from seq2seq_distill.label import command, teacher
 from seq2seq_distill.label.choose import choose
 from seq2seq_distill.label.command import label
 from seq2seq_distill.label.config import LabelConfig
+from seq2seq_distill.label.shards import LabelFolder
 from seq2seq_distill.run import outdir
 from seq2seq_distill.run.train import run_config
 from tests.tiny_runs import config as run
@@ -64,8 +65,11 @@ def rows(config: LabelConfig, folder: str = "") -> list[dict[str, Any]]:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """What lies in the folder, but for the lock."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
+    """What lies in the folder, but for the locks."""
+    locks = (".lock", ".held")
+    return {
+        str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in locks
+    }
 
 
 def texts(place: Path, side: str) -> list[str]:
@@ -285,6 +289,16 @@ class TestGoingOn:
         other = save_teacher(tmp_path / "other", decoder_layers=1)
         with pytest.raises(UserError, match="was made with --model, of the fingerprint"):
             label(replace(config, model=str(other)))
+
+    def test_two_commands_do_not_meet_in_a_folder(self, config: LabelConfig) -> None:
+        """Two that ended at once took each other's files away, with a traceback."""
+        label(config)
+        with (
+            LabelFolder(config.folder, "train", 33, config.shard_rows, "").held(),
+            pytest.raises(UserError, match="is in use by another `distill label`"),
+        ):
+            label(config)
+        label(config)
 
     def test_a_folder_with_other_files_is_refused(self, config: LabelConfig) -> None:
         config.folder.mkdir()
