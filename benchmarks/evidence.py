@@ -52,7 +52,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "pseudo-labels": ("--method", "sft", *LABELLED),
     "pseudo-labels and forward_kl": LABELLED,
     "pseudo-labels and forward_kl, T 0.5": (*LABELLED, *SHARP),
-    "on-policy 0.25, T 0.5": ("--loss.on_policy", "0.25", *SHARP),
 }
 
 
