@@ -2,7 +2,7 @@
 
 import copy
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -224,19 +224,16 @@ def joined(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
     data._config = config
     data._collate = max((task._collate for task in tasks), key=lambda collate: len(collate.extras))
     sizes = tuple(len(task.encoded["train"]) for task in tasks)
-    data._texts = Texts({split: _joined(task._texts.splits[split] for task in tasks) for split in data.encoded}, sizes)
+    whole = datasets.concatenate_datasets
+    data._texts = Texts({split: whole([task._texts.splits[split] for task in tasks]) for split in data.encoded}, sizes)
     data.ends = {
         split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
     }
-    data.encoded = {split: _joined(task.encoded[split] for task in tasks) for split in data.encoded}
+    data.encoded = {split: whole([task.encoded[split] for task in tasks]) for split in data.encoded}
     data.plan = data._plan()
     if any(task.teachers for task in tasks):
         data.teachers = joined(config, [task.teachers or task for task in tasks])
     return data
-
-
-def _joined(parts: Iterable[datasets.Dataset]) -> datasets.Dataset:
-    return datasets.concatenate_datasets(list(parts))
 
 
 def _first(dataset: datasets.Dataset, n: int | None) -> datasets.Dataset:
