@@ -124,6 +124,7 @@ class TeacherCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save_file(fields, temporary)
+            temporary.chmod(path.parent.stat().st_mode & 0o666)  # safetensors 0.8 writes for the owner alone
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"--teacher_cache {self.folder} cannot be written ({error}): choose another") from None

@@ -262,6 +262,8 @@ def save_model(
     def fill(folder: Path) -> None:
         model.save_pretrained(folder, state_dict=state)
         tokenizer.save_pretrained(folder)
+        for weights in folder.glob("*.safetensors"):  # safetensors 0.8 writes for the owner alone, whatever the umask
+            weights.chmod(folder.stat().st_mode & 0o666)
         if card is not None:
             (folder / "README.md").write_text(card, encoding="utf-8")
 

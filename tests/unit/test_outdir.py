@@ -1,6 +1,7 @@
 """The output folder: writes that happen whole or not at all, what a run says of itself, and what may differ."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,17 @@ class TestFolders:
         assert (tmp_path / "best" / "README.md").read_text() == "# A card\n"
         again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "best")
         assert all(value.equal(again.state_dict()[name]) for name, value in model.state_dict().items())
+
+    def test_others_may_read_the_weights_if_they_may_read_the_folder(self, tmp_path):
+        """safetensors 0.8 makes its files readable by their owner alone: no server of another user could load them."""
+        for umask, mode in ((0o022, 0o644), (0o007, 0o660), (0o077, 0o600)):
+            before = os.umask(umask)
+            try:
+                save_model(tmp_path / f"best-{umask}", tiny_model("t5"), plain_tokenizer())
+            finally:
+                os.umask(before)
+            modes = {path.stat().st_mode & 0o777 for path in (tmp_path / f"best-{umask}").iterdir()}
+            assert modes == {mode}
 
     def test_a_folder_with_files_is_not_replaced_by_a_verb(self, tmp_path):
         check_free(tmp_path)

@@ -96,6 +96,13 @@ class TestFolder:
         assert train.read([2, 0, 1])["teacher_ids"].flatten().tolist() == [5, 6, 1, 2, 3, 4]
         assert train.read([])["teacher_ids"].shape == (0, 1, 1)
 
+    def test_a_shared_folder_has_shared_shards(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
+        """safetensors 0.8 makes its files readable by their owner alone."""
+        cache = TeacherCache(tmp_path, TOP, encoded, "a teacher")
+        fill(cache, encoded)
+        shards = list(tmp_path.glob("*/*.safetensors"))
+        assert shards and all(path.stat().st_mode & 0o777 == path.parent.stat().st_mode & 0o666 for path in shards)
+
     def test_a_shard_that_is_not_whole_is_missing(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
         cache = TeacherCache(tmp_path, TOP, encoded, "a teacher")
         fill(cache, encoded)
