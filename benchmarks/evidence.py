@@ -82,7 +82,7 @@ def main() -> None:
     wanted = [(name, seed, given.steps) for seed in given.seeds for name in given.only]
     missing = [each for each in wanted if each not in done]
     if any("pseudo" in name for name, *_ in missing):
-        label()
+        label("multi30k/teacher", "multi30k/data", LABELS)
     with ThreadPoolExecutor(2) as pool:
         for record in pool.map(in_a_process, missing):
             with open(RECORDS, "a", encoding="utf-8") as file:
@@ -90,11 +90,11 @@ def main() -> None:
     write_page()
 
 
-def label() -> None:
-    """The teacher's own translations of the training sources."""
-    command = f"label --model multi30k/teacher --data multi30k/data --task translation --output_dir {LABELS}"
+def label(model: str, data: str, folder: Path, *flags: str) -> None:
+    """The teacher's own translations of the training sources; nothing to do where they are."""
+    command = f"label --model {model} --data {data} --task translation --output_dir {folder}"
     languages = ("--src_lang", "en", "--tgt_lang", "de", "--max_target_length", "96")
-    subprocess.run([sys.executable, "-m", "seq2seq_distill", *command.split(), *languages], check=True)
+    subprocess.run([sys.executable, "-m", "seq2seq_distill", *command.split(), *languages, *flags], check=True)
 
 
 def in_a_process(wanted: tuple[str, int, int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class Clause(NamedTuple):
     """An English clause and the four parts of the German one, from which each German word order follows.
 
     `end` is what a German main clause keeps for its end: a participle, an adjective, or a separable prefix written
-    `ab-`."""
+    `ab-`. Parts of `middle` that may come in either order have `&` between them."""
 
     english: str
     subject: str
@@ -24,17 +24,19 @@ class Clause(NamedTuple):
     middle: str
     end: str = ""
 
-    def german(self, order: str) -> str:
-        """The clause as main clause (`main`), verb-first after something in front (`inv`) or verb-last (`sub`)."""
+    def german(self, order: str, turned: bool = False) -> str:
+        """The clause as main clause (`main`), verb-first after something in front (`inv`) or verb-last (`sub`); the
+        parts of its middle in their usual order or `turned`."""
         end = self.end.removesuffix("-")
+        middle = " ".join(self.middle.split(" & ")[:: -1 if turned else 1])
         if order == "main":
-            parts = [self.subject, self.verb, self.middle, end]
+            parts = [self.subject, self.verb, middle, end]
         elif order == "inv":
-            parts = [self.verb, self.subject, self.middle, end]
+            parts = [self.verb, self.subject, middle, end]
         elif self.end.endswith("-"):
-            parts = [self.subject, self.middle, end + self.verb]
+            parts = [self.subject, middle, end + self.verb]
         else:
-            parts = [self.subject, self.middle, end, self.verb]
+            parts = [self.subject, middle, end, self.verb]
         return " ".join(filter(None, parts))
 
 
@@ -43,9 +45,9 @@ def _clauses(table: str) -> tuple[Clause, ...]:
 
 
 CLAUSES = _clauses("""
-{event} in {city} begins {date} {time}              | {event} in {city} | beginnt | {date} {time}
+{event} in {city} begins {date} & {time}            | {event} in {city} | beginnt | {date} {time}
 {event} {country:in} starts {time}                  | {event} {country:in} | fängt | {time} | an-
-{event} takes place {date} in {city}                | {event} | findet | {date} in {city} | statt-
+{event} takes place {date} in {city}                | {event} | findet | {date} & in {city} | statt-
 {event} lasts {duration}                            | {event} | dauert | {duration}
 {event} was moved to {day:bare}                     | {event} | wurde | auf den {day:bare} | verschoben
 {event} ended {ago}                                 | {event} | endete | {ago}
@@ -58,11 +60,11 @@ tickets for {event} cost {amount}                   | Karten für {event:acc} | 
 {building} is closed {weekdays}                     | {building} | ist | {weekdays} | geschlossen
 {building} was built in {year}                      | {building} | wurde | im Jahr {year} | gebaut
 {building} is {length} from {building2:dat}         | {building} | ist | {length} von {building2:dat} | entfernt
-{agent} opened {building} {date}                    | {agent} | eröffnete | {date} {building:acc}
-{agent} is waiting {time} in front of {building}    | {agent} | wartet | {time} vor {building:dat} auf uns
-{number} visitors came to {building} {date}         | {number} Besucher | kamen | {date} zu {building:dat}
+{agent} opened {building} {date}                    | {agent} | eröffnete | {date} & {building:acc}
+{agent} is waiting {time} in front of {building}    | {agent} | wartet | {time} & vor {building:dat} auf uns
+{number} visitors came to {building} {date}         | {number} Besucher | kamen | {date} & zu {building:dat}
 {vehicle} to {city} leaves {time}                   | {vehicle} nach {city} | fährt | {time} | ab-
-{vehicle} from {city} arrives {date} {time}         | {vehicle} aus {city} | kommt | {date} {time} | an-
+{vehicle} from {city} arrives {date} {time}         | {vehicle} aus {city} | kommt | {date} & {time} | an-
 {vehicle} from {city} to {city2} covers {length}    | {vehicle} von {city} nach {city2} | legt | {length} | zurück-
 {vehicle} from {city} was {duration} late           | {vehicle} aus {city} | hatte | {duration} Verspätung
 {vehicle} reaches {speed}                           | {vehicle} | erreicht | {speed}
@@ -70,41 +72,41 @@ tickets for {event} cost {amount}                   | Karten für {event:acc} | 
 {goods} weighs {mass}                               | {goods} | wiegt | {mass}
 {goods} is {length} long and {length2} wide         | {goods} | ist | {length} lang und {length2} breit
 {goods} comes {country:from}                        | {goods} | stammt | {country:from}
-{goods} was in {building} for {duration}            | {goods} | war | {duration} lang in {building:dat}
+{goods} was in {building} for {duration}            | {goods} | war | {duration} lang & in {building:dat}
 the price of {goods} rose by {percent}              | der Preis für {goods:acc} | stieg | um {percent}
 the price of {goods} fell to {amount}               | der Preis für {goods:acc} | sank | auf {amount}
-{person} bought {goods} for {amount}                | {person} | kaufte | {goods:acc} für {amount}
-{person} has bought {goods} in {city}               | {person} | hat | in {city} {goods:acc} | gekauft
-{agent} sold {goods} {ago}                          | {agent} | verkaufte | {ago} {goods:acc}
+{person} bought {goods} for {amount}                | {person} | kaufte | {goods:acc} & für {amount}
+{person} has bought {goods} in {city}               | {person} | hat | in {city} & {goods:acc} | gekauft
+{agent} sold {goods} {ago}                          | {agent} | verkaufte | {ago} & {goods:acc}
 {person} has ordered {items}                        | {person} | hat | {items} | bestellt
-{agent} delivered {items} {date}                    | {agent} | lieferte | {date} {items}
-{agent} sends {goods} to {city} {date}              | {agent} | schickt | {goods:acc} {date} nach {city}
+{agent} delivered {items} {date}                    | {agent} | lieferte | {date} & {items}
+{agent} sends {goods} to {city} {date}              | {agent} | schickt | {goods:acc} & {date} & nach {city}
 {document} was published {date}                     | {document} | wurde | {date} | veröffentlicht
 {document} is available in {languages}              | {document} | ist | auf {languages} | verfügbar
 {document} was translated from {language:plain} into {language2:plain} \
-    | {document} | wurde | aus dem {language:dat} ins {language2:acc} | übersetzt
+    | {document} | wurde | aus dem {language:dat} & ins {language2:acc} | übersetzt
 {document} has {number} pages                        | {document} | hat | {number} Seiten
-{agent} signed {document} {date} in {city}          | {agent} | unterzeichnete | {date} in {city} {document:acc}
-{agent} is writing {document} in {language:plain}   | {agent} | schreibt | {document:acc} auf {language:plain}
-{agent} paid {amount} for {goods}                   | {agent} | zahlte | {amount} für {goods:acc}
+{agent} signed {document} {date} in {city}          | {agent} | unterzeichnete | {date} & in {city} & {document:acc}
+{agent} is writing {document} in {language:plain}   | {agent} | schreibt | {document:acc} & auf {language:plain}
+{agent} paid {amount} for {goods}                   | {agent} | zahlte | {amount} & für {goods:acc}
 {agent} owes {person} {amount}                      | {agent} | schuldet | {person} {amount}
-{agent} needs another {duration} for {document}     | {agent} | braucht | noch {duration} für {document:acc}
+{agent} needs another {duration} for {document}     | {agent} | braucht | noch {duration} & für {document:acc}
 {agent} has branches in {countries}                 | {agent} | hat | Niederlassungen in {countries}
 {person} exchanged {amount} for {amount2}           | {person} | wechselte | {amount} in {amount2}
 {person} speaks {languages}                         | {person} | spricht | {languages}
-{person} has been learning {language:plain} for {duration} | {person} | lernt | seit {duration:dat} {language:plain}
-{person} was born {day} in {city}                   | {person} | wurde | {day} in {city} | geboren
-{person} is traveling {country:from} to {city}      | {person} | reist | {country:from} nach {city}
-{person} has lived {country:in} for {duration}      | {person} | lebt | seit {duration:dat} {country:in}
+{person} has been learning {language:plain} for {duration} | {person} | lernt | seit {duration:dat} & {language:plain}
+{person} was born {day} in {city}                   | {person} | wurde | {day} & in {city} | geboren
+{person} is traveling {country:from} to {city}      | {person} | reist | {country:from} & nach {city}
+{person} has lived {country:in} for {duration}      | {person} | lebt | seit {duration:dat} & {country:in}
 {person} is calling back {time}                     | {person} | ruft | {time} | zurück-
-{person} came in {ordinal} place {country:in}       | {person} | belegte | {country:in} den {ordinal} Platz
+{person} came in {ordinal} place {country:in}       | {person} | belegte | {country:in} & den {ordinal} Platz
 {person} lives on the {ordinal} floor of {building} | {person} | wohnt | im {ordinal} Stock von {building:dat}
 the temperature in {city} rises to {temperature}    | die Temperatur in {city} | steigt | auf {temperature}
 the temperature {country:in} fell by {percent}      | die Temperatur {country:in} | sank | um {percent}
 the measured value is {measure}                     | der Messwert | beträgt | {measure}
 the result of the measurement was {measure}         | das Ergebnis der Messung | war | {measure}
 the population of {land} is {compact}               | die Einwohnerzahl von {land} | beträgt | {compact}
-sales {country:in} grew by {percent} to {compact}   | der Umsatz {country:in} | wuchs | um {percent} auf {compact}
+sales {country:in} grew by {percent} to {compact}   | der Umsatz {country:in} | wuchs | um {percent} & auf {compact}
 the tank in {building} holds {volume}               | der Tank in {building:dat} | fasst | {volume}
 the file is {data} in size                          | die Datei | ist | {data} | groß
 the lot in {city} is {area} in size                 | das Grundstück in {city} | ist | {area} | groß
@@ -114,26 +116,31 @@ the call from {city} came {clock} ({zone})          | der Anruf aus {city} | kam
 the bill was {amount} including {percent} tax       | die Rechnung | betrug | {amount} einschließlich {percent} Steuern
 """)
 
-# How clauses become a sentence: weight, English, German; the forms of a and b are the German word orders.
-FRAMES: tuple[tuple[int, str, str], ...] = (
-    (14, "{a}.", "{a:main}."),
-    (6, "{date}, {a}.", "{date} {a:inv}."),
-    (2, "Unfortunately, {a}.", "Leider {a:inv}."),
-    (3, "According to {person}, {a}.", "Laut {person} {a:inv}."),
-    (4, "{person} says that {a}.", "{person} sagt, dass {a:sub}."),
-    (3, "{agent} did not know that {a}.", "{agent} wusste nicht, dass {a:sub}."),
-    (2, "Do you know whether {a}?", "Wissen Sie, ob {a:sub}?"),
-    (2, "Is it true that {a}?", "Stimmt es, dass {a:sub}?"),
-    (5, "{a}, and {b}.", "{a:main}, und {b:main}."),
-    (5, "{a}, but {b}.", "{a:main}, aber {b:main}."),
-    (4, "{a} because {b}.", "{a:main}, weil {b:sub}."),
-    (4, "Although {a}, {b}.", "Obwohl {a:sub}, {b:inv}."),
-    (3, "Since {a}, {b}.", "Da {a:sub}, {b:inv}."),
-    (3, "{a}; therefore, {b}.", "{a:main}; deshalb {b:inv}."),
-    (3, "{a}, while {b}.", "{a:main}, während {b:sub}."),
-    (2, "It is true that {a}, but {b}.", "Zwar {a:inv}, aber {b:main}."),
-    (2, "We confirm that {a} and that {b}.", "Wir bestätigen, dass {a:sub} und dass {b:sub}."),
-    (1, "First {a}, and then {b}.", "Zuerst {a:inv}, und dann {b:inv}."),
+# How clauses become a sentence: weight, English, and German in its usual and other ways; the forms of a and b are the
+# German word orders.
+FRAMES: tuple[tuple[int, str, tuple[str, ...]], ...] = (
+    (14, "{a}.", ("{a:main}.",)),
+    (6, "{date}, {a}.", ("{date} {a:inv}.",)),
+    (2, "Unfortunately, {a}.", ("Leider {a:inv}.",)),
+    (3, "According to {person}, {a}.", ("Laut {person} {a:inv}.",)),
+    (4, "{person} says that {a}.", ("{person} sagt, dass {a:sub}.", "{person} sagt, {a:main}.")),
+    (3, "{agent} did not know that {a}.", ("{agent} wusste nicht, dass {a:sub}.",)),
+    (2, "Do you know whether {a}?", ("Wissen Sie, ob {a:sub}?", "Ist Ihnen bekannt, ob {a:sub}?")),
+    (2, "Is it true that {a}?", ("Stimmt es, dass {a:sub}?", "Ist es wahr, dass {a:sub}?")),
+    (5, "{a}, and {b}.", ("{a:main}, und {b:main}.",)),
+    (5, "{a}, but {b}.", ("{a:main}, aber {b:main}.", "{a:main}, jedoch {b:inv}.")),
+    (4, "{a} because {b}.", ("{a:main}, weil {b:sub}.", "{a:main}, denn {b:main}.")),
+    (4, "Although {a}, {b}.", ("Obwohl {a:sub}, {b:inv}.", "Zwar {a:inv}, aber {b:main}.")),
+    (3, "Since {a}, {b}.", ("Da {a:sub}, {b:inv}.", "{b:main}, weil {a:sub}.")),
+    (3, "{a}; therefore, {b}.", ("{a:main}; deshalb {b:inv}.", "{a:main}, sodass {b:sub}.")),
+    (3, "{a}, while {b}.", ("{a:main}, während {b:sub}.", "Während {b:sub}, {a:inv}.")),
+    (2, "It is true that {a}, but {b}.", ("Zwar {a:inv}, aber {b:main}.", "Obwohl {a:sub}, {b:inv}.")),
+    (
+        2,
+        "We confirm that {a} and that {b}.",
+        ("Wir bestätigen, dass {a:sub} und dass {b:sub}.", "Wir bestätigen: {a:main}, und {b:main}."),
+    ),
+    (1, "First {a}, and then {b}.", ("Zuerst {a:inv}, und dann {b:inv}.", "Erst {a:inv}, dann {b:inv}.")),
 )
 
 

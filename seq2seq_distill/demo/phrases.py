@@ -1,5 +1,8 @@
 """English-German sentence pairs: values from CLDR data (dates, times, amounts, measures, names) in written templates.
 
+As in texts that people translated, the German side is one of several that would do: words, the order of parts and the
+kind of sentence are drawn, the usual ones more often.
+
 Values that can be composed (numbers, dates, times), a few names, and some combinations of templates are held out: they
 never occur in training, and every sentence of the other splits has at least one of them. All is a function of the seed
 and of Babel's data.
@@ -12,8 +15,9 @@ from typing import NamedTuple
 from seq2seq_distill.demo.grammar import Value, held_out
 from seq2seq_distill.demo.lexicon import CLAUSES, FRAMES, Clause
 from seq2seq_distill.demo.slots import draw_value
+from seq2seq_distill.demo.wordings import USUAL_SHARE, choose, reword
 
-VERSION = 2
+VERSION = 3
 TRAIN_ROWS, VAL_ROWS, TEST_ROWS = 25_000, 500, 1_000
 WORDS = (6, 30)
 
@@ -78,7 +82,8 @@ def _finish(sentence: str, german: bool) -> str:
 
 def draw_sentence(draw: random.Random) -> SentencePair:
     """One random sentence of one or two clauses, in both languages."""
-    _, english, german = draw.choices(FRAMES, [frame[0] for frame in FRAMES])[0]
+    _, english, ways = draw.choices(FRAMES, [frame[0] for frame in FRAMES])[0]
+    german = choose(ways, draw)
     names = [name for name in "ab" if f"{{{name}}}" in english]
     clauses: dict[str, Clause] = {}
     for name in names:
@@ -91,14 +96,14 @@ def draw_sentence(draw: random.Random) -> SentencePair:
         values = _values(clause.english, draw)
         held = held or any(value.held for value in values.values())
         english = english.replace(f"{{{name}}}", _fill(clause.english, values, german=False))
-        german = re.sub(
-            rf"\{{{name}:(\w+)\}}",
-            lambda match, clause=clause, values=values: _fill(clause.german(match[1]), values, german=True),  # type: ignore[misc]
-            german,
-        )
+        turned = draw.random() > USUAL_SHARE
+        [(slot, order)] = re.findall(rf"(\{{{name}:(\w+)\}})", german)
+        german = german.replace(slot, _fill(clause.german(order, turned), values, german=True))
     values = _values(english, draw)
     held = held or any(value.held for value in values.values())
-    return SentencePair(_finish(_fill(english, values, False), False), _finish(_fill(german, values, True), True), held)
+    english = _finish(_fill(english, values, False), False)
+    german = _finish(reword(_fill(german, values, True), draw), True)
+    return SentencePair(english, german, held)
 
 
 def build(seed: int = 0, train_rows: int = TRAIN_ROWS, val_rows: int = VAL_ROWS, test_rows: int = TEST_ROWS) -> Splits:

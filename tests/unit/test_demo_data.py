@@ -16,6 +16,7 @@ from seq2seq_distill.demo.grammar import ordinal, spell_english, spell_german
 from seq2seq_distill.demo.lexicon import CLAUSES, FRAMES, Clause
 from seq2seq_distill.demo.markup import clean, split_docstring, split_identifier
 from seq2seq_distill.demo.slots import draw_value
+from seq2seq_distill.demo.wordings import USUAL_SHARE, reword
 from seq2seq_distill.errors import ConfigError, ModelError
 
 MODULE = '''
@@ -184,14 +185,35 @@ class TestPhrases:
     def test_german_word_orders(self, order: str, german: str) -> None:
         assert Clause("", "der Zug", "fährt", "um neun", "ab-").german(order) == german
 
+    def test_parts_of_the_middle_may_be_turned(self) -> None:
+        clause = Clause("", "der Zug", "kommt", "heute & um neun", "an-")
+        assert clause.german("main") == "der Zug kommt heute um neun an"
+        assert clause.german("sub", turned=True) == "der Zug um neun heute ankommt"
+
+    def test_usual_wordings_are_chosen_more_often(self) -> None:
+        draw = random.Random(0)
+        words = Counter(reword("weil", draw) for _ in range(2000))
+        assert set(words) == {"weil", "da"}
+        assert words["weil"] / 2000 == pytest.approx(USUAL_SHARE, abs=0.05)
+
+    def test_other_wordings_keep_endings_and_longer_words(self) -> None:
+        draw = random.Random(0)
+        ways = {reword("Das wichtige Auto, mit Autobahnen: Menschen", draw) for _ in range(200)}
+        assert ways == {
+            f"Das {adjective} {car}, mit Autobahnen: {people}"
+            for adjective in ("wichtige", "bedeutende")
+            for car in ("Auto", "Fahrzeug")
+            for people in ("Menschen", "Leute", "Personen")
+        }
+
     def test_both_sides_have_the_same_slots(self) -> None:
         def slots(text: str) -> set[str]:
             return set(re.findall(r"\{(\w+)", text))
 
         for clause in CLAUSES:
             assert slots(clause.english) == slots(" ".join(clause[1:])), clause.english
-        for _, english, german in FRAMES:
-            assert slots(english) == slots(german)
+        for _, english, ways in FRAMES:
+            assert all(slots(english) == slots(german) for german in ways)
 
     @pytest.mark.parametrize(
         ("number", "english", "german"),
