@@ -91,7 +91,7 @@ def main() -> None:
 
 
 def label(model: str, data: str, folder: Path, *flags: str) -> None:
-    """The teacher's own translations of the training sources; nothing to do where they are."""
+    """Let the teacher translate the training sources to German, or go on where that was left; done at once if done."""
     command = f"label --model {model} --data {data} --task translation --output_dir {folder}"
     languages = ("--src_lang", "en", "--tgt_lang", "de", "--max_target_length", "96")
     subprocess.run([sys.executable, "-m", "seq2seq_distill", *command.split(), *languages, *flags], check=True)

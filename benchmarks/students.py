@@ -1,10 +1,10 @@
 """What a student keeps of its teacher: every run of docs/results.md, and the table there.
 
-    python -m benchmarks.students                 # the built-in teachers: 2 tasks, kd and sft, 3 seeds, and fresh twins
+    python -m benchmarks.students                 # of the built-in teachers: with them and without, and fresh twins
     python -m benchmarks.students --multi30k      # besides, those of multi30k/teacher on multi30k/data
 
-Each finished run is a line of docs/results.jsonl; a run that is there is not repeated. Two runs go side by side, each
-on one thread, so that they share a machine of two cores evenly.
+Each finished run is a line of docs/results.jsonl; a run that is there is not repeated (to repeat it, remove the line).
+Two runs go side by side, each on one thread, so that they share a machine of two cores evenly.
 """
 
 import argparse
@@ -30,7 +30,12 @@ PAGE = Path("docs/results.md")
 RUNS = Path("runs/students")
 SEEDS = (1, 2, 3)
 SCORES = {"summarization": ("rougeL", "rouge1", "rouge2"), "translation": ("bleu", "chrf")}
-STEPS = {"summarization": 2000, "translation": 2500}
+STEPS = {"summarization": 2000, "translation": 3500}
+KINDS = {
+    "summarization": {"kd": SEEDS, "sft": SEEDS, "cached": SEEDS, "twin": SEEDS[:1]},
+    "translation": {"labelled": SEEDS, "sft": SEEDS, "kd": SEEDS[:1], "twin": SEEDS[:1]},
+}
+"""Of the built-in teachers' students, with their seeds."""
 LABELLING = {
     "demo-translation": ("demo:translation", "demo:translation"),
     # Of five candidates the one that is closest to the data's own target.
@@ -64,7 +69,7 @@ class Run:
     @property
     def command(self) -> list[str]:
         method = "sft" if self.kind in ("sft", "twin") else "kd"
-        shape = RUNS / f"{self.group}-kd-{self.seed}" / "student_init"
+        shape = RUNS / f"{self.group}-sft-{self.seed}" / "student_init"
         # The demo's configs have a depth, and perhaps layers to copy.
         fresh = ["--student.config", str(shape)]
         fresh += ["--student.decoder_layers", "null", "--student.decoder_layer_ids", "null"]
@@ -91,18 +96,14 @@ def demo_runs() -> list[Run]:
         # Naming teacher or data would leave the demo's settings, so they come as the config that the bare command uses.
         own = ("--config", f"seq2seq_distill/demo/{task}.yaml", "--eval.n_test", "1000")
         own += ("--trainer.max_steps", str(STEPS[task]), "--trainer.val_check_interval", "500")
-        kinds = [(kind, seed) for seed in SEEDS for kind in ("kd", "sft")] + [("twin", SEEDS[0])]
-        runs += [Run(f"demo-{task}", task, kind, seed, own) for kind, seed in kinds]
-        more = "cached" if task == "summarization" else "labelled"
-        runs += [Run(f"demo-{task}", task, more, seed, own) for seed in SEEDS]
+        runs += [Run(f"demo-{task}", task, kind, seed, own) for kind, seeds in KINDS[task].items() for seed in seeds]
     return runs
 
 
 def multi30k_runs() -> list[Run]:
     """Students of a Marian teacher that this project did not make, in the folder multi30k."""
     own = ("--config", "configs/translation/multi30k-en-de-6-1.yaml")
-    kinds = [(kind, seed) for seed in SEEDS for kind in ("labelled", "sft")] + [("kd", SEEDS[0])]
-    return [Run("multi30k", "translation", kind, seed, own) for kind, seed in kinds]
+    return [Run("multi30k", "translation", kind, SEEDS[0], own) for kind in ("kd", "labelled", "sft")]
 
 
 def main() -> None:
@@ -119,7 +120,7 @@ def main() -> None:
     for group in dict.fromkeys(run.group for run in todo if run.kind == "labelled"):
         model, data, *flags = LABELLING[group]
         label(model, data, labels_of(group), *flags)
-    for wave in (first, later[:1], later[1:]):  # a twin has the first student's shape; one run fills the cache for all
+    for wave in (first, later[:1], later[1:]):  # a twin has a student's shape; one run fills the cache for all
         with ThreadPoolExecutor(arguments.parallel) as pool:
             for record in pool.map(execute, wave):
                 if record is not None:
@@ -182,7 +183,7 @@ def compare(group: str, kind: str, runs: Iterable[Run]) -> None:
             rows += [output["row"] for output in outputs]
     # Outputs for the same row are drawn together: seeds are no independent evidence of a row.
     found = paired_bootstrap(own[0].task, texts[kind], texts["sft"], references, groups=rows)
-    append({"name": name, "group": group, "task": own[0].task, "kind": "comparison", **found})
+    append({"name": name, "group": group, "task": own[0].task, "kind": "comparison", "seeds": sorted(seeds), **found})
 
 
 def write_page() -> None:
@@ -216,8 +217,8 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
         if r["kind"] == "comparison":
             lines += [
                 "",
-                f"{r['name'].split()[1]} {r['score']:.2f} against sft {r['baseline']:.2f} over the pooled outputs: "
-                f"p = {r['p']:.4f}",
+                f"{r['name'].split()[1]} {r['score']:.2f} against sft {r['baseline']:.2f} over the pooled outputs, "
+                f"{'seeds' if len(r['seeds']) > 1 else 'seed'} {', '.join(map(str, r['seeds']))}: p = {r['p']:.4f}",
             ]
     return [*lines, *cached_line(runs, names[0]), "", "Commands:", "", *(f"    {r['command']}" for r in runs), ""]
 

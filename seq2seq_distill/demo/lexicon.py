@@ -16,7 +16,7 @@ class Clause(NamedTuple):
     """An English clause and the four parts of the German one, from which each German word order follows.
 
     `end` is what a German main clause keeps for its end: a participle, an adjective, or a separable prefix written
-    `ab-`. Parts of `middle` that may come in either order have `&` between them."""
+    `ab-`. Parts of `middle` that may come in reverse order have `&` between them."""
 
     english: str
     subject: str
@@ -26,7 +26,7 @@ class Clause(NamedTuple):
 
     def german(self, order: str, turned: bool = False) -> str:
         """The clause as main clause (`main`), verb-first after something in front (`inv`) or verb-last (`sub`); the
-        parts of its middle in their usual order or `turned`."""
+        parts of its middle in their usual order or, if `turned`, in reverse."""
         end = self.end.removesuffix("-")
         middle = " ".join(self.middle.split(" & ")[:: -1 if turned else 1])
         if order == "main":
@@ -45,7 +45,7 @@ def _clauses(table: str) -> tuple[Clause, ...]:
 
 
 CLAUSES = _clauses("""
-{event} in {city} begins {date} & {time}            | {event} in {city} | beginnt | {date} {time}
+{event} in {city} begins {date} {time}              | {event} in {city} | beginnt | {date} & {time}
 {event} {country:in} starts {time}                  | {event} {country:in} | fängt | {time} | an-
 {event} takes place {date} in {city}                | {event} | findet | {date} & in {city} | statt-
 {event} lasts {duration}                            | {event} | dauert | {duration}

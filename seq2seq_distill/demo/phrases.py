@@ -17,7 +17,7 @@ from seq2seq_distill.demo.lexicon import CLAUSES, FRAMES, Clause
 from seq2seq_distill.demo.slots import draw_value
 from seq2seq_distill.demo.wordings import USUAL_SHARE, choose, reword
 
-VERSION = 3
+VERSION = 4
 TRAIN_ROWS, VAL_ROWS, TEST_ROWS = 25_000, 500, 1_000
 WORDS = (6, 30)
 

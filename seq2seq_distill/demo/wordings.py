@@ -1,7 +1,4 @@
-"""A translator's free choice: German words with others that mean the same and have the same gender and endings.
-
-Who learns from translations alone meets another choice each time; a teacher that has met them all knows the usual one.
-"""
+"""A translator's free choice: German words, and others of nearly the same meaning, of the same gender and endings."""
 
 import random
 import re
