@@ -16,7 +16,8 @@ redaction errors optional checks loss_conflicts task_conflicts conflicts config
 tool_config plan/config label/config evaluate/config export/config
 data/columns data/files data/sources data/tokenizers data/encode data/batching data/teacher_cache
 data/teacher_sources data/loaders data/datamodule
-demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/wordings demo/phrases demo/copying demo/__init__
+demo/markup demo/docstrings demo/lexicon demo/grammar demo/cldr demo/slots demo/wordings demo/phrases demo/copying
+demo/__init__
 models/families models/freezing models/layer_map models/hooks models/sharding models/pruning models/student models/int8
 models/teacher
 losses/logits losses/divergences losses/hidden losses/attention losses/sparse losses/ensemble losses/chunks
