@@ -70,9 +70,8 @@ class Run:
     def command(self) -> list[str]:
         method = "sft" if self.kind in ("sft", "twin") else "kd"
         shape = RUNS / f"{self.group}-sft-{self.seed}" / "student_init"
-        # The demo's configs have a depth, and perhaps layers to copy.
-        fresh = ["--student.config", str(shape)]
-        fresh += ["--student.decoder_layers", "null", "--student.decoder_layer_ids", "null"]
+        # The demo's configs have a depth.
+        fresh = ["--student.config", str(shape), "--student.decoder_layers", "null"]
         layers = fresh if self.kind == "twin" else ["--student.decoder_layers", "1"]
         cache = ["--teacher_cache", str(RUNS / f"{self.group}-cache")] if self.kind == "cached" else []
         labels = []

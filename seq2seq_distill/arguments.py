@@ -122,7 +122,8 @@ class CommandLine:
         elif is_dataclass(element):
             self._add_entries(name, values)
         else:
-            self.flags[name] = _as_list(values, element) if element else values[0]
+            none = values == ["null"] and NoneType in get_args(hint)
+            self.flags[name] = _as_list(values, element) if element and not none else values[0]
             self.typed[name] = typed
         self._stray(words if equals else words[len(values) :])
 

@@ -83,6 +83,13 @@ class TestUnderstanding:
         assert config.data == ["2024", 'my "data": x', "no"]
         assert (config.src_lang, config.tgt_lang, config.encode.prefix) == ("no", "on", "to German: ")
 
+    def test_null_takes_a_list_of_a_config_file_back(self, tmp_path):
+        """`--student.decoder_layer_ids null` was refused: expected a list."""
+        (tmp_path / "c.yaml").write_text("student:\n  decoder_layer_ids: [5]\ndata_weights: [1, 2]\n")
+        taken_back = ["--student.decoder_layer_ids", "null", "--data_weights=null"]
+        config = parse("run", [*GOOD, "--config", str(tmp_path / "c.yaml"), *taken_back])
+        assert config.student.decoder_layer_ids is None and config.data_weights is None
+
     def test_null_and_mappings(self):
         arguments = ["--eval.n_val", "null", "--trainer.gradient_clip_val", "null", "--logger", "[]"]
         arguments += ["--eval.generate", '{"no_repeat_ngram_size": 3}', "--student.overrides.dropout", "0.2"]
