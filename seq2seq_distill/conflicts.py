@@ -7,6 +7,7 @@ from typing import Any
 from seq2seq_distill.checks import words
 from seq2seq_distill.errors import shown
 from seq2seq_distill.loss_conflicts import teacher_problems
+from seq2seq_distill.optional import missing_problem
 
 MONITORS = {
     "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss"),
@@ -87,6 +88,9 @@ def conflict_problems(config: Any) -> Iterator[str]:
     columns = config.encode.source_column, config.encode.target_column
     if columns[0] is not None and columns[0] == columns[1]:
         yield f"--encode.source_column and --encode.target_column are both {shown(columns[0])}: choose two columns"
+    for name in config.logger:
+        if name in ("mlflow", "wandb") and (problem := missing_problem(name, f"--logger {name}")):
+            yield problem
     yield from _extra_problems(config.trainer)
     yield from _strategy_problems(config)
 

@@ -1,12 +1,10 @@
-"""Packages that are not always installed, each named here once with what installs it."""
+"""Packages that are not always installed; each comes with the extra of its name."""
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from seq2seq_distill.errors import ConfigError
-
-EXTRAS = {"ctranslate2": "ctranslate2"}
-"""Package to the extra that brings it."""
 
 
 def optional(module: str, wanted_by: str) -> ModuleType:
@@ -19,4 +17,13 @@ def optional(module: str, wanted_by: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError:
-        raise ConfigError(f"{wanted_by} needs {package}: pip install 'seq2seq_distill[{EXTRAS[package]}]'") from None
+        raise ConfigError(_missing(package, wanted_by)) from None
+
+
+def missing_problem(package: str, wanted_by: str) -> str | None:
+    """The line of `optional`'s error without importing anything; None where the package is installed."""
+    return None if find_spec(package) else _missing(package, wanted_by)
+
+
+def _missing(package: str, wanted_by: str) -> str:
+    return f"{wanted_by} needs {package}: pip install 'seq2seq_distill[{package}]'"

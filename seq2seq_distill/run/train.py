@@ -30,7 +30,7 @@ from seq2seq_distill.run.parts import Parts, TaskParts, build_parts, teacher_of
 from seq2seq_distill.run.preflight import preflight
 from seq2seq_distill.run.results import combine, how_scored, measured, print_table, signature, test_model, together
 from seq2seq_distill.run.signals import StopSignals
-from seq2seq_distill.run.trainer import build_trainer
+from seq2seq_distill.run.trainer import build_trainer, check_trainer
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ def run_config(config: RunConfig, callbacks: Sequence[Callback] = (), own: OwnPa
         checkpoint = _where_to_start(config, folder)
         if config.resume == "auto" and checkpoint and folder.results.exists():
             return _show_again(config, folder)
+        check_trainer(config)
         seed_everything(config.seed, workers=True, verbose=False)
         parts = build_parts(config)
         _check_data(config, parts, folder, checkpoint)

@@ -1,5 +1,6 @@
 """Lightning's Trainer for a run, with its callbacks and loggers."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -32,40 +33,54 @@ def build_trainer(
     on_student_saved: OnSaved | None = None,
 ) -> Trainer:
     """Lightning's Trainer for one epoch that is the whole run: data epochs live in the plan of batches."""
-    options, accumulate = config.trainer, config.trainer.accumulate_grad_batches
-    interval = data.plan.steps_between_validations
+    accumulate = config.trainer.accumulate_grad_batches
+    trainer = _trainer(
+        config,
+        # Not by max_steps: with it, a run that was killed before its last validation would not come to it again.
+        max_epochs=1,
+        val_check_interval=data.plan.steps_between_validations * accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        accumulate_grad_batches=accumulate,
+        log_every_n_steps=config.trainer.log_every_n_steps,
+        enable_progress_bar=config.trainer.enable_progress_bar,
+        logger=[_logger(name, folder) for name in config.logger],
+        callbacks=[*_callbacks(config, data, folder, signals, on_student_saved), *callbacks],
+        plugins=_plugins(folder),
+        default_root_dir=folder.path,
+    )
+    end_with_main(trainer)
+    return trainer
+
+
+def check_trainer(config: RunConfig) -> None:
+    """Raise ConfigError for what Lightning refuses, and for a machine without what was asked for, before anything is
+    loaded."""
+    _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def _trainer(config: RunConfig, **parts: Any) -> Trainer:
+    """A Trainer with the run's options, and the parts that are not options."""
+    options = config.trainer
     try:
-        trainer = Trainer(
+        return Trainer(
             accelerator=options.accelerator,
             devices=options.devices,
             num_nodes=options.num_nodes,
             **strategy_options(options.strategy),
             precision=options.precision or _default_precision(options.accelerator),  # type: ignore[arg-type]
-            # Not by max_steps: with it, a run that was killed before its last validation would not come to it again.
-            max_epochs=1,
-            val_check_interval=interval * accumulate,
-            check_val_every_n_epoch=None,
-            num_sanity_val_steps=0,
-            use_distributed_sampler=False,
-            accumulate_grad_batches=accumulate,
             gradient_clip_val=options.gradient_clip_val,
-            log_every_n_steps=options.log_every_n_steps,
             deterministic=options.deterministic,
-            enable_progress_bar=options.enable_progress_bar,
             enable_model_summary=False,
-            logger=[_logger(name, folder) for name in config.logger],
-            callbacks=[*_callbacks(config, data, folder, signals, on_student_saved), *callbacks],
-            plugins=_plugins(folder),
-            default_root_dir=folder.path,
             **options.extra,
+            **parts,
         )
     except (UserError, RunError, OSError):
         raise
     except Exception as error:  # of many types: what is missing, what does not fit, what the machine does not have
         message = " ".join(str(error).split())
         raise ConfigError(f"{_options_named(options, message)}: refused by Lightning: {message}") from None
-    end_with_main(trainer)
-    return trainer
 
 
 def _plugins(folder: OutputFolder) -> list[Any]:
@@ -133,9 +148,12 @@ def _logger(name: str, folder: OutputFolder) -> Logger:
             case "wandb":
                 return WandbLogger(save_dir=folder.logs)
             case _:
-                return MLFlowLogger(tracking_uri=f"file:{folder.logs}")
-    except ModuleNotFoundError:
-        raise ConfigError(f"--logger {name} is not installed: pip install 'seq2seq_distill[{name}]'") from None
+                # MLflow refuses to write files unless it is told that one means it.
+                os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+                server = os.environ.get("MLFLOW_TRACKING_URI")
+                return MLFlowLogger(tracking_uri=server or f"file:{folder.logs}")
+    except Exception as error:  # of many types and libraries
+        raise ConfigError(f"--logger {name}: {' '.join(str(error).split())}") from None
 
 
 def _default_precision(accelerator: str) -> str:
