@@ -92,7 +92,7 @@ def with_settings(own: GenerationConfig, settings: GenerationSettings, positions
     _drop_what_the_search_ignores(config)
     try:
         config.validate()
-    except ValueError as error:
+    except Exception as error:  # of many types, where a value is of the wrong one
         message = " ".join(str(error).split())
         raise ConfigError(f"--eval.generate {dict(settings.options)}: {message}") from error
     return config

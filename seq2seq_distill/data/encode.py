@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
-from seq2seq_distill.errors import DataError
+from seq2seq_distill.errors import DataError, ModelError, shown
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,10 @@ def default_prefix(
     if explicit is not None:
         return explicit
     specific = task_params(model_config, task, languages)
-    return specific.get("prefix") or getattr(model_config, "prefix", None) or ""
+    prefix = specific.get("prefix") or getattr(model_config, "prefix", None) or ""
+    if not isinstance(prefix, str):
+        raise ModelError(f"{_place(model_config)}: the prefix {shown(prefix)} is no text: mend it, or give a prefix")
+    return prefix
 
 
 def task_params(
@@ -138,7 +141,17 @@ def task_params(
     name = task
     if task == "translation" and all(languages):
         name = "translation_{}_to_{}".format(*(base_language(language or "") for language in languages))
-    return (getattr(model_config, "task_specific_params", None) or {}).get(name) or {}
+    params = getattr(model_config, "task_specific_params", None) or {}
+    own = params.get(name) or {} if isinstance(params, dict) else params
+    if not isinstance(own, dict):
+        raise ModelError(
+            f"{_place(model_config)}: task_specific_params {shown(params)} do not map {name} to its options: mend them"
+        )
+    return own
+
+
+def _place(model_config: Any) -> str:
+    return f"config.json of {getattr(model_config, 'name_or_path', '') or 'the model'}"
 
 
 class Collator:

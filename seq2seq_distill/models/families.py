@@ -297,7 +297,8 @@ def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     if family_of(model).model_type == "bigbird_pegasus":
         _set_bigbird_attention(encoder, batch["input_ids"].shape[1])
     extras = {name: batch[name] for name in extra_inputs(model.config) if name in batch}
-    output = encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], **extras)
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], **extras}
+    output = encoder(**inputs, return_dict=True)  # a model's config may ask for tuples
     return output.last_hidden_state
 
 
@@ -314,6 +315,7 @@ def decode(
         encoder_hidden_states=encoder_state,
         encoder_attention_mask=batch["attention_mask"],
         use_cache=False,
+        return_dict=True,
     )
     if model_type == "prophetnet":  # the head reads the first of the predicting streams
         return output.last_hidden_state_ngram.chunk(model.config.ngram, dim=1)[0]
@@ -373,6 +375,7 @@ def _decode_fsmt(model: PreTrainedModel, mask: Tensor, encoder_state: Tensor, de
         decoder_causal_mask=causal.triu(1),
         use_cache=False,
         output_hidden_states=True,
+        return_dict=True,
     )
     return output.hidden_states[-1]
 

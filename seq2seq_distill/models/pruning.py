@@ -13,7 +13,9 @@ from seq2seq_distill.errors import ModelError, shown
 from seq2seq_distill.models import families
 
 CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
-_STRUCTURE: Final = frozenset({"model_type", "architectures", "dtype", "is_encoder_decoder", "tie_word_embeddings"})
+_STRUCTURE: Final = frozenset(
+    {"model_type", "architectures", "dtype", "is_encoder_decoder", "tie_word_embeddings", "return_dict"}
+)
 _RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
 
 
@@ -70,7 +72,8 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
         name = family.dropout if key == "dropout" else key
         if name in family.depth:
             raise ModelError(f"--student.overrides {key}: give the depth as --student.encoder_layers, .decoder_layers")
-        if name not in config.to_dict() or name in _STRUCTURE:
+        # a student shares its teacher's tokenizer, and with it the ids
+        if name not in config.to_dict() or name in _STRUCTURE or name.endswith("_token_id"):
             raise ModelError(unknown_key(f"--student.overrides {key}", config, key))
         if "drop" in name and not (isinstance(value, int | float) and 0 <= value < 1):
             raise ModelError(f"--student.overrides {key} {value!r} is no probability: choose 0 to less than 1")

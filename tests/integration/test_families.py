@@ -29,6 +29,13 @@ from seq2seq_distill.models.hooks import Feature, recorded
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_model, untie_head
 
 WEIGHTLESS = [(family.model_type, side) for family in families.FAMILIES.values() for side, _ in family.weightless]
+FINAL_NORMS = {
+    **dict.fromkeys(("mbart", "pegasus", "pegasus_x", "m2m_100", "blenderbot"), "layer_norm"),
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5"), "final_layer_norm"),
+    "bigbird_pegasus": "layernorm_embedding",
+    "t5gemma": "norm",
+}
+"""The norm behind the last layer of each stack, of the families that have one."""
 every_family = pytest.mark.parametrize("model_type", FAMILIES)
 
 
@@ -51,6 +58,17 @@ def test_head_of_decode_of_encode_is_the_models_own_logits(model_type: str) -> N
     # use_cache=False: with its cache on, FSMT masks no future tokens, and T5Gemma no padding
     expected = model(**source(batch), decoder_input_ids=inputs, use_cache=False).logits
     assert expected.shape == (3, 5, 64)
+    assert torch.equal(split_logits(model, batch), expected)
+
+
+@every_family
+@torch.no_grad()
+def test_a_config_that_asks_for_tuples_changes_nothing(model_type: str) -> None:
+    model = tiny_model(model_type)
+    batch = tiny_batch(model)
+    expected = split_logits(model, batch)
+    for part in (model, model.get_encoder(), model.get_decoder()):
+        getattr(part, "config", model.config).return_dict = False  # this was an AttributeError once
     assert torch.equal(split_logits(model, batch), expected)
 
 
@@ -149,6 +167,27 @@ def test_layer_outputs_are_the_hidden_states_after_each_layer(model_type: str) -
         assert torch.equal(decoder, outputs.decoder_ngram_hidden_states[1][:, :5])
     else:
         assert torch.equal(decoder, outputs.decoder_hidden_states[1])
+
+
+@every_family
+@torch.no_grad()
+def test_the_last_layers_output_is_taken_before_the_final_norm(model_type: str) -> None:
+    """H11: the last hidden state of pre-norm models is after that norm, on another scale than all before it."""
+    model = tiny_model(model_type)
+    batch, sides = tiny_batch(model), ("encoder", "decoder")
+    norms = [
+        getattr(stack, FINAL_NORMS.get(model_type, ""), None) for stack in (model.get_encoder(), model.get_decoder())
+    ]
+    for norm in filter(None, norms):
+        norm.weight.copy_(torch.linspace(2, 3, 16))  # a fresh norm changes little
+    wanted = [Feature(side, "hidden", len(families.layers(model, side)) - 1) for side in sides]
+    with recorded(model, wanted, source_length=7) as features:
+        state = encode(model, batch)
+        outputs = state[:, :7], decode(model, batch, state, decoder_inputs(model, batch["labels"]))
+    for feature, norm, output in zip(wanted, norms, outputs, strict=True):
+        before = features[feature]
+        assert torch.equal(before, output) == (norm is None)
+        torch.testing.assert_close(before if norm is None else norm(before), output)
 
 
 @every_family

@@ -89,6 +89,14 @@ KINDS = (
         {"model_type": "gpt2"},
         copied(in_config),
     ),
+    Kind(
+        "options of a task that are no mapping",
+        st.sampled_from([5, "x", [1], {"translation_en_to_de": 5}, {"translation_en_to_de": {"prefix": 5}}]).map(
+            lambda params: {"task_specific_params": params}
+        ),
+        {"task_specific_params": 5},
+        copied(in_config),
+    ),
     Kind("weights that were cut off", st.floats(0.0, 0.99), 0.5, copied(shorter)),
     Kind(
         "a model without a tokenizer",
@@ -113,7 +121,14 @@ KINDS = (
     option(
         "an option of decoding with an impossible value",
         "--eval.generate",
-        st.sampled_from(['{"repetition_penalty": 0}', '{"no_repeat_ngram_size": "x"}', '{"bad_words_ids": 3}']),
+        st.sampled_from(
+            [
+                '{"watermarking_config": {"a": 1}}',
+                '{"repetition_penalty": 0}',
+                '{"no_repeat_ngram_size": "x"}',
+                '{"bad_words_ids": 3}',
+            ]
+        ),
         '{"repetition_penalty": 0}',
     ),
     option("a student that is not there", "--student.path", words.map("./{}".format), "./nowhere"),

@@ -244,6 +244,12 @@ class TestPrefix:
         assert default_prefix(SimpleNamespace(task_specific_params=None, prefix=None), "summarization", None) == ""
         assert default_prefix(SimpleNamespace(), "translation", None, ("en", "de")) == ""
 
+    @pytest.mark.parametrize("params", [5, {"summarization": 5}, {"summarization": {"prefix": 5}}])
+    def test_a_config_of_another_form_is_told_by_its_file(self, params: Any) -> None:
+        config = SimpleNamespace(name_or_path="models/a", task_specific_params=params)
+        with pytest.raises(ModelError, match="^config.json of models/a: .*: mend"):  # an AttributeError once
+            default_prefix(config, "summarization", None)
+
 
 ids = st.lists(st.integers(0, 60), min_size=1, max_size=7)
 

@@ -164,6 +164,7 @@ class TestGenerationConfig:
             ({"update": 2}, "--eval.generate update=2"),
             ({"num_beams": 2}, "use --eval.beams"),
             ({"early_stopping": "maybe"}, "--eval.generate .*early_stopping"),
+            ({"watermarking_config": {"a": 1}}, "--eval.generate .*watermarking_config"),
         ],
     )
     def test_mistakes_are_named(self, options: dict[str, Any], message: str) -> None:

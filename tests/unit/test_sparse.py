@@ -157,6 +157,7 @@ class TestDrawnTokens:
         assert deviations.max() < 4
 
     def test_a_renormalised_top_k_would_be_noticed(self, logits) -> None:
+        """H37: such a target is biased."""
         own, other = logits
         teacher = top_tokens(other.log_softmax(-1), 20)
         shares = teacher.probabilities / teacher.probabilities.sum(-1, keepdim=True)
