@@ -38,7 +38,7 @@ check: $(VENV)/.developing ## style, types and the import rule
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/unit/test_imports.py
 
-bench: $(VENV)/.installed ## measure; one JSON line each
+bench: $(VENV)/.developing ## measure; one JSON line each
 	for name in step memory encoder padding cache generate labels corrupted decoding startup scaling gpu; do \
 		$(BIN)/python -m benchmarks.$$name || exit; \
 	done
