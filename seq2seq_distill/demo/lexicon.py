@@ -15,8 +15,8 @@ def words(text: str) -> tuple[str, ...]:
 class Clause(NamedTuple):
     """An English clause and the four parts of the German one, from which each German word order follows.
 
-    `end` is what a German main clause keeps for its end: a participle, an adjective, or a separable prefix written
-    `ab-`. Parts of `middle` that may come in reverse order have `&` between them."""
+    `end` is what a German main clause keeps for its end: a participle, an adjective, a place to go to, or a separable
+    prefix written `ab-`. Parts of `middle` that may come in reverse order have `&` between them."""
 
     english: str
     subject: str
@@ -61,7 +61,7 @@ tickets for {event} cost {amount}                   | Karten für {event:acc} | 
 {building} was built in {year}                      | {building} | wurde | im Jahr {year} | gebaut
 {building} is {length} from {building2:dat}         | {building} | ist | {length} von {building2:dat} | entfernt
 {agent} opened {building} {date}                    | {agent} | eröffnete | {date} & {building:acc}
-{agent} is waiting {time} in front of {building}    | {agent} | wartet | {time} & vor {building:dat} auf uns
+{agent} is waiting {time} in front of {building}    | {agent} | wartet | {time} & vor {building:dat} | auf uns
 {number} visitors came to {building} {date}         | {number} Besucher | kamen | {date} & zu {building:dat}
 {vehicle} to {city} leaves {time}                   | {vehicle} nach {city} | fährt | {time} | ab-
 {vehicle} from {city} arrives {date} {time}         | {vehicle} aus {city} | kommt | {date} & {time} | an-
@@ -80,11 +80,11 @@ the price of {goods} fell to {amount}               | der Preis für {goods:acc}
 {agent} sold {goods} {ago}                          | {agent} | verkaufte | {ago} & {goods:acc}
 {person} has ordered {items}                        | {person} | hat | {items} | bestellt
 {agent} delivered {items} {date}                    | {agent} | lieferte | {date} & {items}
-{agent} sends {goods} to {city} {date}              | {agent} | schickt | {goods:acc} & {date} & nach {city}
+{agent} sends {goods} to {city} {date}              | {agent} | schickt | {goods:acc} & {date} | nach {city}
 {document} was published {date}                     | {document} | wurde | {date} | veröffentlicht
 {document} is available in {languages}              | {document} | ist | auf {languages} | verfügbar
 {document} was translated from {language:plain} into {language2:plain} \
-    | {document} | wurde | aus dem {language:dat} & ins {language2:acc} | übersetzt
+    | {document} | wurde | aus dem {language:dat} ins {language2:acc} | übersetzt
 {document} has {number} pages                        | {document} | hat | {number} Seiten
 {agent} signed {document} {date} in {city}          | {agent} | unterzeichnete | {date} & in {city} & {document:acc}
 {agent} is writing {document} in {language:plain}   | {agent} | schreibt | {document:acc} & auf {language:plain}
@@ -96,7 +96,7 @@ the price of {goods} fell to {amount}               | der Preis für {goods:acc}
 {person} speaks {languages}                         | {person} | spricht | {languages}
 {person} has been learning {language:plain} for {duration} | {person} | lernt | seit {duration:dat} & {language:plain}
 {person} was born {day} in {city}                   | {person} | wurde | {day} & in {city} | geboren
-{person} is traveling {country:from} to {city}      | {person} | reist | {country:from} & nach {city}
+{person} is traveling {country:from} to {city}      | {person} | reist | {country:from} nach {city}
 {person} has lived {country:in} for {duration}      | {person} | lebt | seit {duration:dat} & {country:in}
 {person} is calling back {time}                     | {person} | ruft | {time} | zurück-
 {person} came in {ordinal} place {country:in}       | {person} | belegte | {country:in} & den {ordinal} Platz
@@ -106,7 +106,7 @@ the temperature {country:in} fell by {percent}      | die Temperatur {country:in
 the measured value is {measure}                     | der Messwert | beträgt | {measure}
 the result of the measurement was {measure}         | das Ergebnis der Messung | war | {measure}
 the population of {land} is {compact}               | die Einwohnerzahl von {land} | beträgt | {compact}
-sales {country:in} grew by {percent} to {compact}   | der Umsatz {country:in} | wuchs | um {percent} & auf {compact}
+sales {country:in} grew by {percent} to {compact}   | der Umsatz {country:in} | wuchs | um {percent} auf {compact}
 the tank in {building} holds {volume}               | der Tank in {building:dat} | fasst | {volume}
 the file is {data} in size                          | die Datei | ist | {data} | groß
 the lot in {city} is {area} in size                 | das Grundstück in {city} | ist | {area} | groß

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from seq2seq_distill.demo.grammar import Value, held_out
 from seq2seq_distill.demo.lexicon import CLAUSES, FRAMES, Clause
 from seq2seq_distill.demo.slots import draw_value
-from seq2seq_distill.demo.wordings import USUAL_SHARE, choose, reword
+from seq2seq_distill.demo.wordings import choose, reword
 
-VERSION = 4
+VERSION = 5
 TRAIN_ROWS, VAL_ROWS, TEST_ROWS = 25_000, 500, 1_000
 WORDS = (6, 30)
 
@@ -32,6 +32,8 @@ _CONTRACTIONS = {
     "bei dem": "beim",
 }
 _CONTRACTED = re.compile(rf"\b(?:{'|'.join(_CONTRACTIONS)})\b")
+# A German sentence after a colon begins like any other.
+_AFTER_COLON = re.compile(r"(?<=: )\w")
 _NO_DATE_BEFORE = re.compile(
     r"\{(?:date|day|ago|weekdays|year)\b| (?:comes|weighs|has|speaks|is \{length\}|is \{data\}) "
 )
@@ -77,6 +79,7 @@ def _finish(sentence: str, german: bool) -> str:
     sentence = " ".join(sentence.translate(_SPACES).split())
     if german:
         sentence = _CONTRACTED.sub(lambda match: _CONTRACTIONS[match[0]], sentence)
+        sentence = _AFTER_COLON.sub(lambda match: match[0].upper(), sentence)
     return sentence[0].upper() + sentence[1:]
 
 
@@ -91,12 +94,12 @@ def draw_sentence(draw: random.Random) -> SentencePair:
         while clause in clauses.values() or ("{date}" in english and _NO_DATE_BEFORE.search(clause.english)):
             clause = draw.choice(CLAUSES)
         clauses[name] = clause
-    held = len(names) > 1 and held_out("combination", english, *clauses.values())
+    held = len(names) > 1 and held_out("combination", english, *(clause.english for clause in clauses.values()))
     for name, clause in clauses.items():
         values = _values(clause.english, draw)
         held = held or any(value.held for value in values.values())
         english = english.replace(f"{{{name}}}", _fill(clause.english, values, german=False))
-        turned = draw.random() > USUAL_SHARE
+        turned = choose((False, True), draw)
         [(slot, order)] = re.findall(rf"(\{{{name}:(\w+)\}})", german)
         german = german.replace(slot, _fill(clause.german(order, turned), values, german=True))
     values = _values(english, draw)

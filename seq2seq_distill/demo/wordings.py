@@ -3,8 +3,11 @@
 import random
 import re
 from collections.abc import Sequence
+from typing import TypeVar
 
-USUAL_SHARE = 0.6
+Option = TypeVar("Option")
+
+USUAL_SHARE = 0.7
 """How often what is usual is chosen."""
 
 # The usual word first; `*` stands for any ending of an adjective.
@@ -36,7 +39,7 @@ _STEMS = "|".join(usual.removesuffix("*") for usual, *_ in _WORDINGS if usual.en
 _USUAL = re.compile(rf"\b({_WHOLE})\b|\b({_STEMS})((?:e[mnrs]?)?)\b")
 
 
-def choose(options: Sequence[str], draw: random.Random) -> str:
+def choose(options: Sequence[Option], draw: random.Random) -> Option:
     """The first, usual one, or another."""
     return options[0] if len(options) == 1 or draw.random() < USUAL_SHARE else draw.choice(options[1:])
 

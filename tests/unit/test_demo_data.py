@@ -206,6 +206,10 @@ class TestPhrases:
             for people in ("Menschen", "Leute", "Personen")
         }
 
+    def test_sentences_begin_with_a_capital_after_a_colon_too(self, sentences: phrases.Splits) -> None:
+        after = [text for pair in sentences.train if (text := pair.german.partition(": ")[2])]
+        assert after and all(text[0].isupper() for text in after)  # "Wir bestätigen: unser ..." was there once
+
     def test_both_sides_have_the_same_slots(self) -> None:
         def slots(text: str) -> set[str]:
             return set(re.findall(r"\{(\w+)", text))
