@@ -199,7 +199,7 @@ class TestFiles:
         assert outputs(tmp_path / "out", "served") == outputs(tmp_path / "out", "model")
         assert exported["gen_len"] == first["gen_len"] and exported["faults"] == first["faults"]
         assert exported["speed"]["speedup"] > 1
-        assert main([*command, "--n_speed", "0", *TestGenerate.OPTIONS]) == 0
+        assert main([*command, *TestGenerate.OPTIONS]) == 0
         assert outputs(tmp_path / "out", "served") == outputs(tmp_path / "out", "model")
         capsys.readouterr()
         assert main([*command, "--generate", '{"bad_words_ids": [[5]]}']) == 2
@@ -385,7 +385,11 @@ class TestMistakes:
         monkeypatch.setattr(command, "decode_all", None)
         (tmp_path / "few.txt").write_text("one\ntwo\n")
         (tmp_path / "empty").mkdir()
-        wrong = {"nofile.txt": "no such folder", "few.txt": "has 2 lines for 101", "empty": "config.json cannot be read"}
+        wrong = {
+            "nofile.txt": "no such folder",
+            "few.txt": "has 2 lines for 101",
+            "empty": "no config.json, so it holds no model",
+        }
         for name, words in wrong.items():
             models = [str(place.model), str(tmp_path / name)]
             assert main(place.command("--output_dir", str(tmp_path / "out"), models=models)) == 2

@@ -218,7 +218,9 @@ class TestEngines:
         assert found["engine"] == ("ctranslate2" if known else "transformers")
         assert known or found["why"] == "CTranslate2 has no bad_words_ids of --generate"
         if not known:
-            with pytest.raises(UserError, match="--engine ctranslate2 has no bad_words_ids of --generate: leave it out"):
+            with pytest.raises(
+                UserError, match="--engine ctranslate2 has no bad_words_ids of --generate: leave it out"
+            ):
                 label(replace(config, engine="ctranslate2", generate=option))
 
     def test_an_exported_model_labels(self, config: LabelConfig, monkeypatch, tmp_path, place) -> None:

@@ -1,6 +1,7 @@
 """Decoding a split."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
