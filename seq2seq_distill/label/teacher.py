@@ -87,9 +87,8 @@ def _settings(config: LabelConfig) -> GenerationSettings:
 
 
 def _whole(config: LabelConfig) -> LabelTeacher:
-    unknown = unknown_to_ctranslate2(config.generate)
     loaded = load_model(config.model, "--model", config, _settings(config))
-    if unknown and config.engine == "ctranslate2":
+    if config.engine == "ctranslate2" and (unknown := unknown_to_ctranslate2(config.generate)):
         raise ConfigError(
             f"--engine ctranslate2 has no {', '.join(unknown)} of --generate: leave it out, or choose --engine "
             "transformers"
