@@ -26,6 +26,9 @@ PATIENCE = 1.5
 CPU_TOKENS = 512
 """Source tokens that CTranslate2 decodes together on a CPU at most: more are slower, and share threads badly."""
 
+CTRANSLATE2_OPTIONS = ("early_stopping", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty")
+"""Options of `generate`, besides those with a flag of their own, that CTranslate2 decodes with too."""
+
 
 @dataclass(frozen=True)
 class Hypothesis:
@@ -106,6 +109,17 @@ class TransformersEngine:
             tuple(token for token in ids if token != self._collate.pad_token_id),
             log_probability / max(1, len(output)) ** penalty,
         )
+
+
+def unknown_to_ctranslate2(options: Mapping[str, Any], own: GenerationConfig | None = None) -> list[str]:
+    """Names of the options of `generate` that CTranslate2 does not have.
+
+    Args:
+        options: by name.
+        own: of an exported model. What it says already was there when outputs were compared, and is no wish to refuse.
+    """
+    wishes = {name for name, value in options.items() if own is None or getattr(own, name, None) != value}
+    return sorted(wishes.difference(CTRANSLATE2_OPTIONS))
 
 
 class CTranslate2Engine:

@@ -20,13 +20,15 @@ logger = logging.getLogger(__name__)
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 # Options that have a flag of their own, and options that would change what comes back.
 _FLAGS = {
-    "num_beams": "--eval.beams",
-    "length_penalty": "--eval.length_penalty",
-    "max_length": "--eval.max_target_length",
-    "max_new_tokens": "--eval.max_target_length",
+    "num_beams": "{}beams",
+    "length_penalty": "{}length_penalty",
+    "max_length": "{}max_target_length",
+    "max_new_tokens": "{}max_target_length",
     "forced_bos_token_id": "--tgt_lang",
 }
 _REFUSED = ("num_return_sequences", "return_dict_in_generate", "output_scores", "output_logits")
+# Computed with before transformers looks at them, or given to an engine that has no words for what is wrong.
+_COUNTS = ("min_length", "min_new_tokens", "no_repeat_ngram_size")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class GenerationSettings:
     """Rows decoded together."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of transformers' GenerationConfig, {"no_repeat_ngram_size": 3} say."""
+    flags: str = "--eval."
+    """What the flags of these settings begin with, for messages: a run's or, with "--", a verb's."""
 
 
 @dataclass(frozen=True)
@@ -81,20 +85,19 @@ def with_settings(own: GenerationConfig, settings: GenerationSettings, positions
     config = copy.deepcopy(own)
     if config.decoder_start_token_id is None and config.bos_token_id is None:
         raise ModelError("the model names no decoder_start_token_id: add it to its generation_config.json")
-    _apply_options(config, settings.options)
+    _apply_options(config, settings)
     if settings.beams is not None:
         config.num_beams = settings.beams
     if settings.length_penalty is not None:
         config.length_penalty = settings.length_penalty
     if settings.forced_bos_token_id is not None:
         config.forced_bos_token_id = settings.forced_bos_token_id
-    _set_lengths(config, settings.max_length, positions)
+    _set_lengths(config, settings, positions)
     _drop_what_the_search_ignores(config)
     try:
         config.validate()
-    except Exception as error:  # of many types, where a value is of the wrong one
-        message = " ".join(str(error).split())
-        raise ConfigError(f"--eval.generate {dict(settings.options)}: {message}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # of the wrong type, or not among the choices
+        raise _refused_value(settings, error) from error
     return config
 
 
@@ -118,10 +121,10 @@ def settle(
         model.generation_config.decoder_start_token_id = start
     model.generation_config = generation_config(model, settings)
     if settings.options:
-        _try_out(model, settings.options)
+        _try_out(model, settings)
 
 
-def _try_out(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
+def _try_out(model: PreTrainedModel, settings: GenerationSettings) -> None:
     """Decode two tokens, since transformers checks most options only when it decodes. Raises ConfigError."""
     ids = torch.ones((1, 2), dtype=torch.int64, device=model.device)
     config = copy.deepcopy(model.generation_config)
@@ -130,10 +133,12 @@ def _try_out(model: PreTrainedModel, options: Mapping[str, Any]) -> None:
         with torch.random.fork_rng(), torch.no_grad():
             generate_batch(model.eval(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}, config)
     except Exception as error:  # of many types, each for an option
-        message = shown(" ".join(str(error).split()))
-        raise ConfigError(
-            f"--eval.generate {shown(dict(options))}: choose another value; transformers refuses it: {message}"
-        ) from error
+        raise _refused_value(settings, error) from error
+
+
+def _refused_value(settings: GenerationSettings, error: Exception) -> ConfigError:
+    flag, message = f"{settings.flags}generate {shown(dict(settings.options))}", shown(" ".join(str(error).split()))
+    return ConfigError(f"{flag}: choose another value; transformers refuses it: {message}")
 
 
 def generate_batch(model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> list[list[int]]:
@@ -219,17 +224,23 @@ def to_device(batch: Mapping[str, Any], device: torch.device | str) -> dict[str,
     return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
-def _apply_options(config: GenerationConfig, options: Mapping[str, Any]) -> None:
-    for name, value in options.items():
+def _apply_options(config: GenerationConfig, settings: GenerationSettings) -> None:
+    for name, value in settings.options.items():
+        given = f"{settings.flags}generate {name}={shown(value)}"
         if name in _FLAGS:
-            raise ConfigError(f"--eval.generate {name}={value} has a flag of its own: use {_FLAGS[name]}")
+            raise ConfigError(f"{given} has a flag of its own: use {_FLAGS[name].format(settings.flags)}")
         if name in _REFUSED or name not in vars(config):
-            raise ConfigError(f"--eval.generate {name}={value} is no option of decoding a text: remove it")
+            raise ConfigError(f"{given} is no option of decoding a text: remove it")
+        if name in _COUNTS and value is not None and not (type(value) is int and value >= 0):
+            raise ConfigError(f"{given}: choose a whole number, 0 or more")
+        if name == "repetition_penalty" and value is not None and not (type(value) in (int, float) and value > 0):
+            raise ConfigError(f"{given}: choose a number above 0")
         setattr(config, name, value)
 
 
-def _set_lengths(config: GenerationConfig, max_length: int, positions: int | None) -> None:
+def _set_lengths(config: GenerationConfig, settings: GenerationSettings, positions: int | None) -> None:
     """Leave one limit of each kind, and no minimum above the maximum."""
+    max_length = settings.max_length
     if positions is not None and max_length > positions:
         logger.info("the model has %d positions: it generates at most so many tokens", positions)
         max_length = positions
@@ -238,8 +249,9 @@ def _set_lengths(config: GenerationConfig, max_length: int, positions: int | Non
         minimum = config.min_new_tokens + 1
     if minimum > max_length:
         logger.warning(
-            "the generation config's minimum of %d tokens is above --eval.max_target_length %d: lowered",
+            "the generation config's minimum of %d tokens is above %smax_target_length %d: lowered",
             minimum - 1,
+            settings.flags,
             max_length,
         )
     config.max_length, config.max_new_tokens = max_length + 1, None

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from seq2seq_distill import demo
 from seq2seq_distill.data.encode import default_prefix, task_params
-from seq2seq_distill.data.sources import has_split, load_split
+from seq2seq_distill.data.sources import has_split, is_file, load_split
 from seq2seq_distill.data.tokenizers import check_json, decoder_start_token_id, forced_bos_token_id, load_tokenizer
 from seq2seq_distill.errors import ConfigError, DataError
 from seq2seq_distill.export.config import ExportConfig
@@ -114,10 +114,13 @@ def with_run(config: Config, remedy: str) -> Config:
 def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str | None], languages: Pair) -> Dataset:
     """The columns source and target of a split, of all sources that have it, in order.
 
+    Files without a folder or hub data set among them have no splits: their rows are the data, whatever the split.
+
     Raises:
         DataError: a source cannot be read, none has the split, or it has no rows.
     """
     places = [demo.data_source(name) for name in sources]
+    split = "train" if all(map(is_file, places)) else split
     having = [place for place in places if has_split(place, split)]
     rows = concatenate_datasets(
         [

@@ -76,6 +76,12 @@ def has_split(source: str, split: str) -> bool:
         return any(name in SPLIT_ALIASES[split] for name in _hub_splits(*_hub_id(source), source=source))
 
 
+def is_file(source: str) -> bool:
+    """Whether `source` is a file by itself. Raises DataError if the path cannot be looked at."""
+    with _readable(source):
+        return _path(source).is_file()
+
+
 @contextmanager
 def _readable(source: str) -> Iterator[None]:
     """What the operating system refuses to read, as a `DataError`."""

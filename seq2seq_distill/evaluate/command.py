@@ -37,7 +37,7 @@ TRIED = 8
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that is judged, with its outputs."""
+    """A model that is judged, with its outputs as soon as there are any."""
 
     name: str
     model: str
@@ -68,7 +68,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     )
     whole = len(rows)
     rows = rows.select(range(min(config.n or whole, whole)))
-    candidates = [_decoded(config, name, model, rows, whole, rank, world) for name, model in _named(config)]
+    opened = [_opened(config, name, model, whole, len(rows)) for name, model in _named(config)]
+    candidates = [_decoded(config, candidate, rows, rank, world) for candidate in opened]
     leave_processes()
     if rank > 0:
         return {}
@@ -97,6 +98,7 @@ def with_run(config: EvaluateConfig) -> EvaluateConfig:
         tgt_lang=config.tgt_lang or run.get("tgt_lang"),
         beams=config.beams or decode.get("beams"),
         length_penalty=decode.get("length_penalty") if config.length_penalty is None else config.length_penalty,
+        generate=config.generate or decode.get("generate") or {},
         prefix=encode.get("prefix") if config.prefix is None else config.prefix,
         source_column=config.source_column or encode.get("source_column"),
         target_column=config.target_column or encode.get("target_column"),
@@ -147,22 +149,28 @@ def _page(config: EvaluateConfig) -> Path | None:
     return path
 
 
-def _decoded(
-    config: EvaluateConfig, name: str, model: str, rows: Dataset, whole: int, rank: int, world: int
-) -> Candidate:
+def _opened(config: EvaluateConfig, name: str, model: str, whole: int, wanted: int) -> Candidate:
+    """A model ready to decode, or the outputs of a file: told before hours of decoding when it cannot be read."""
     system = open_system(config, model)
-    if system is None:
-        return Candidate(name, model, None, read_outputs(model, whole, len(rows)), None)
-    outputs = decode_all(system, rows["source"][:], config.batch_size, rank, world)
+    return Candidate(name, model, system, [] if system else read_outputs(model, whole, wanted), None)
+
+
+def _decoded(config: EvaluateConfig, candidate: Candidate, rows: Dataset, rank: int, world: int) -> Candidate:
+    if candidate.system is None:
+        return candidate
+    outputs = decode_all(candidate.system, rows["source"][:], config.batch_size, rank, world)
     if rank == 0:
-        logger.info("%s: decoded %d examples", name, len(outputs))
-    return Candidate(name, model, system, [output.text for output in outputs], outputs)
+        logger.info("%s: decoded %d examples", candidate.name, len(outputs))
+    return replace(candidate, texts=[output.text for output in outputs], outputs=outputs)
 
 
 def _about(config: EvaluateConfig, rows: Dataset, world: int) -> dict[str, Any]:
     """What was judged, and how."""
     given = asdict(config)
-    settings = ("max_source_length", "max_target_length", "batch_size", "n_speed", "resamples", "seed", "dtype")
+    settings = (
+        *("generate", "max_source_length", "max_target_length", "batch_size"),
+        *("n_speed", "resamples", "seed", "dtype"),
+    )
     device = device_of(config.device)
     return {
         "task": config.task,

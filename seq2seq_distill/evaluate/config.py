@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from seq2seq_distill.checks import tool_problems, words
 from seq2seq_distill.errors import report
@@ -38,6 +38,9 @@ class EvaluateConfig:
     """Beams of every model; by default the run's, or each has its own."""
     length_penalty: float | None = None
     """Exponent of the length in beam search; by default the run's, or each model has its own."""
+    generate: dict[str, Any] = field(default_factory=dict)
+    """Further options of transformers' generate for every model, {"no_repeat_ngram_size": 3} say; by default the
+    run's."""
     max_source_length: int | None = None
     """Longest source in tokens; by default the run's, or 1024."""
     max_target_length: int | None = None

@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from transformers.utils import cached_file
 
 from seq2seq_distill.data.encode import Collator
-from seq2seq_distill.engines import CTranslate2Engine
+from seq2seq_distill.engines import CTranslate2Engine, unknown_to_ctranslate2
 from seq2seq_distill.errors import ConfigError, DataError, ModelError
 from seq2seq_distill.evaluate.config import EvaluateConfig
 from seq2seq_distill.generation import (
@@ -20,9 +20,11 @@ from seq2seq_distill.generation import (
     generated_length,
     text_of,
     to_device,
+    with_settings,
 )
 from seq2seq_distill.measure import PeakMemory, bytes_of, parameters, wait_for
 from seq2seq_distill.models import families
+from seq2seq_distill.optional import optional
 from seq2seq_distill.run.caching import own_device
 from seq2seq_distill.scoring import token_ids
 from seq2seq_distill.verb_inputs import Loaded, export_record, load_model
@@ -127,6 +129,7 @@ class CTranslate2System:
         about = export_record(str(folder), "--models")
         if not about:
             raise ModelError(f"--models {folder}: an exported model without export.json: export it anew")
+        optional("ctranslate2", f"--models {folder}")
         positions = about.get("max_positions") or [None, None]
         settings = _exported_settings(folder, config, positions[1])
         device = device_of(config.device)
@@ -178,9 +181,7 @@ def open_system(config: EvaluateConfig, name: str) -> System | None:
         return None
     if (path / "model.bin").is_file():
         return CTranslate2System(path, config)
-    assert config.max_source_length and config.max_target_length  # the command has filled them in
-    settings = GenerationSettings(config.beams, config.max_target_length, config.length_penalty)
-    loaded = load_model(name, "--models", config, settings, getattr(torch, config.dtype))
+    loaded = load_model(name, "--models", config, _settings(config), getattr(torch, config.dtype))
     place = Path(str(cached_file(str(loaded.model.name_or_path), "config.json"))).parent
     return TransformersSystem(loaded, size_of(place), config.batch_size, device_of(config.device))
 
@@ -215,11 +216,19 @@ def size_of(folder: Path) -> int | None:
     return None
 
 
+def _settings(config: EvaluateConfig) -> GenerationSettings:
+    assert config.max_source_length and config.max_target_length  # the command has filled them in
+    return GenerationSettings(
+        config.beams, config.max_target_length, config.length_penalty, options=config.generate, flags="--"
+    )
+
+
 def _exported_settings(folder: Path, config: EvaluateConfig, positions: int | None) -> GenerationConfig:
-    settings = GenerationConfig.from_pretrained(folder)
-    if config.beams is not None:
-        settings.num_beams = config.beams
-    if config.length_penalty is not None:
-        settings.length_penalty = config.length_penalty
-    settings.max_length = min(filter(None, (config.max_target_length, positions))) + 1
+    own = GenerationConfig.from_pretrained(folder)
+    settings = with_settings(own, _settings(config), positions)
+    if unknown := unknown_to_ctranslate2(config.generate, own):
+        raise ModelError(
+            f"--models {folder} is an exported model, and CTranslate2 has no {', '.join(unknown)} of --generate: "
+            "leave it out, or give the original model"
+        )
     return settings

@@ -44,7 +44,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     config = with_run(config, "name the source of real texts on which outputs are compared")
     target = check_free(config.folder)
     texts = _texts(config)
-    settings = GenerationSettings(config.beams, config.max_target_length)
+    settings = GenerationSettings(config.beams, config.max_target_length, flags="--")
     loaded = load_model(config.model, "--model", config, settings)
     model, tokenizer, own = loaded.model, loaded.tokenizer, loaded.generation
     sources = loaded.source_ids(texts["source"])

@@ -103,6 +103,7 @@ def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dic
         "longest": teacher.longest,
         "src_lang": config.src_lang,
         "tgt_lang": config.tgt_lang,
+        "generate": config.generate or None,  # as in a folder from before there was this option
         "generation": generation,
         "model": teacher.fingerprint,
         "tokenizer": tokenizer_fingerprint(teacher.tokenizer),

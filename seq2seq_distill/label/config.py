@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from seq2seq_distill.checks import tool_problems
-from seq2seq_distill.errors import report
+from seq2seq_distill.errors import report, shown
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,8 @@ class LabelConfig:
     """Most tokens to generate."""
     length_penalty: float | None = None
     """Length penalty of beam search; by default the model's own."""
+    generate: dict[str, Any] = field(default_factory=dict)
+    """Further options of transformers' generate, for example {"no_repeat_ngram_size": 3}."""
     max_tokens: int = 4096
     """Source tokens decoded together, padding counted."""
     shard_rows: int = 4096
@@ -113,6 +115,10 @@ def _conflicts(config: LabelConfig) -> Iterator[str]:
         yield "--engine ctranslate2 cannot repeat its draws after a stop: leave it out with --sample"
     if config.beams is not None and config.n_best > config.beams and not config.sample:
         yield f"--n_best {config.n_best} needs as many beams, not --beams {config.beams}: raise them"
+    for name in ("temperature", "top_k", "top_p", "do_sample"):
+        if name in config.generate:
+            flag = "--sample" if name == "do_sample" else f"--{name}"
+            yield f"--generate {name}={shown(config.generate[name])} has a flag of its own: use {flag}"
     if config.n_best == 1 and config.keep.startswith("best"):
         yield f"--keep {config.keep} has nothing to choose from with --n_best 1: raise it"
     if config.drop_fraction and not config.backward_model:
@@ -121,6 +127,7 @@ def _conflicts(config: LabelConfig) -> Iterator[str]:
         yield f"--min_gain {config.min_gain} is for the data's own targets: leave it out, or add --targets reference"
     if config.targets == "reference":
         given = {"n_best": config.n_best > 1, "sample": config.sample, "engine": config.engine == "ctranslate2"}
+        given["generate"] = bool(config.generate)
         given |= {name: getattr(config, name) is not None for name in ("min_rouge2", "min_chrf")}
         for name in (name for name, is_given in given.items() if is_given):
             yield f"--{name} {getattr(config, name)} is for targets that the model writes: leave it out"

@@ -14,7 +14,13 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from seq2seq_distill import demo
 from seq2seq_distill.data.encode import Collator, default_prefix
 from seq2seq_distill.data.tokenizers import forced_bos_token_id, load_tokenizer
-from seq2seq_distill.engines import CTranslate2Engine, Engine, Hypothesis, TransformersEngine
+from seq2seq_distill.engines import (
+    CTranslate2Engine,
+    Engine,
+    Hypothesis,
+    TransformersEngine,
+    unknown_to_ctranslate2,
+)
 from seq2seq_distill.errors import ConfigError, ModelError, UserError
 from seq2seq_distill.export.parity import check_parity
 from seq2seq_distill.export.specification import save_converted
@@ -70,12 +76,23 @@ def load_label_teacher(config: LabelConfig) -> LabelTeacher:
     return teacher
 
 
+def _settings(config: LabelConfig) -> GenerationSettings:
+    settings = GenerationSettings(
+        config.beams, config.max_target_length, config.length_penalty, options=config.generate, flags="--"
+    )
+    if not config.sample:
+        return settings
+    drawing = {"do_sample": True, "temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
+    return replace(settings, beams=1, options={**config.generate, **drawing})
+
+
 def _whole(config: LabelConfig) -> LabelTeacher:
-    settings = GenerationSettings(config.beams, config.max_target_length, config.length_penalty)
-    if config.sample:
-        drawing = {"do_sample": True, "temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
-        settings = replace(settings, beams=1, options=drawing)
-    loaded = load_model(config.model, "--model", config, settings)
+    loaded = load_model(config.model, "--model", config, _settings(config))
+    if config.engine == "ctranslate2" and (unknown := unknown_to_ctranslate2(config.generate)):
+        raise ConfigError(
+            f"--engine ctranslate2 has no {', '.join(unknown)} of --generate: leave it out, or choose --engine "
+            "transformers"
+        )
     fingerprint = Teacher(loaded.model).fingerprint()
     return LabelTeacher(loaded.model, loaded.tokenizer, loaded.prefix, loaded.longest, loaded.generation, fingerprint)
 
@@ -89,13 +106,18 @@ def _exported(config: LabelConfig, record: dict[str, Any]) -> LabelTeacher:
     own = GenerationConfig.from_pretrained(folder)
     tokenizer = load_tokenizer(folder, config.src_lang, config.tgt_lang, flag="--model")
     forced = forced_bos_token_id(tokenizer, config.tgt_lang, own)
-    settings = GenerationSettings(config.beams, config.max_target_length, config.length_penalty, forced)
+    generation = with_settings(own, replace(_settings(config), forced_bos_token_id=forced), own.max_length - 1)
+    if unknown := unknown_to_ctranslate2(config.generate, own):
+        raise ModelError(
+            f"--model {config.model} is an exported model, and CTranslate2 has no {', '.join(unknown)} of --generate: "
+            "leave it out, or give the original model"
+        )
     return LabelTeacher(
         None,
         tokenizer,
         str(record.get("prefix", "")) if config.prefix is None else config.prefix,
         min(config.max_source_length, int(record.get("max_source_length", config.max_source_length))),
-        with_settings(own, settings, own.max_length - 1),
+        generation,
         sha256(folder / "model.bin"),
     )
 
@@ -123,7 +145,10 @@ def _no_need_of_ctranslate2(config: LabelConfig) -> str | None:
         return "--targets reference generates nothing"
     if config.sample:
         return "--sample: the draws of CTranslate2 cannot be repeated after a stop"
-    return "--engine transformers" if config.engine == "transformers" else None
+    if config.engine == "transformers":
+        return "--engine transformers"
+    unknown = unknown_to_ctranslate2(config.generate) if config.engine == "auto" else []
+    return f"CTranslate2 has no {', '.join(unknown)} of --generate" if unknown else None
 
 
 def _ctranslate2(

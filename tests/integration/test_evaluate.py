@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -181,7 +182,7 @@ class TestFiles:
         assert found["bleu"].metric_value == round(model["scores"]["bleu"]["score"], 2)
         assert str(tmp_path) not in str(card.data)
 
-    def test_an_exported_model_is_judged_beside_its_origin(self, place, tmp_path, monkeypatch):
+    def test_an_exported_model_is_judged_beside_its_origin(self, place, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("seq2seq_distill.export.parity.LEAST_EQUAL", 0.0)  # this model has learned nothing
         served = tmp_path / "served"
         own = ["--data", str(place.data), "--task", "translation", "--tgt_lang", "de", "--n", "2"]
@@ -198,8 +199,45 @@ class TestFiles:
         assert outputs(tmp_path / "out", "served") == outputs(tmp_path / "out", "model")
         assert exported["gen_len"] == first["gen_len"] and exported["faults"] == first["faults"]
         assert exported["speed"]["speedup"] > 1
+        assert main([*command, *TestGenerate.OPTIONS]) == 0
+        assert outputs(tmp_path / "out", "served") == outputs(tmp_path / "out", "model")
+        capsys.readouterr()
+        assert main([*command, "--generate", '{"bad_words_ids": [[5]]}']) == 2
+        refusal = f"--models {served} is an exported model, and CTranslate2 has no bad_words_ids of --generate: leave"
+        assert refusal in capsys.readouterr().err
         (served / "export.json").unlink()
         assert main(command) == 2
+
+
+class TestGenerate:
+    OPTIONS = ("--generate", '{"no_repeat_ngram_size": 2}')
+
+    def test_it_is_as_if_every_model_had_it_in_its_own_config(self, place, tmp_path):
+        own = Path(shutil.copytree(place.model, tmp_path / "own"))
+        path = own / "generation_config.json"
+        path.write_text(json.dumps(read(path) | {"no_repeat_ngram_size": 2}))
+        command = place.command("--n_speed", "0", "--n", "20", models=[str(place.model), str(own)])
+        assert main([*command, "--output_dir", str(tmp_path / "plain")]) == 0
+        assert main([*command, "--output_dir", str(tmp_path / "out"), *self.OPTIONS]) == 0
+        plain, unrepeated = (outputs(tmp_path / "plain", name) for name in ("model", "own"))
+        assert plain != unrepeated
+        assert outputs(tmp_path / "out", "model") == outputs(tmp_path / "out", "own") == unrepeated
+        assert read(tmp_path / "out" / "results.json")["settings"]["generate"] == {"no_repeat_ngram_size": 2}
+
+    def test_by_default_it_is_the_run_s(self, tmp_path):
+        (tmp_path / "best").mkdir()
+        about = {"task": "translation", "data": ["x"], "eval": {"generate": {"no_repeat_ngram_size": 3}}}
+        (tmp_path / "run.yaml").write_text(json.dumps(about))
+        config = EvaluateConfig(models=[str(tmp_path / "best")])
+        assert command.with_run(config).generate == {"no_repeat_ngram_size": 3}
+        other = {"repetition_penalty": 2.0}
+        assert command.with_run(replace(config, generate=other)).generate == other
+
+    def test_a_misspelt_option_is_told_before_anything_is_decoded(self, place, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(command, "decode_all", None)
+        assert main(place.command("--output_dir", str(tmp_path), "--generate", '{"no_repeat_ngrams": 3}')) == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("distill: ")]
+        assert lines == ["distill: --generate no_repeat_ngrams=3 is no option of decoding a text: remove it"]
 
 
 class TestLoading:
@@ -252,6 +290,21 @@ class TestLoading:
         sources = [str(place.data), str(more)]
         count = {split: len(load_rows(sources, split, (None, None), (None, None))) for split in SPLITS}
         assert count == {"train": ROWS + 8, "val": 101, "test": 103}
+
+    def test_a_single_file_is_the_data_whatever_the_split(self, place, tmp_path):
+        pairs = [{"source": f"the dog {n}", "target": f"der hund {n}"} for n in range(3)]
+        file, other = tmp_path / "pairs.jsonl", tmp_path / "more.jsonl"
+        for path in (file, other):
+            path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+
+        def rows(*sources: Path, split: str) -> list[dict[str, str]]:
+            return load_rows([str(source) for source in sources], split, (None, None), (None, None)).to_list()
+
+        for split in SPLITS:
+            assert rows(file, split=split) == pairs and rows(file, other, split=split) == 2 * pairs
+        # Beside a folder, as in the data of a run, it is more to train on.
+        assert rows(place.data, file, split="test") == rows(place.data, split="test")
+        assert len(rows(place.data, file, split="train")) == ROWS + 3
 
 
 class TestComet:
@@ -327,6 +380,21 @@ class TestMistakes:
         models = [str(tmp_path / "nothing")]
         assert main(place.command("--output_dir", str(tmp_path), models=models)) == 2
         assert "--models" in capsys.readouterr().err
+
+    def test_all_models_are_looked_at_before_the_first_decodes(self, place, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(command, "decode_all", None)
+        (tmp_path / "few.txt").write_text("one\ntwo\n")
+        (tmp_path / "empty").mkdir()
+        wrong = {
+            "nofile.txt": "no such folder",
+            "few.txt": "has 2 lines for 101",
+            "empty": "no config.json, so it holds no model",
+        }
+        for name, words in wrong.items():
+            models = [str(place.model), str(tmp_path / name)]
+            assert main(place.command("--output_dir", str(tmp_path / "out"), models=models)) == 2
+            [line] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("distill: ")]
+            assert line.startswith(f"distill: --models {tmp_path / name}") and words in line
 
     def test_task_and_data_are_needed(self, place, tmp_path, capsys):
         command = ["evaluate", "--models", str(place.model), "--output_dir", str(tmp_path)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -114,6 +115,24 @@ class TestFolder:
             own = candidates[row["row"]]
             assert row["target"] == own[choose("best-chrf", own, row["reference"])[0]] == own[row["rank"]]
 
+    def test_options_of_generate_reach_the_model(self, config: LabelConfig, place: Path, tmp_path: Path) -> None:
+        plain, asked = (replace(config, output_dir=str(tmp_path / name)) for name in ("plain", "asked"))
+        asked = replace(asked, generate={"no_repeat_ngram_size": 2})
+        own = Path(shutil.copytree(place / "teacher", tmp_path / "own"))
+        path = own / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"no_repeat_ngram_size": 2}))
+        for each in (plain, asked, replace(config, model=str(own))):
+            label(each)
+        targets = [[row["target"] for row in rows(each, "raw")] for each in (plain, asked, config)]
+        assert targets[0] != targets[1] == targets[2]
+        assert json.loads((asked.folder / "label.json").read_text())["settings"]["generate"] == asked.generate
+
+    def test_a_single_file_is_whatever_split_is_asked_for(self, config: LabelConfig, tmp_path: Path) -> None:
+        file = tmp_path / "pairs.jsonl"
+        file.write_text("".join(json.dumps({"source": f"the dog {n}", "target": "der hund"}) + "\n" for n in range(3)))
+        label(replace(config, data=[str(file)], split="val", targets="reference"))
+        assert len(load_split(str(config.folder), "val")) == 3
+
     def test_thresholds_change_without_labelling_anew(self, config: LabelConfig, monkeypatch) -> None:
         every = label(config)
         monkeypatch.setattr(command, "generated", None)
@@ -190,6 +209,20 @@ class TestEngines:
         label(auto)
         assert files(config.folder) == before
 
+    @pytest.mark.parametrize("option", [{"bad_words_ids": [[5]]}, {"no_repeat_ngram_size": 2}])
+    def test_ctranslate2_is_asked_for_what_it_has(self, config: LabelConfig, monkeypatch, option) -> None:
+        monkeypatch.setattr("seq2seq_distill.export.parity.LEAST_EQUAL", 0.0)
+        known = "no_repeat_ngram_size" in option
+        label(replace(config, engine="auto", generate=option, n=5))
+        found = json.loads((config.folder / "label.json").read_text())["found"]
+        assert found["engine"] == ("ctranslate2" if known else "transformers")
+        assert known or found["why"] == "CTranslate2 has no bad_words_ids of --generate"
+        if not known:
+            with pytest.raises(
+                UserError, match="--engine ctranslate2 has no bad_words_ids of --generate: leave it out"
+            ):
+                label(replace(config, engine="ctranslate2", generate=option))
+
     def test_an_exported_model_labels(self, config: LabelConfig, monkeypatch, tmp_path, place) -> None:
         monkeypatch.setattr("seq2seq_distill.export.parity.LEAST_EQUAL", 0.0)
         exported = {
@@ -206,6 +239,9 @@ class TestEngines:
         assert own == [row["target"] for row in rows(replace(config, output_dir=str(tmp_path / "whole")), "raw")]
         with pytest.raises(UserError, match="which --engine transformers cannot use: give the original"):
             label(replace(config, model=str(tmp_path / "served")))
+        served = replace(config, model=str(tmp_path / "served"), engine="auto", beams=None)
+        with pytest.raises(UserError, match="exported model, and CTranslate2 has no bad_words_ids of --generate"):
+            label(replace(served, generate={"bad_words_ids": [[5]]}))
 
 
 class TestGoingOn:
@@ -275,6 +311,10 @@ class TestGoingOn:
             ({"max_source_length": 9}, "was made with --max_source_length 48, and this command has 9"),
             ({"split": "val"}, "was made with --split train, and this command has val"),
             ({"engine": "auto"}, "was made with --engine transformers, and this command has auto"),
+            (
+                {"generate": {"no_repeat_ngram_size": 2}},
+                "was made with --generate None, and this command has {'no_repeat_ngram_size': 2}",
+            ),
         ],
     )
     def test_another_setting_is_refused(self, config: LabelConfig, change: dict[str, Any], words: str) -> None:
@@ -396,6 +436,10 @@ def test_a_student_of_another_vocabulary_learns_from_labels_and_not_from_distrib
         (["--min_gain", "1"], "--min_gain 1.0 is for the data's own targets"),
         (["--min_score", "1"], "--min_score 1.0 is too large: choose 0 or less"),
         (["--top_p", "2"], "--top_p 2.0 is too large"),
+        (["--generate", '{"no_repeat_ngrams": 3}'], "--generate no_repeat_ngrams=3 is no option of decoding a text"),
+        (["--generate", '{"num_beams": 3}'], "--generate num_beams=3 has a flag of its own: use --beams"),
+        (["--generate", '{"do_sample": true}'], "--generate do_sample=True has a flag of its own: use --sample"),
+        (["--targets", "reference", "--generate", '{"min_length": 3}'], "is for targets that the model writes"),
         (["--backward_model", "nowhere/at/all"], "--backward_model nowhere/at/all"),
         (["--output_dir", "s3://bucket/labels"], "--output_dir s3:/bucket/labels is a URL"),
     ],

@@ -5,7 +5,20 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from seq2seq_distill.conflicts import MONITORS, REFUSED_TRAINER_OPTIONS
-from tests.mistakes.kinds import BOOLS, COUNTS, GROUPS, MAPPINGS, NUMBERS, OPTIONS, TEXTS, Bad, Kind, command, words
+from tests.mistakes.kinds import (
+    BOOLS,
+    COUNTS,
+    GROUPS,
+    MAPPINGS,
+    NUMBERS,
+    OPTIONS,
+    TEXTS,
+    Bad,
+    Kind,
+    command,
+    labelling,
+    words,
+)
 
 SHARES = (
     "student.dropout",
@@ -109,6 +122,7 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
     ),
     ("a teacher without data", command(without=["--data"]), "--teacher"),
     ("data without a teacher", command(without=["--teacher"]), "--data"),
+    ("draws as a free option of labels", labelling("--generate", '{"do_sample": true}'), "--generate do_sample"),
     ("no task", command(without=["--task"]), "--task"),
 )
 

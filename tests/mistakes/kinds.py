@@ -55,6 +55,18 @@ def command(*arguments: str, without: Sequence[str] = ()) -> list[str]:
     return [*(word for pair in kept.items() for word in pair), *arguments]
 
 
+def evaluation(*arguments: str) -> list[str]:
+    """An evaluation without a mistake, with these arguments besides."""
+    good = {"--data": "data", "--task": "translation", "--output_dir": "evaluation", "--device": "cpu"}
+    return ["evaluate", *(word for pair in good.items() for word in pair), "--models", "teacher", *arguments]
+
+
+def labelling(*arguments: str) -> list[str]:
+    """Labels without a mistake, with these arguments besides."""
+    good = {"--model": "teacher", "--data": "data", "--task": "translation", "--output_dir": "labels"}
+    return ["label", *(word for pair in good.items() for word in pair), *arguments]
+
+
 def options(kind: type = RunConfig, group: str = "") -> dict[str, Any]:
     """Every option of a config with its type, null aside."""
     hints, found = get_type_hints(kind), {}

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.mistakes.kinds import Bad, Kind, command, words
+from tests.mistakes.kinds import Bad, Kind, command, evaluation, labelling, words
 
 FOLDER = Path("bad-model")
 
@@ -130,6 +130,24 @@ KINDS = (
             ]
         ),
         '{"repetition_penalty": 0}',
+    ),
+    Kind(
+        "an option of decoding that is not there, in an evaluation",
+        words.map('{{"{}": 1}}'.format),
+        '{"beems": 4}',
+        lambda value: Bad(evaluation("--generate", value), "--generate"),
+    ),
+    Kind(
+        "an option of decoding that CTranslate2 does not have",
+        st.integers(4, 9),
+        5,
+        lambda token: Bad(labelling("--engine", "ctranslate2", "--generate.bad_words_ids", f"[[{token}]]"), "--engine"),
+    ),
+    Kind(
+        "outputs to evaluate that are not there",
+        words.map("./{}.txt".format),
+        "./outputs.txt",
+        lambda name: Bad(evaluation(name), f"--models {name}"),
     ),
     option("a student that is not there", "--student.path", words.map("./{}".format), "./nowhere"),
     option("a student's config that is not there", "--student.config", words.map("./{}.yaml".format), "./nowhere.yaml"),

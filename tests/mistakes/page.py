@@ -38,7 +38,7 @@ fault of `distill` itself: please report it.
 | 0 | all is done |
 | 2 | a mistake in the command, a config file, the data or a model: the sections below but the last |
 | 3 | something else failed, such as a disk or a process: the last section |
-| 130, 143 | stopped by Ctrl-C or SIGTERM: [resume.md](resume.md) |
+| 130, 143, 138 | stopped by Ctrl-C, SIGTERM or SIGUSR1: [resume.md](resume.md) |
 """
 FAULTS = """\
 ## While it runs

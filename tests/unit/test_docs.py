@@ -17,7 +17,7 @@ from seq2seq_distill.models.layer_map import COPY, SUPERVISE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
-FLAG = re.compile(r"(?<![\w-])--[A-Za-z_][\w.]*\w")
+FLAG = re.compile(r"(?<![\w-])--[A-Za-z_](?:[\w.]*\w)?")
 # Flags of the predecessor's scripts, as their parsers had them, and options of Lightning 1.0's Trainer that its shell
 # scripts and readers used.
 OLD_FLAGS = re.findall(

@@ -1,6 +1,7 @@
 """Decoding a split."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -163,13 +164,28 @@ class TestGenerationConfig:
             ({"num_return_sequences": 2}, "--eval.generate num_return_sequences=2"),
             ({"update": 2}, "--eval.generate update=2"),
             ({"num_beams": 2}, "use --eval.beams"),
+            ({"max_length": 2}, "use --eval.max_target_length"),
+            ({"forced_bos_token_id": 2}, "use --tgt_lang"),
             ({"early_stopping": "maybe"}, "--eval.generate .*early_stopping"),
-            ({"watermarking_config": {"a": 1}}, "--eval.generate .*watermarking_config"),
+            ({"watermarking_config": {"a": 1}}, "--eval.generate .*watermarking_config.*choose another value"),
+            ({"min_length": "x"}, "--eval.generate min_length=x: choose a whole number, 0 or more"),
+            ({"min_new_tokens": 1.5}, "--eval.generate min_new_tokens=1.5: choose a whole number"),
+            ({"no_repeat_ngram_size": -1}, "--eval.generate no_repeat_ngram_size=-1: choose a whole number"),
+            ({"repetition_penalty": 0}, "--eval.generate repetition_penalty=0: choose a number above 0"),
         ],
     )
     def test_mistakes_are_named(self, options: dict[str, Any], message: str) -> None:
+        settings = GenerationSettings(beams=2, options=options)
         with pytest.raises(ConfigError, match=message):
-            generation_config(tiny("bart"), GenerationSettings(beams=2, options=options))
+            generation_config(tiny("bart"), settings)
+        with pytest.raises(ConfigError, match=message.replace("--eval.", "--")):
+            generation_config(tiny("bart"), replace(settings, flags="--"))
+
+    def test_null_turns_off_what_the_model_has(self) -> None:
+        model = tiny("bart")
+        model.generation_config.no_repeat_ngram_size = 3
+        config = generation_config(model, GenerationSettings(options={"no_repeat_ngram_size": None}))
+        assert config.no_repeat_ngram_size is None
 
     def test_a_model_without_a_start_token_is_refused(self) -> None:
         model = tiny("t5", decoder_start_token_id=None)
