@@ -33,7 +33,7 @@ SCORES = {"summarization": ("rougeL", "rouge1", "rouge2"), "translation": ("bleu
 STEPS = {"summarization": 2000, "translation": 3500}
 KINDS = {
     "summarization": {"kd": SEEDS, "sft": SEEDS, "cached": SEEDS, "twin": SEEDS[:1]},
-    "translation": {"kd": SEEDS[:1], "labelled": SEEDS, "sft": SEEDS, "twin": SEEDS[:1]},
+    "translation": {"kd": SEEDS, "labelled": SEEDS, "sft": SEEDS, "twin": SEEDS[:1]},
 }
 """Of the built-in teachers' students, with their seeds."""
 LABELLING = {
