@@ -72,8 +72,9 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
         name = family.dropout if key == "dropout" else key
         if name in family.depth:
             raise ModelError(f"--student.overrides {key}: give the depth as --student.encoder_layers, .decoder_layers")
-        # a student shares its teacher's tokenizer, and with it the ids
-        if name not in config.to_dict() or name in _STRUCTURE or name.endswith("_token_id"):
+        if name.endswith("_token_id") and name in config.to_dict():
+            raise ModelError(f"--student.overrides {key}: a student shares its teacher's tokenizer; leave it out")
+        if name not in config.to_dict() or name in _STRUCTURE:
             raise ModelError(unknown_key(f"--student.overrides {key}", config, key))
         if "drop" in name and not (isinstance(value, int | float) and 0 <= value < 1):
             raise ModelError(f"--student.overrides {key} {value!r} is no probability: choose 0 to less than 1")

@@ -1,6 +1,7 @@
 """The pre-flight passes sound students of every family, leaves no trace, and names each thing that is off."""
 
 import copy
+import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -476,7 +477,9 @@ def test_a_teacher_that_guesses_is_told_of(case: Case, caplog: pytest.LogCapture
 
 
 def test_a_run_ends_before_its_first_step(tmp_path: Path) -> None:
-    run = config(tmp_path, "bart", student={"overrides": {"decoder_start_token_id": 5}})
+    run = config(tmp_path, "bart")
+    file = Path(str(run.teacher)) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"decoder_start_token_id": 5}))
     with pytest.raises(ModelError, match="training starts its decoder with 5"):
         run_config(run)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()

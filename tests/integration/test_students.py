@@ -310,7 +310,7 @@ def test_an_override_of_none_leaves_the_key_alone() -> None:
         ("bart", {"save_pretrained": 1}, "save_pretrained is no key"),
         ("t5", {"tie_word_embeddings": False}, "tie_word_embeddings is no key"),
         ("bart", {"return_dict": False}, "return_dict is no key"),
-        ("marian", {"pad_token_id": 3}, "pad_token_id is no key"),
+        ("marian", {"pad_token_id": 3}, "pad_token_id: a student shares its teacher's tokenizer"),
         ("bart", {"dropout": 1.5}, "dropout 1.5 is no probability: choose 0 to less than 1"),
         ("bart", {"dropout": "much"}, "dropout 'much' is no probability"),
         ("bart", {"vocab_size": 99}, "vocab_size 99 would change the shape"),
