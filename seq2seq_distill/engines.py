@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.encode import IGNORED_LABEL, Collator
+from seq2seq_distill.errors import ModelError
 from seq2seq_distill.generation import decoding, generate_batch, to_device
 from seq2seq_distill.models import families
 from seq2seq_distill.optional import optional
@@ -120,6 +121,15 @@ def unknown_to_ctranslate2(options: Mapping[str, Any], own: GenerationConfig | N
     """
     wishes = {name for name, value in options.items() if own is None or getattr(own, name, None) != value}
     return sorted(wishes.difference(CTRANSLATE2_OPTIONS))
+
+
+def check_exported_options(given: str, options: Mapping[str, Any], own: GenerationConfig) -> None:
+    """Raise ModelError, opened with `given` (a flag and its value), for options that an exported model cannot take."""
+    if unknown := unknown_to_ctranslate2(options, own):
+        raise ModelError(
+            f"{given} is an exported model, and CTranslate2 has no {', '.join(unknown)} of --generate: "
+            "leave it out, or give the original model"
+        )
 
 
 class CTranslate2Engine:

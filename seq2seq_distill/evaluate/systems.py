@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from transformers.utils import cached_file
 
 from seq2seq_distill.data.encode import Collator
-from seq2seq_distill.engines import CTranslate2Engine, unknown_to_ctranslate2
+from seq2seq_distill.engines import CTranslate2Engine, check_exported_options
 from seq2seq_distill.errors import ConfigError, DataError, ModelError
 from seq2seq_distill.evaluate.config import EvaluateConfig
 from seq2seq_distill.generation import (
@@ -226,9 +226,5 @@ def _settings(config: EvaluateConfig) -> GenerationSettings:
 def _exported_settings(folder: Path, config: EvaluateConfig, positions: int | None) -> GenerationConfig:
     own = GenerationConfig.from_pretrained(folder)
     settings = with_settings(own, _settings(config), positions)
-    if unknown := unknown_to_ctranslate2(config.generate, own):
-        raise ModelError(
-            f"--models {folder} is an exported model, and CTranslate2 has no {', '.join(unknown)} of --generate: "
-            "leave it out, or give the original model"
-        )
+    check_exported_options(f"--models {folder}", config.generate, own)
     return settings

@@ -19,6 +19,7 @@ from seq2seq_distill.engines import (
     Engine,
     Hypothesis,
     TransformersEngine,
+    check_exported_options,
     unknown_to_ctranslate2,
 )
 from seq2seq_distill.errors import ConfigError, ModelError, UserError
@@ -107,11 +108,7 @@ def _exported(config: LabelConfig, record: dict[str, Any]) -> LabelTeacher:
     tokenizer = load_tokenizer(folder, config.src_lang, config.tgt_lang, flag="--model")
     forced = forced_bos_token_id(tokenizer, config.tgt_lang, own)
     generation = with_settings(own, replace(_settings(config), forced_bos_token_id=forced), own.max_length - 1)
-    if unknown := unknown_to_ctranslate2(config.generate, own):
-        raise ModelError(
-            f"--model {config.model} is an exported model, and CTranslate2 has no {', '.join(unknown)} of --generate: "
-            "leave it out, or give the original model"
-        )
+    check_exported_options(f"--model {config.model}", config.generate, own)
     return LabelTeacher(
         None,
         tokenizer,
