@@ -36,7 +36,7 @@ check: $(VENV)/.developing ## style, types and the import rule
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q tests/unit/test_imports.py
+	$(BIN)/lint-imports --no-logo
 
 bench: $(VENV)/.developing ## measure; one JSON line each
 	for name in step memory encoder padding cache generate labels corrupted decoding startup scaling gpu; do \

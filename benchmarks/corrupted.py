@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow.parquet
 
 from seq2seq_distill import demo
-from seq2seq_distill.behaviour import repetition, units
+from seq2seq_distill.commands.label import label
+from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.label.command import label
-from seq2seq_distill.label.config import LabelConfig
+from seq2seq_distill.metrics.degeneration import repetition, units
 
 LOST = 0.04
 """Largest share of val's good pairs that --min_gain may drop."""

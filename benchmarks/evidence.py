@@ -21,8 +21,8 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
-from seq2seq_distill.cli import parse
-from seq2seq_distill.run.train import run_config
+from seq2seq_distill.cli.main import parse
+from seq2seq_distill.training.run import run_config
 
 RECORDS = Path("docs/evidence.jsonl")
 PAGE = Path("docs/results.md")

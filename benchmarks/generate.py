@@ -14,9 +14,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from benchmarks.timing import interleaved, ratio
 from seq2seq_distill import demo
-from seq2seq_distill.data.encode import Collator
+from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.generation import GenerationSettings, decode_split, generate_batch, generation_config
+from seq2seq_distill.decoding.generation import GenerationSettings, decode_split, generate_batch, generation_config
 
 LONGEST = {"summarization": 40, "translation": 96}
 

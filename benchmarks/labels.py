@@ -16,11 +16,17 @@ import torch
 
 from benchmarks.timing import interleaved, ratio
 from seq2seq_distill import demo
-from seq2seq_distill.data.encode import Collator
+from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.generation import generate_batch, text_of
-from seq2seq_distill.label.config import LabelConfig
-from seq2seq_distill.label.teacher import LabelTeacher, choose_engine, generated, load_label_teacher, open_engine
+from seq2seq_distill.decoding.generation import generate_batch, text_of
+from seq2seq_distill.training.labels.teacher import (
+    LabelTeacher,
+    choose_engine,
+    generated,
+    load_label_teacher,
+    open_engine,
+)
 
 
 def main() -> None:

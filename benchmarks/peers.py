@@ -20,7 +20,7 @@ from trl.experimental.gkd import GKDTrainer
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.logits import IGNORED, entropy
-from seq2seq_distill.models.families import HeadParts
+from seq2seq_distill.models.architectures import HeadParts
 from seq2seq_distill.modules.schedules import weight_factor
 
 T = 2.0

@@ -37,7 +37,7 @@ from transformers import BartConfig, BartForConditionalGeneration
 
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import IGNORED
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 from seq2seq_distill.models.sharding import precision_policy, shard
 from seq2seq_distill.models.teacher import Teacher
 
@@ -56,12 +56,12 @@ class Step(nn.Module):
         self._teacher = teacher  # no module: neither DDP nor FSDP2 sees it
 
     def forward(self, batch: Mapping[str, Tensor], scale: float) -> Tensor:
-        inputs = families.decoder_inputs(self.student, batch["labels"])
-        state = families.encode(self.student, batch)
-        hidden = families.decode(self.student, batch, state, inputs)
+        inputs = architectures.decoder_inputs(self.student, batch["labels"])
+        state = architectures.encode(self.student, batch)
+        hidden = architectures.decode(self.student, batch, state, inputs)
         teachers = self._teacher.decode(batch, self._teacher.encode(batch), inputs)
         labelled = batch["labels"] != IGNORED
-        heads = [families.head_parts(model) for model in (self.student, self._teacher.running)]
+        heads = [architectures.head_parts(model) for model in (self.student, self._teacher.running)]
         return head_loss(
             heads[0],
             hidden[labelled],
@@ -192,7 +192,7 @@ def traffic(strategy: str, student: BartForConditionalGeneration, world: int) ->
 
     A ring sends (n - 1) / n of the bytes to gather or to scatter them, twice that to all-reduce them.
     """
-    layers = [*families.encoder_layers(student), *families.decoder_layers(student)]
+    layers = [*architectures.encoder_layers(student), *architectures.decoder_layers(student)]
     total = sum(p.numel() * p.element_size() for p in student.parameters())
     inside = sum(p.numel() * p.element_size() for layer in layers for p in layer.parameters())
     part = (world - 1) / world

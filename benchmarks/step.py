@@ -25,12 +25,12 @@ from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration
 
 from benchmarks.timing import interleaved, ratio
-from seq2seq_distill.config import LossConfig
+from seq2seq_distill.config.schema import LossConfig
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import IGNORED
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 
 Batch = Mapping[str, Tensor]
 VOCABULARIES = (50_265, 250_054)
@@ -133,7 +133,7 @@ def random_batch(shape: Shape) -> Batch:
 def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """Dense logits of both models, copies of those with a label, and the losses of torch."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    decoder_inputs = families.decoder_inputs(student, batch["labels"])
+    decoder_inputs = architectures.decoder_inputs(student, batch["labels"])
     own = student(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
     with torch.no_grad():
         other = teacher(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
@@ -158,11 +158,11 @@ def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """As the distiller does it."""
     own, other, labels = hidden_states(student, teacher, batch)
     return head_loss(
-        families.head_parts(student),
+        architectures.head_parts(student),
         own,
         labels,
         {"ce_loss": loss.alpha_ce, "mlm_loss": loss.alpha_mlm},
-        (families.head_parts(teacher), other),
+        (architectures.head_parts(teacher), other),
         divergences=Divergences(loss.divergences, loss.beta, loss.skew),
         temperature=loss.temperature,
         scale=1 / len(labels),
@@ -177,7 +177,7 @@ def forward_kl(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Te
 def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """Both models and the head products alone."""
     own, other, _ = hidden_states(student, teacher, batch)
-    inputs = (own, families.head_parts(student).weight, other, families.head_parts(teacher).weight)
+    inputs = (own, architectures.head_parts(student).weight, other, architectures.head_parts(teacher).weight)
     if torch.is_autocast_enabled(own.device.type):
         inputs = tuple(each.to(torch.get_autocast_dtype(own.device.type)) for each in inputs)
     return HeadProducts.apply(*inputs)
@@ -186,10 +186,10 @@ def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
 def hidden_states(student: Any, teacher: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Last hidden states of both models at the positions with a label, and these labels."""
     labelled = batch["labels"] != IGNORED
-    decoder_inputs = families.decoder_inputs(student, batch["labels"])
-    own = families.decode(student, batch, families.encode(student, batch), decoder_inputs)
+    decoder_inputs = architectures.decoder_inputs(student, batch["labels"])
+    own = architectures.decode(student, batch, architectures.encode(student, batch), decoder_inputs)
     with torch.no_grad():
-        other = families.decode(teacher, batch, families.encode(teacher, batch), decoder_inputs)
+        other = architectures.decode(teacher, batch, architectures.encode(teacher, batch), decoder_inputs)
     return own[labelled], other[labelled], batch["labels"][labelled]
 
 

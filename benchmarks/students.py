@@ -23,7 +23,7 @@ from statistics import mean, variance
 from typing import Any
 
 from benchmarks.evidence import label
-from seq2seq_distill.metrics import paired_bootstrap
+from seq2seq_distill.metrics.corpus import paired_bootstrap
 
 RECORDS = Path("docs/results.jsonl")
 PAGE = Path("docs/results.md")

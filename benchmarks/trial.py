@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seq2seq_distill.cli import parse
-from seq2seq_distill.config import RunConfig
+from seq2seq_distill.cli.main import parse
+from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.modules.distillers import SummarizationDistiller
-from seq2seq_distill.run.parts import Parts, build_parts
-from seq2seq_distill.run.train import make_module
+from seq2seq_distill.training.components import Parts, build_parts
+from seq2seq_distill.training.run import make_module
 
 Batch = Mapping[str, Any]
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 
-FAMILIES: tuple[str, ...] = tuple(families.FAMILIES)
+FAMILIES: tuple[str, ...] = tuple(architectures.FAMILIES)
 
 _HEADS = {
     "encoder_attention_heads": 2,
@@ -85,7 +85,7 @@ def tiny_config_keys(
             "decoder": {**_GEMMA, "num_hidden_layers": decoder_layers},
             **overrides,
         }
-    encoder_key, decoder_key = families.FAMILIES[model_type].depth
+    encoder_key, decoder_key = architectures.FAMILIES[model_type].depth
     return {**_KEYS[model_type], encoder_key: encoder_layers, decoder_key: decoder_layers, **overrides}
 
 
@@ -129,13 +129,13 @@ def tiny_batch(
     least).
     """
     generator = torch.Generator().manual_seed(seed)
-    pad = families.stack_configs(model.config)[1].pad_token_id
+    pad = architectures.stack_configs(model.config)[1].pad_token_id
     rows = torch.arange(batch)[:, None]
     mask = torch.arange(source) < (source - rows).clamp(min=1)
     input_ids = torch.randint(5, 60, (batch, source), generator=generator).masked_fill(~mask, pad)
     labels = torch.randint(5, 60, (batch, target), generator=generator)
     labels = labels.masked_fill(torch.arange(target) >= (target - rows).clamp(min=1), -100)
     fields = {"input_ids": input_ids, "attention_mask": mask.long(), "labels": labels}
-    for name in families.extra_inputs(model.config):
+    for name in architectures.extra_inputs(model.config):
         fields[name] = torch.zeros_like(input_ids).index_fill_(1, torch.tensor([0]), 1)
     return fields

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.config import (
+from seq2seq_distill.config.schema import (
     BatchConfig,
     EncodeConfig,
     EvalConfig,
@@ -17,7 +17,7 @@ from seq2seq_distill.config import (
     TaskConfig,
     TrainerConfig,
 )
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 from tests.tiny_models import tiny_config_keys, tiny_model
 from tests.tiny_tokenizers import (
     SOURCES,
@@ -116,7 +116,7 @@ def config(tmp_path: Path, model_type: str = "marian", **changes: Any) -> RunCon
 
 def _vocabulary(model_type: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Config keys that fit a model to a tokenizer."""
-    family = families.FAMILIES[model_type]
+    family = architectures.FAMILIES[model_type]
     size, pad, eos = len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id
     ids = {"pad_token_id": pad, "eos_token_id": eos, "bos_token_id": pad}
     if family.nested:

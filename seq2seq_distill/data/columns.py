@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from babel.core import get_global
 
-from seq2seq_distill.errors import DataError, shown
+from seq2seq_distill.utils.errors import DataError, shown
 
 WELL_KNOWN_COLUMNS = (
     ("source", "target"),

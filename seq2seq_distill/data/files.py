@@ -20,7 +20,7 @@ import pyarrow.parquet
 from datasets import Dataset
 
 from seq2seq_distill.data.columns import Columns, listed
-from seq2seq_distill.errors import DataError, shown
+from seq2seq_distill.utils.errors import DataError, shown
 
 BATCH_ROWS = 10_000
 SOURCE_HASH = "source_sha256"

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seq2seq_distill.data.batching import MicroBatch, RunPlan
-from seq2seq_distill.data.encode import Collator
+from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.teacher_cache import CachedSplit
-from seq2seq_distill.data.teacher_sources import beside
+from seq2seq_distill.data.teacher_inputs import beside
 
 GRACE = 10
 """Seconds that a worker process lives on after a SIGTERM."""

@@ -17,7 +17,7 @@ from datasets import Dataset, Features, Value, get_dataset_split_names, load_dat
 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.files import BATCH_ROWS, is_blank, one_line, read_files
-from seq2seq_distill.errors import DataError, shown
+from seq2seq_distill.utils.errors import DataError, shown
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from seq2seq_distill.data.batching import Rows, lengths
-from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.utils.errors import ConfigError
 
 FORMAT = 1
 SHARD_ROWS = 2048

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seq2seq_distill.data.columns import base_language
-from seq2seq_distill.errors import ConfigError, ModelError, shown
+from seq2seq_distill.utils.errors import ConfigError, ModelError, shown
 
 logger = logging.getLogger(__name__)
 

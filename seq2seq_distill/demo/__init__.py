@@ -21,7 +21,7 @@ from typing import Any
 import seq2seq_distill.demo.copying as copying
 import seq2seq_distill.demo.docstrings as docstrings
 import seq2seq_distill.demo.phrases as phrases
-from seq2seq_distill.errors import ConfigError, ModelError
+from seq2seq_distill.utils.errors import ConfigError, ModelError
 
 log = logging.getLogger(__name__)
 

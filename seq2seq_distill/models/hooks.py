@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.models.fsmt import modeling_fsmt
 from transformers.models.prophetnet.modeling_prophetnet import ProphetNetDecoderLayer
 
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 
 
 class Feature(NamedTuple):
@@ -59,8 +59,8 @@ def recorded(
 
 def _module_of(model: PreTrainedModel, feature: Feature) -> nn.Module:
     if feature.kind == "hidden":
-        return families.layers(model, feature.side)[feature.layer]
-    return families.attention(model, *feature)
+        return architectures.layers(model, feature.side)[feature.layer]
+    return architectures.attention(model, *feature)
 
 
 def _hook(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from seq2seq_distill.errors import ModelError
+from seq2seq_distill.utils.errors import ModelError
 
 Layers = tuple[int, ...]
 

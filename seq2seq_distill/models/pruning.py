@@ -9,8 +9,8 @@ from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from seq2seq_distill.errors import ModelError, shown
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
+from seq2seq_distill.utils.errors import ModelError, shown
 
 CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
 _STRUCTURE: Final = frozenset(
@@ -48,9 +48,9 @@ def keep_prompts(model: PreTrainedModel, encoder_ids: Sequence[int], decoder_ids
 
 def cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids: Sequence[int]) -> None:
     """Write depths, per-layer lists, dtype and the ids of the copied layers into `config`."""
-    family = families.family_of(config)
-    families.set_depths(config, len(encoder_ids), len(decoder_ids))
-    parts = families.stack_configs(config)
+    family = architectures.family_of(config)
+    architectures.set_depths(config, len(encoder_ids), len(decoder_ids))
+    parts = architectures.stack_configs(config)
     for part, ids in zip(parts, (encoder_ids, decoder_ids), strict=True) if family.nested else [(config, encoder_ids)]:
         for key in family.per_layer:
             values = getattr(part, key)
@@ -64,7 +64,7 @@ def cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids
 
 def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
     """Write the overrides into the config. Raises ModelError unless the same tensors come of it."""
-    config, family = model.config, families.family_of(model)
+    config, family = model.config, architectures.family_of(model)
     before = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}
     for key, value in overrides.items():
         if value is None:
@@ -81,7 +81,7 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
         if family.model_type == "pegasus_x" and name == "encoder_layerdrop" and value > 0:
             raise ModelError("--student.encoder_layerdrop: transformers' pegasus_x fails on it, leave it at 0")
         try:
-            for part in (config, *families.stack_configs(config)):
+            for part in (config, *architectures.stack_configs(config)):
                 if part is config or name in part.to_dict():
                     setattr(part, name, value)
             after = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}

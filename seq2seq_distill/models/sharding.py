@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 
 
 def shard(
@@ -116,4 +116,4 @@ def zero_row(matrix: Tensor, row: int) -> None:
 
 
 def _layers(model: PreTrainedModel) -> list[nn.Module]:
-    return [*families.encoder_layers(model), *families.decoder_layers(model)]
+    return [*architectures.encoder_layers(model), *architectures.decoder_layers(model)]

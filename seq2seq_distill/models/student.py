@@ -20,8 +20,7 @@ from transformers import (
 )
 
 from seq2seq_distill.data.tokenizers import asks_for_trust, check_json, code_refused
-from seq2seq_distill.errors import ModelError
-from seq2seq_distill.models import families, layer_map
+from seq2seq_distill.models import architectures, layer_map
 from seq2seq_distill.models.pruning import (
     CONFIG_ERRORS,
     cut_config,
@@ -32,6 +31,7 @@ from seq2seq_distill.models.pruning import (
     rebuild_settings,
     unknown_key,
 )
+from seq2seq_distill.utils.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
@@ -78,14 +78,14 @@ def create_student(
         ModelError: the architecture is not supported, the teacher has no such layers, or an override is
             unknown or would change the shape of a tensor.
     """
-    encoder_depth, decoder_depth = families.depths(teacher.config)
+    encoder_depth, decoder_depth = architectures.depths(teacher.config)
     encoder_ids = _layer_ids("encoder", encoder_depth, encoder_layers, encoder_layer_ids, choice, encoder_depth)
     quarter = -(-decoder_depth // 4)
     decoder_ids = _layer_ids("decoder", decoder_depth, decoder_layers, decoder_layer_ids, choice, quarter)
 
     student = copy.deepcopy(teacher).float().eval()
-    keep_layers(families.encoder_layers(student), encoder_ids)
-    keep_layers(families.decoder_layers(student), decoder_ids)
+    keep_layers(architectures.encoder_layers(student), encoder_ids)
+    keep_layers(architectures.decoder_layers(student), decoder_ids)
     if getattr(student.config, "use_prompt", False):
         keep_prompts(student, encoder_ids, decoder_ids)
     cut_config(student.config, encoder_ids, decoder_ids)
@@ -122,7 +122,7 @@ def load_student(
         raise code_refused(name, flag)  # transformers would load its own class instead, and say nothing
     _check_family(config.model_type, f"{flag} {name}")
     check_json(folder / "generation_config.json", f"{flag} {name}")  # else transformers would do without it
-    families.set_depths(config, *families.depths(config))
+    architectures.set_depths(config, *architectures.depths(config))
     try:
         model, report = AutoModelForSeq2SeqLM.from_pretrained(
             source, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
@@ -166,14 +166,14 @@ def fresh_student(
     keys = _read_config(config, flag)
     model_type = keys.pop("model_type", None)
     if model_type is None:
-        raise ModelError(f"{flag} names no model_type: choose one of {', '.join(families.FAMILIES)}")
+        raise ModelError(f"{flag} names no model_type: choose one of {', '.join(architectures.FAMILIES)}")
     _check_family(model_type, flag)
     if "transformers_version" not in keys:  # written by hand
         _check_keys(keys, AutoConfig.for_model(model_type), flag)
-    family = families.FAMILIES[model_type]
+    family = architectures.FAMILIES[model_type]
     try:
         built = AutoConfig.for_model(model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, flag))
-        families.set_depths(built, *families.depths(built))
+        architectures.set_depths(built, *architectures.depths(built))
         model = AutoModelForSeq2SeqLM.from_config(built)
     except (*CONFIG_ERRORS, RuntimeError, AssertionError) as error:
         raise ModelError(f"{flag}: no {model_type} model can be made from it ({first_line(error)})") from error
@@ -283,7 +283,7 @@ def _read_config(config: str | Path | Mapping[str, Any], flag: str) -> dict[str,
 
 
 def _with_vocabulary(
-    family: families.Family,
+    family: architectures.Family,
     keys: dict[str, Any],
     vocab_size: int,
     tokenizer: PreTrainedTokenizerBase,
@@ -310,7 +310,7 @@ def _with_vocabulary(
 
 def _check_family(model_type: str, prefix: str) -> None:
     try:
-        families.family_named(model_type)
+        architectures.family_named(model_type)
     except ModelError as error:
         raise ModelError(f"{prefix}: {error}") from error
 

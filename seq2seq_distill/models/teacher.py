@@ -13,8 +13,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
-from seq2seq_distill.models import families
-from seq2seq_distill.models.int8 import lower_linear_maps
+from seq2seq_distill.models import architectures
+from seq2seq_distill.models.quantization import lower_linear_maps
 from seq2seq_distill.models.sharding import shard
 from seq2seq_distill.models.student import load_student
 
@@ -30,7 +30,7 @@ class Teacher:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        families.family_of(model)
+        architectures.family_of(model)
         self.model = model.eval().requires_grad_(False)
         """The whole model."""
         self.generation = copy.deepcopy(model.generation_config)
@@ -59,7 +59,7 @@ class Teacher:
         if precision == "bf16":
             self.model.to(torch.bfloat16)
         elif precision == "int8":
-            for layers in (families.encoder_layers(self.model), families.decoder_layers(self.model)):
+            for layers in (architectures.encoder_layers(self.model), architectures.decoder_layers(self.model)):
                 lower_linear_maps(layers)
 
     def fingerprint(self) -> str:
@@ -104,18 +104,18 @@ class Teacher:
     @torch.no_grad()
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The encoder's last hidden state [B, S, H]."""
-        return families.encode(self._in_eval_mode(), batch)
+        return architectures.encode(self._in_eval_mode(), batch)
 
     @torch.no_grad()
     def decode(self, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor) -> Tensor:
         """The decoder's last hidden state [B, T, H], in the precision of the weights."""
         state = encoder_state.to(self.model.dtype) if self.model.dtype != torch.float32 else encoder_state
-        return families.decode(self._in_eval_mode(), batch, state, decoder_input_ids)
+        return architectures.decode(self._in_eval_mode(), batch, state, decoder_input_ids)
 
     @torch.no_grad()
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [B, T, V] of the decoder's last hidden state [B, T, H]."""
-        return families.head(self.running, hidden)
+        return architectures.head(self.running, hidden)
 
     def _in_eval_mode(self) -> PreTrainedModel:
         # whoever reached the model, a call of `train()` on it or on a part of it does not turn dropout on

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from seq2seq_distill.config import LossConfig, MatchConfig, RunConfig
-from seq2seq_distill.errors import report
+from seq2seq_distill.config.schema import LossConfig, MatchConfig, RunConfig
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
 from seq2seq_distill.models.hooks import Feature
-from seq2seq_distill.modules.matches import SIDES, layer_pairs, match_of, match_terms
+from seq2seq_distill.modules.feature_matching import SIDES, layer_pairs, match_of, match_terms
+from seq2seq_distill.utils.errors import report
 
 
 @dataclass(frozen=True)

@@ -9,21 +9,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import GenerationConfig, PreTrainedModel
 
-from seq2seq_distill.config import LossConfig
+from seq2seq_distill.config.schema import LossConfig
 from seq2seq_distill.data.teacher_cache import unpack
-from seq2seq_distill.data.teacher_sources import teacher_batch
-from seq2seq_distill.errors import ConfigError
+from seq2seq_distill.data.teacher_inputs import teacher_batch
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.blend import Losses, blend
 from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.sharding import is_sharded, precision_policy
 from seq2seq_distill.models.teacher import Teacher
-from seq2seq_distill.modules.matches import (
+from seq2seq_distill.modules.feature_matching import (
     SIDES,
     Match,
     Pairs,
@@ -36,10 +35,11 @@ from seq2seq_distill.modules.matches import (
     tell_of_frozen,
     with_weights,
 )
+from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
-from seq2seq_distill.modules.passes import Batch, ForwardPass
 from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weights, weight_factor
 from seq2seq_distill.modules.summarization import SummarizationModule
+from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +183,7 @@ class SummarizationDistiller(SummarizationModule):
         super().train(mode)
         for feature in self._compared:
             if feature.kind != "hidden":
-                families.attention(self.student, *feature).eval()
+                architectures.attention(self.student, *feature).eval()
         return self
 
     def setup(self, stage: str) -> None:
@@ -252,7 +252,7 @@ class SummarizationDistiller(SummarizationModule):
         members, theirs = [first], teacher_batch(batch)
         for teacher in self.further:
             hidden = teacher.decode(theirs, teacher.encode(theirs), student.decoder_input_ids)
-            members.append((families.head_parts(teacher.model), hidden[labelled]))
+            members.append((architectures.head_parts(teacher.model), hidden[labelled]))
         return Ensemble(members, options.weights or [1.0] * len(members), options.combine)
 
     def _temperature_of(self, student: ForwardPass, teacher: tuple[Head, Tensor], labelled: Tensor) -> Tensor | float:
@@ -279,7 +279,7 @@ class SummarizationDistiller(SummarizationModule):
             state = student.encoder_state if self.shares_encoder else teacher.encode(theirs)
             hidden = teacher.decode(theirs, state, student.decoder_input_ids)
         return ForwardPass(
-            head=families.head_parts(teacher.running),
+            head=architectures.head_parts(teacher.running),
             encoder_state=state,
             decoder_input_ids=student.decoder_input_ids,
             hidden=hidden[batch["labels"] != IGNORED],
@@ -299,7 +299,7 @@ class SummarizationDistiller(SummarizationModule):
 
     def _pairs(self, teacher: PreTrainedModel) -> tuple[Pairs, Pairs]:
         own, teachers = self.student.config, teacher.config
-        for side, ours, theirs in zip(SIDES, families.widths(own), families.widths(teachers), strict=True):
+        for side, ours, theirs in zip(SIDES, architectures.widths(own), architectures.widths(teachers), strict=True):
             if ours != theirs:
                 raise ConfigError(
                     f"--loss.alpha_hid {self.loss.alpha_hid} compares hidden states, but the student's {side} is "
@@ -311,7 +311,7 @@ class SummarizationDistiller(SummarizationModule):
         return encoder, self._pairs_of("decoder", teacher)
 
     def _pairs_of(self, side: str, teacher: PreTrainedModel) -> Pairs:
-        depth, teacher_depth = (len(families.layers(model, side)) for model in (self.student, teacher))
+        depth, teacher_depth = (len(architectures.layers(model, side)) for model in (self.student, teacher))
         copied = copied_layers(side, self.student, teacher_depth)
         how = "spread" if self.loss.supervise_forward or copied is None else "copied"
         return layer_pairs(side, how, (depth, teacher_depth), copied, f"--loss.alpha_hid {self.loss.alpha_hid}")
@@ -328,7 +328,7 @@ def encoder_is_shared(student: PreTrainedModel, teacher: PreTrainedModel) -> boo
     own, teachers = student.get_encoder().state_dict(), teacher.get_encoder().state_dict()
     return (
         not any(parameter.requires_grad for parameter in student.get_encoder().parameters())
-        and families.family_of(student) == families.family_of(teacher)
+        and architectures.family_of(student) == architectures.family_of(teacher)
         and own.keys() == teachers.keys()
         and all(
             value.shape == teachers[name].shape and torch.equal(value, teachers[name]) for name, value in own.items()

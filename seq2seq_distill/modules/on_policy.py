@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from seq2seq_distill.config import LossConfig
-from seq2seq_distill.generation import GenerationSettings, decoding, generate_batch, generation_config
+from seq2seq_distill.config.schema import LossConfig
+from seq2seq_distill.decoding.generation import GenerationSettings, decoding, generate_batch, generation_config
 from seq2seq_distill.losses.logits import IGNORED
-from seq2seq_distill.models import families
+from seq2seq_distill.models import architectures
 
 PLAIN = {"do_sample": True, "top_k": 0, "min_length": 0, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0}
 """From the student's whole distribution, whatever the model's own settings for serving are."""
@@ -39,7 +39,7 @@ def sampled_labels(student: PreTrainedModel, batch: Mapping[str, Any], config: G
     """
     with decoding(student):
         ids = generate_batch(student, batch, config)
-    if families.family_of(student).start == "wrap":
+    if architectures.family_of(student).start == "wrap":
         # The last label is the decoder's first input there; of mBART's data it is the language, behind the end.
         start = config.decoder_start_token_id
         ids = [own if own[-1:] == [start] else [*own, start] for own in ids]

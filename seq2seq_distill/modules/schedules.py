@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from seq2seq_distill.config import Course, LossConfig, OptimConfig, ScheduleConfig
+from seq2seq_distill.config.schema import Course, LossConfig, OptimConfig, ScheduleConfig
 from seq2seq_distill.modules.optim import warmup_steps
 
 WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")

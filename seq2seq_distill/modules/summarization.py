@@ -13,24 +13,24 @@ from torch import Tensor, nn
 from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.behaviour import behaviour, collapse
-from seq2seq_distill.config import RunConfig
-from seq2seq_distill.errors import ConfigError
-from seq2seq_distill.generation import GenerationSettings, generate_batch, generated_length, generation_config
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.decoding.generation import GenerationSettings, generate_batch, generated_length, generation_config
 from seq2seq_distill.losses.blend import Losses, add, blend
 from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
-from seq2seq_distill.metrics import means_of_all, score
-from seq2seq_distill.models import families
+from seq2seq_distill.metrics.corpus import means_of_all, score
+from seq2seq_distill.metrics.degeneration import behaviour, collapse
+from seq2seq_distill.models import architectures
 from seq2seq_distill.models.hooks import Feature, recorded
 from seq2seq_distill.models.sharding import is_sharded, keep_layers, precision_policy, shard, zero_row
+from seq2seq_distill.modules.extensions import OwnParts, own_terms
+from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
-from seq2seq_distill.modules.own_parts import OwnParts, own_terms
-from seq2seq_distill.modules.passes import Batch, ForwardPass
 from seq2seq_distill.modules.tasks import Task
+from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -150,12 +150,12 @@ class SummarizationModule(LightningModule):
         """One forward pass: the sums and counts of all terms, the head's part of the loss times `head_scale`."""
         labels = batch["labels"]
         labelled = labels != IGNORED
-        decoder_input_ids = families.decoder_inputs(self.student, labels)
+        decoder_input_ids = architectures.decoder_inputs(self.student, labels)
         with recorded(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
-            encoder_state = families.encode(self.student, batch)
-            hidden = families.decode(self.student, batch, encoder_state, decoder_input_ids)
+            encoder_state = architectures.encode(self.student, batch)
+            hidden = architectures.decode(self.student, batch, encoder_state, decoder_input_ids)
         student = ForwardPass(
-            head=families.head_parts(self.student),
+            head=architectures.head_parts(self.student),
             encoder_state=encoder_state,
             decoder_input_ids=decoder_input_ids,
             hidden=hidden[labelled],
@@ -208,13 +208,13 @@ class SummarizationModule(LightningModule):
     def train(self, mode: bool = True) -> "SummarizationModule":
         """As in torch, but a frozen encoder stays in eval mode: what does not learn does not drop out either."""
         super().train(mode)
-        if not any(p.requires_grad for p in families.encoder_layers(self.student).parameters()):
+        if not any(p.requires_grad for p in architectures.encoder_layers(self.student).parameters()):
             self.student.get_encoder().eval()
         return self
 
     def _keep_pad_row_at_zero(self) -> bool:
         # Marian decodes from the pad token's embedding, zero in its models; the tied head would move it.
-        embedding = families.zero_pad_row(self.student)
+        embedding = architectures.zero_pad_row(self.student)
         pad = self.student.config.pad_token_id
         if embedding is None or not embedding.requires_grad:
             return False
@@ -311,7 +311,7 @@ class SummarizationModule(LightningModule):
 
 def _drops_layers(student: PreTrainedModel) -> bool:
     """Whether training leaves out layers at random."""
-    stacks = {"encoder": families.encoder_layers(student), "decoder": families.decoder_layers(student)}
+    stacks = {"encoder": architectures.encoder_layers(student), "decoder": architectures.decoder_layers(student)}
     return any(
         getattr(student.config, f"{side}_layerdrop", 0.0) and any(p.requires_grad for p in layers.parameters())
         for side, layers in stacks.items()

@@ -3,8 +3,8 @@
 import errno
 import os
 
-from seq2seq_distill.config import RunConfig
-from seq2seq_distill.run.faults import explanation
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.training.failures import explanation
 
 
 def no_space() -> OSError:

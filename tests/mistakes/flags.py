@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from seq2seq_distill.conflicts import MONITORS, REFUSED_TRAINER_OPTIONS
+from seq2seq_distill.config.conflicts import MONITORS, REFUSED_TRAINER_OPTIONS
 from tests.mistakes.kinds import (
     BOOLS,
     COUNTS,

@@ -7,8 +7,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from seq2seq_distill.checks import FREE_TEXTS
-from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config.bounds import FREE_TEXTS
+from seq2seq_distill.config.schema import RunConfig
 
 # A command without a mistake, run in a folder that has these.
 GOOD = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, so before all others
 
-from seq2seq_distill.cli import main
+from seq2seq_distill.cli.main import main
 from tests.mistakes import config_files, data_files, faults, flags, models
 from tests.mistakes.kinds import Kind
 from tests.tiny_runs import save_teacher, write_data

@@ -15,10 +15,11 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback
 
-from seq2seq_distill import errors
-from seq2seq_distill.config import RunConfig, ScheduleConfig
-from seq2seq_distill.data import encode
-from seq2seq_distill.run import checkpoints, train
+from seq2seq_distill.config.schema import RunConfig, ScheduleConfig
+from seq2seq_distill.data import encoding
+from seq2seq_distill.training import checkpoints
+from seq2seq_distill.training import run as train
+from seq2seq_distill.utils import errors
 from tests.tiny_runs import config, save_teacher
 
 # Dropout, a projection, a second teacher, sampled targets, schedules of temperature and weights, accumulation, worker
@@ -127,7 +128,7 @@ def arm(fault: str, folder: Path) -> list[Callback]:
             which, after = number.split(",")
             kill_while_saving(int(which), kill, int(after))
         case "cache":  # while the n-th split is tokenised
-            encode._tokenise = dying_after(encode._tokenise, int(number), kill)
+            encoding._tokenise = dying_after(encoding._tokenise, int(number), kill)
         case "start":
             name = ("build_parts", "_check_data", "build_trainer", "save_model")[int(number)]
             setattr(train, name, dying_after(getattr(train, name), 1, kill))

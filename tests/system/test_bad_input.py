@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import seq2seq_distill.run.parts as parts
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.errors import DataError
+from seq2seq_distill.training import components as parts
+from seq2seq_distill.utils.errors import DataError
 from tests.mistakes import config_files, data_files, flags, models
 from tests.mistakes.data_files import FOLDER, TABLES, content, empty_folder, rows_of
 from tests.mistakes.kinds import Bad, Kind
@@ -113,7 +113,7 @@ def test_as_a_command(kind: Kind) -> None:
 
 def test_nothing_is_wrong_with_the_rest_of_a_bad_command(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a message might tell of that."""
-    monkeypatch.setattr("seq2seq_distill.cli.import_module", lambda _: pytest.fail("loaded"))
+    monkeypatch.setattr("seq2seq_distill.cli.main.import_module", lambda _: pytest.fail("loaded"))
     with pytest.raises(pytest.fail.Exception, match="loaded"):
         answer(flags.command())
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq_distill import cli, demo
-from seq2seq_distill.config import RunConfig
-from seq2seq_distill.metrics import rouge
-from seq2seq_distill.run.train import run_config
+from seq2seq_distill import demo
+from seq2seq_distill.cli import main as cli
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.metrics.corpus import rouge
+from seq2seq_distill.training.run import run_config
 
 SHORT = ["--trainer.enable_progress_bar", "false", "--eval.n_speed", "0", "--eval.beams", "1"]
 

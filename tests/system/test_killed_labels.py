@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq_distill.cli import main
+from seq2seq_distill.cli.main import main
 from tests.tiny_runs import save_teacher, write_data
 
 TIME_LIMIT = 240

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq_distill.run.checkpoints import read_checkpoint
+from seq2seq_distill.training.checkpoints import read_checkpoint
 from tests.system import killed_run
 
 KILLED = -signal.SIGKILL

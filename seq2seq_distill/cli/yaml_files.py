@@ -1,0 +1,96 @@
+"""Config files: YAML to a mapping of plain values, loaded safely, and every mistake told with its place."""
+
+import itertools
+from collections.abc import Hashable, Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from seq2seq_distill.utils.errors import ConfigError, shown
+
+LONGEST = 1_000_000
+"""Bytes of a config file."""
+MOST_VALUES = 10_000
+"""Of a config file, each counted as often as aliases (*name) repeat it."""
+LARGEST_NUMBER = 10**30
+"""So large a number stays one through every conversion; the options' own limits come later."""
+EXAMPLE = "write lines such as `task: translation`"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key that is given twice is a mistake, as one of the two would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is given twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
+
+
+def read_record(path: str) -> dict[Any, Any]:
+    """The mapping that a YAML file holds.
+
+    Raises:
+        ConfigError: one line that opens with `--config`, its file and, where there is one, the line: it cannot be
+            read, or is no YAML, or no mapping, or larger than any config.
+    """
+    if not path.strip():
+        raise ConfigError(f"--config {shown(path)} is empty: name a YAML file")
+    try:
+        with Path(path).open("rb") as stream:
+            content = stream.read(LONGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = getattr(error, "strerror", None) or "no name of a file"
+        raise ConfigError(f"--config {shown(path)}: {reason}; name a YAML file") from None
+    if len(content) > LONGEST:
+        raise ConfigError(f"--config {path}: longer than {LONGEST} bytes; name a YAML file of options")
+    try:
+        record = record_of(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {path}: no YAML (not UTF-8 text); {EXAMPLE}") from None
+    except NoRecord as error:
+        raise ConfigError(f"--config {path}{error}; {EXAMPLE}") from None
+    return record
+
+
+def record_of(text: str) -> dict[Any, Any]:
+    """The mapping that YAML text holds; raises NoRecord."""
+    try:
+        record = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise NoRecord(f"{line}: no YAML ({shown(error.problem or error.context)})") from None
+    except yaml.YAMLError as error:
+        raise NoRecord(f": no YAML ({shown(getattr(error, 'reason', None) or 'not UTF-8 text')})") from None
+    except RecursionError:
+        raise NoRecord(": no YAML (brackets within brackets without end)") from None
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        endless = "integer string conversion" in str(error)
+        raise NoRecord(f": no YAML ({'a number of thousands of digits' if endless else shown(str(error))})") from None
+    if not isinstance(record, dict):
+        raise NoRecord(": holds no options")
+    if sum(1 for _ in itertools.islice(_values(record), MOST_VALUES + 1)) > MOST_VALUES:
+        raise NoRecord(f": holds more than {MOST_VALUES} values")
+    for value in _values(record):
+        if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+            raise NoRecord(f": a number of {len(f'{value:x}')} hexadecimal digits is too large")
+    return record
+
+
+class NoRecord(Exception):
+    """What is wrong with YAML text, to be put behind the name of its file."""
+
+
+def _values(value: Any) -> Iterator[Any]:
+    """All values within a value, without end where it holds itself."""
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        yield value
+        if isinstance(value, dict):
+            waiting += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            waiting += value

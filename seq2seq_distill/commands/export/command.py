@@ -1,0 +1,103 @@
+"""`distill export`: a model in a form that is fast to serve, after it was shown to give the same outputs."""
+
+import json
+import logging
+from dataclasses import asdict, replace
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
+
+from seq2seq_distill import demo
+from seq2seq_distill.commands.export.options import ExportConfig
+from seq2seq_distill.commands.inputs import load_model, with_run
+from seq2seq_distill.data.sources import has_split, load_split
+from seq2seq_distill.decoding.conversion import save_converted
+from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
+from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
+from seq2seq_distill.decoding.parity import check_parity
+from seq2seq_distill.metrics.corpus import score
+from seq2seq_distill.metrics.cost import parameters
+from seq2seq_distill.models import architectures
+from seq2seq_distill.training.output_folder import check_free, write_folder
+from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.optional import optional
+
+logger = logging.getLogger(__name__)
+
+ONNX = (
+    "--format onnx cannot work here: optimum needs transformers 4. In an environment of its own, with optimum-onnx "
+    "installed, `optimum-cli export onnx --model {model} {output_dir}` does it; choose ctranslate2 otherwise"
+)
+
+
+def export_model(config: ExportConfig) -> dict[str, Any]:
+    """Convert, compare outputs with those of transformers, and save; returns what export.json holds.
+
+    Raises:
+        UserError: in one line; of an export whose outputs differ nothing is left.
+    """
+    if config.format == "onnx":
+        raise ConfigError(ONNX.format(model=config.model, output_dir=config.output_dir))
+    flag = f"--format {config.format}"
+    optional("ctranslate2", flag)
+    config = with_run(config, "name the source of real texts on which outputs are compared")
+    target = check_free(config.folder)
+    texts = _texts(config)
+    settings = GenerationSettings(config.beams, config.max_target_length, flags="--")
+    loaded = load_model(config.model, "--model", config, settings)
+    model, tokenizer, own = loaded.model, loaded.tokenizer, loaded.generation
+    sources = loaded.source_ids(texts["source"])
+    searches = {
+        name: generation_config(model, replace(settings, beams=beams))
+        for name, beams in (("greedy", 1), ("beams", max(2, config.beams)))
+    }
+    remedy = "nothing was written; serve it with transformers"
+    found = check_parity(model, tokenizer, searches, sources, flag, remedy)
+    write_folder(target, lambda folder: save_converted(folder, model, tokenizer, own, config.quantization, flag))
+    report = {
+        "model": config.model,
+        "task": config.task,
+        "data": config.data,
+        "src_lang": config.src_lang,
+        "tgt_lang": config.tgt_lang,
+        "prefix": loaded.prefix,
+        "max_source_length": loaded.longest,
+        "format": config.format,
+        "ctranslate2": optional("ctranslate2", flag).__version__,
+        "quantization": config.quantization,
+        "beams": config.beams,
+        "parameters": parameters(model),
+        "max_positions": architectures.max_positions(model.config),
+        "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},
+    }
+    if config.quantization != "float32" and config.task:
+        engines: dict[str, Engine] = {
+            "transformers": TransformersEngine(model, own, int(tokenizer.pad_token_id)),
+            "exported": CTranslate2Engine(target, own),
+        }
+        report["scores"] = {
+            name: _scored(config, engine, tokenizer, sources, texts["target"]) for name, engine in engines.items()
+        }
+    (target / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
+    print(json.dumps(report))
+    logger.info("exported %s to %s", config.model, config.folder)
+    return report
+
+
+def _texts(config: ExportConfig) -> Dataset:
+    """Texts to compare outputs on, of the first split that there is."""
+    source = demo.data_source(config.data[0])
+    split = next((name for name in ("val", "test", "train") if has_split(source, name)), "val")
+    return load_split(source, split, src_lang=config.src_lang, tgt_lang=config.tgt_lang, limit=config.n)
+
+
+def _scored(
+    config: ExportConfig,
+    engine: Engine,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: list[list[int]],
+    references: list[str],
+) -> dict[str, float]:
+    texts = [text_of(tokenizer, own[0].ids) for own in engine.decode(sources)]
+    return score(str(config.task), texts, references, config.tgt_lang)

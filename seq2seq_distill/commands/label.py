@@ -1,0 +1,158 @@
+"""`distill label`: a model writes the targets of a data set, or scores them; filters choose among them."""
+
+import json
+import logging
+import time
+from contextlib import nullcontext
+from typing import Any
+
+from datasets import Dataset
+from rich.console import Console
+from rich.table import Table
+
+from seq2seq_distill.commands.inputs import load_rows, with_run
+from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.sources import fingerprint
+from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
+from seq2seq_distill.training.caching import place_among_processes
+from seq2seq_distill.training.labels.merging import merge
+from seq2seq_distill.training.labels.shards import LabelFolder
+from seq2seq_distill.training.labels.teacher import (
+    BackwardModel,
+    LabelTeacher,
+    choose_engine,
+    generated,
+    load_label_teacher,
+    open_engine,
+    scored,
+)
+from seq2seq_distill.utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+FIXED = (
+    *("split", "targets", "engine", "quantization", "n_best", "sample", "temperature", "top_k", "top_p", "seed"),
+    *("max_tokens", "shard_rows"),
+)
+"""Options that the raw candidates depend on, besides what the model, the data and the tokenizer say."""
+FLAGS = {
+    "model": "--model, of the fingerprint",
+    "tokenizer": "--model, a tokenizer of the fingerprint",
+    "data": "--data, --n or columns, of the fingerprint",
+    "longest": "--max_source_length",
+    "generation": "--tgt_lang, or the --model's own generation settings,",
+}
+
+
+def label(config: LabelConfig) -> dict[str, Any]:
+    """Label a split, or go on labelling it; then choose and filter. Returns what report.json holds.
+
+    With several processes (torchrun, SLURM) each does its share of the shards; the first of them ends the work.
+
+    Raises:
+        UserError: in one line.
+    """
+    config = with_run(config, "name what to label")
+    dataset, teacher = _dataset(config), load_label_teacher(config)
+    backward = BackwardModel(config) if config.backward_model else None
+    folder = LabelFolder(
+        config.folder, config.split, len(dataset), config.shard_rows, backward.fingerprint if backward else ""
+    )
+    found = folder.settle(
+        _wanted(config, teacher, dataset),
+        FLAGS,
+        lambda: choose_engine(config, teacher, folder.converted, dataset[:64]["source"]),
+    )
+    rank, world = place_among_processes()
+    with folder.held() if rank == 0 else nullcontext():
+        own = folder.shards[rank::world]
+        _write_candidates(config, teacher, folder, found, dataset, own)
+        if backward:
+            _write_backward(backward, folder, dataset, own)
+        if rank:
+            return {}
+        while not all(
+            folder.has_raw(shard) and (not backward or folder.has_backward(shard)) for shard in folder.shards
+        ):
+            time.sleep(0.5)
+        written = "reference" if config.targets == "reference" else str(found["engine"])
+        report = merge(config, folder, dataset, f"{config.model} ({written})")
+    _print(config, report)
+    if not report["kept"]:
+        raise ConfigError(f"--output_dir {config.folder}: the filters leave nothing: report.json says which; loosen it")
+    logger.info("%d pairs in %s, for --data", report["kept"], config.folder)
+    return report
+
+
+def _dataset(config: LabelConfig) -> Dataset:
+    """The rows to label, of all sources that have the split."""
+    columns, languages = (config.source_column, config.target_column), (config.src_lang, config.tgt_lang)
+    dataset = load_rows(config.data, config.split, columns, languages)
+    return dataset if config.n is None else dataset.select(range(min(config.n, len(dataset))))
+
+
+def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dict[str, Any]:
+    """What the raw candidates depend on, as plain values."""
+    generation = teacher.generation.to_diff_dict()
+    generation.pop("transformers_version", None)
+    wanted = {name: getattr(config, name) for name in FIXED} | {
+        "beams": generation.pop("num_beams", 1),
+        "length_penalty": generation.pop("length_penalty", 1.0),
+        "max_target_length": generation.pop("max_length") - 1,
+        "prefix": teacher.prefix,
+        "longest": teacher.longest,
+        "src_lang": config.src_lang,
+        "tgt_lang": config.tgt_lang,
+        "generate": config.generate or None,  # as in a folder from before there was this option
+        "generation": generation,
+        "model": teacher.fingerprint,
+        "tokenizer": tokenizer_fingerprint(teacher.tokenizer),
+        "data": fingerprint(dataset),
+    }
+    return dict(json.loads(json.dumps(wanted)))
+
+
+def _write_candidates(
+    config: LabelConfig,
+    teacher: LabelTeacher,
+    folder: LabelFolder,
+    found: dict[str, Any],
+    dataset: Dataset,
+    shards: range,
+) -> None:
+    missing = [shard for shard in shards if not folder.has_raw(shard)]
+    if not missing:
+        return
+    engine = None if config.targets == "reference" else open_engine(config, teacher, folder.converted, found)
+    for shard in missing:
+        rows = folder.rows(shard)
+        texts = dataset[rows.start : rows.stop]
+        if engine is None:
+            # Half the data set away: neighbours may be alike.
+            others = dataset[[(row + len(dataset) // 2) % len(dataset) for row in rows]]["source"]
+            candidates = scored(config, teacher, texts["source"], texts["target"], others)
+        else:
+            candidates = generated(config, teacher, engine, texts["source"], shard)
+        folder.write_raw(shard, texts["source"], candidates)
+        logger.info("rows %d to %d of %d are labelled", rows.start, rows.stop - 1, len(dataset))
+
+
+def _write_backward(backward: BackwardModel, folder: LabelFolder, dataset: Dataset, shards: range) -> None:
+    for shard in (shard for shard in shards if not folder.has_backward(shard)):
+        rows = folder.rows(shard)
+        sources = dataset[rows.start : rows.stop]["source"]
+        candidates = folder.read_raw(shard, sources)
+        pairs = [(each.text, source) for own, source in zip(candidates, sources, strict=True) for each in own]
+        folder.write_backward(shard, candidates, backward.scores(*map(list, zip(*pairs, strict=True))))
+        logger.info("rows %d to %d of %d have backward scores", rows.start, rows.stop - 1, len(dataset))
+
+
+def _print(config: LabelConfig, report: dict[str, Any]) -> None:
+    """The report as a table for people, and as a JSON line on standard output."""
+    table = Table("filter", "threshold", "removed", "it alone")
+    for name, row in report["filters"].items():
+        table.add_row(f"--{name}", f"{row['threshold']:g}", str(row["removed"]), str(row["alone"]))
+    table.add_section()
+    table.add_row("kept", "", f"{report['kept']} of {report['chosen']}", "")
+    Console(stderr=True).print(table)
+    print(json.dumps({"output_dir": str(config.folder), **report}))

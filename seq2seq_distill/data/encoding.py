@@ -1,0 +1,274 @@
+"""Tokenise a data set once into a memory-mapped cache, and collate its rows into batches."""
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+import transformers
+from datasets import Dataset
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from seq2seq_distill.data.columns import base_language
+from seq2seq_distill.data.sources import fingerprint
+from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
+from seq2seq_distill.utils.errors import DataError, ModelError, shown
+
+logger = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "SEQ2SEQ_DISTILL_CACHE"
+IGNORED_LABEL = -100
+EMPTY_ROW = -1
+BATCH_ROWS = 1000
+_FORMAT = 1  # raised when the files' meaning changes, so that older ones are not read
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("labels", pa.list_(pa.int32())),
+        ("source_truncated", pa.bool_()),
+        ("target_truncated", pa.bool_()),
+    ]
+)
+
+
+def encode_split(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prefix: str = "",
+    max_source_length: int,
+    max_target_length: int,
+    cache_dir: Path | None,
+    languages: tuple[str | None, str | None] = (None, None),
+) -> Dataset:
+    """Tokenise the columns "source" and "target"; the result lies in an Arrow file and is memory-mapped.
+
+    Args:
+        dataset: texts, as `load_split` gives them.
+        tokenizer: its languages are set already; targets are read by its target side.
+        prefix: put before each source ("summarize: ").
+        max_source_length, max_target_length: in tokens, special tokens included; longer texts lose their end,
+            not the special tokens.
+        cache_dir: folder of the cache files; by default `default_cache_dir()`.
+        languages: source and target language.
+
+    Returns:
+        Row by row in the order of `dataset`: `input_ids` and `labels` (lists of ints without padding),
+        `source_truncated` and `target_truncated` (bool).
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    options = {
+        "format": _FORMAT,
+        "transformers": transformers.__version__,
+        "data": fingerprint(dataset),
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "prefix": prefix,
+        "max_source_length": max_source_length,
+        "max_target_length": max_target_length,
+        "languages": languages,
+    }
+    key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
+    path = (cache_dir or default_cache_dir()) / f"{key}.arrow"
+    if not _is_intact(path):
+        batches = _encode(dataset, tokenizer, prefix, max_source_length, max_target_length)
+        try:
+            _write(path, batches)
+        except OSError as error:
+            raise DataError(
+                f"{path.parent}: the encoded data cannot be written ({error.strerror or error}): "
+                f"set {CACHE_VARIABLE} to another folder"
+            ) from None
+        if tokenizer.is_fast:
+            tokenizer.backend_tokenizer.no_truncation()  # else the limit would be saved with the tokenizer
+    return Dataset.from_file(str(path))
+
+
+def default_cache_dir() -> Path:
+    """`encoded` in $SEQ2SEQ_DISTILL_CACHE, or else in ~/.cache/seq2seq_distill."""
+    root = os.environ.get(CACHE_VARIABLE)
+    return (Path(root).expanduser() if root else Path.home() / ".cache" / "seq2seq_distill") / "encoded"
+
+
+def truncation_shares(encoded: Dataset) -> tuple[float, float]:
+    """Shares (0 to 1) of the sources and of the targets that were cut."""
+    rows = max(len(encoded), 1)
+    return sum(encoded["source_truncated"][:]) / rows, sum(encoded["target_truncated"][:]) / rows
+
+
+def truncation_report(encoded: Dataset, max_source_length: int, max_target_length: int) -> str:
+    """The shares of truncated sources and targets as one line for the log."""
+    source, target = truncation_shares(encoded)
+    return (
+        f"truncated: {source:.1%} of the sources (--encode.max_source_length {max_source_length}), "
+        f"{target:.1%} of the targets (--encode.max_target_length {max_target_length})"
+    )
+
+
+def default_prefix(
+    model_config: Any,
+    task: str,
+    explicit: str | None,
+    languages: tuple[str | None, str | None] = (None, None),
+) -> str:
+    """What to put before each source.
+
+    `explicit` if it is not None, else what the model's config says for the task (for translation: for the two
+    languages), else the config's general prefix, else nothing.
+    """
+    if explicit is not None:
+        return explicit
+    specific = task_params(model_config, task, languages)
+    prefix = specific.get("prefix") or getattr(model_config, "prefix", None) or ""
+    if not isinstance(prefix, str):
+        raise ModelError(f"{_place(model_config)}: the prefix {shown(prefix)} is no text: mend it, or give a prefix")
+    return prefix
+
+
+def task_params(
+    model_config: Any, task: str, languages: tuple[str | None, str | None] = (None, None)
+) -> dict[str, Any]:
+    """What the model's config says of the task alone (for translation: of the two languages): prefix, beams, ..."""
+    name = task
+    if task == "translation" and all(languages):
+        name = "translation_{}_to_{}".format(*(base_language(language or "") for language in languages))
+    params = getattr(model_config, "task_specific_params", None) or {}
+    own = params.get(name) or {} if isinstance(params, dict) else params
+    if not isinstance(own, dict):
+        raise ModelError(
+            f"{_place(model_config)}: task_specific_params {shown(params)} do not map {name} to its options: mend them"
+        )
+    return own
+
+
+def _place(model_config: Any) -> str:
+    return f"config.json of {getattr(model_config, 'name_or_path', '') or 'the model'}"
+
+
+class Collator:
+    """Pad rows of one batch into tensors.
+
+    Args:
+        pad_token_id: fills `input_ids`; labels are filled with -100.
+        extras: further inputs of the family; "global_attention_mask" (LED) is 1 on the first token alone.
+        pad_to_multiple_of: round both widths up to a multiple of it.
+
+    A call takes dicts with `input_ids`, `row` and, where there are targets, `labels`. It gives int64 tensors
+    `input_ids`, `attention_mask` [B,S], `labels` [B,T], `row` [B] and the extras [B,S]. An empty list gives
+    one row that counts nowhere: a single pad token that is attended to (attention over nothing is NaN),
+    labels -100 and row -1.
+    """
+
+    def __init__(self, pad_token_id: int, extras: tuple[str, ...] = (), pad_to_multiple_of: int | None = None) -> None:
+        unknown = set(extras) - {"global_attention_mask"}
+        if unknown:
+            raise ValueError(f"no rule to make {', '.join(sorted(unknown))}")
+        self.pad_token_id = pad_token_id
+        self.extras = extras
+        self.multiple = pad_to_multiple_of or 1
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        rows = rows or [{"input_ids": [self.pad_token_id], "labels": [], "row": EMPTY_ROW}]
+        sources = [row["input_ids"] for row in rows]
+        batch = {
+            "input_ids": self._pad(sources, self.pad_token_id),
+            "attention_mask": self._pad([[1] * len(ids) for ids in sources], 0),
+        }
+        if "labels" in rows[0]:
+            batch["labels"] = self._pad([row["labels"] for row in rows], IGNORED_LABEL)
+        batch["row"] = torch.tensor([row["row"] for row in rows], dtype=torch.int64)
+        if "global_attention_mask" in self.extras:
+            batch["global_attention_mask"] = torch.zeros_like(batch["input_ids"])
+            batch["global_attention_mask"][:, 0] = 1
+        return batch
+
+    def _pad(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
+        width = max(1, *(len(row) for row in rows))
+        width += -width % self.multiple
+        padded = torch.full((len(rows), width), value, dtype=torch.int64)
+        for index, row in enumerate(rows):
+            padded[index, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
+        return padded
+
+
+def _encode(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    prefix: str,
+    max_source_length: int,
+    max_target_length: int,
+) -> Iterator[pa.RecordBatch]:
+    for texts in dataset.iter(batch_size=BATCH_ROWS):
+        sources = [prefix + text for text in texts["source"]]
+        input_ids, source_truncated = _tokenise(tokenizer, "text", sources, max_source_length)
+        labels, target_truncated = _tokenise(tokenizer, "text_target", texts["target"], max_target_length)
+        yield pa.record_batch([input_ids, labels, source_truncated, target_truncated], schema=_SCHEMA)
+
+
+def _tokenise(
+    tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str], max_length: int
+) -> tuple[list[list[int]], list[bool]]:
+    """Ids of at most `max_length`, and whether something was cut."""
+
+    def ids(texts: list[str], length: int) -> list[list[int]]:
+        return tokenizer(**{side: texts}, max_length=length, truncation=True)["input_ids"]
+
+    rows = ids(texts, max_length)
+    truncated = [False] * len(rows)
+    # A row of the full length was cut or fits exactly: room for one more token tells which.
+    full = [index for index, row in enumerate(rows) if len(row) >= max_length]
+    if full:
+        for index, row in zip(full, ids([texts[index] for index in full], max_length + 1), strict=True):
+            truncated[index] = len(row) > max_length
+    return rows, truncated
+
+
+def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    """An Arrow stream and behind it its SHA-256, written under a name of its own and then renamed.
+
+    Processes that write the same file at once do not meet, and whoever reads finds a whole one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        with temporary.open("rb+") as stream:
+            stream.write(hashlib.file_digest(stream, "sha256").digest())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _has_our_columns(path: Path) -> bool:
+    """The hash only tells damage: whoever put another file there could give it one."""
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+            return reader.schema.equals(_SCHEMA, check_metadata=True)
+    except (pa.ArrowException, OSError):  # which of the two hangs on the first bytes
+        return False
+
+
+def _is_intact(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    digest = hashlib.sha256()
+    left = path.stat().st_size - _DIGEST_BYTES
+    with path.open("rb") as stream:
+        while left > 0 and (block := stream.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+        intact = stream.read() == digest.digest() and _has_our_columns(path)
+    if not intact:
+        logger.warning("%s is damaged: the data is encoded again", path)
+    return intact

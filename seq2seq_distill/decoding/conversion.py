@@ -1,0 +1,123 @@
+"""A model as a CTranslate2 specification: the weights by CTranslate2's own loaders, and right what these get wrong.
+
+Found with CTranslate2 4.8.5 and transformers 5.23, where a loader reads what configs of version 5 no longer have, or
+does not fit a fine-tuned model:
+
+- BART, Pegasus and mBART configs do not say where the norms are.
+- M2M100's language tokens are not where the loader looks for them; T5's vocabulary is shorter than its embedding.
+- T5 v1.1 and mT5 do not scale the decoder's output, whatever their config says of ties.
+- Marian starts decoding from the pad token's embedding. The loader starts from zero instead and cuts off the last row,
+  be it pad's or not; after training with a tied head the row is not zero. Here pad stays, as a token that is never
+  chosen.
+"""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from seq2seq_distill.models import architectures
+from seq2seq_distill.utils.errors import ModelError
+from seq2seq_distill.utils.optional import optional
+
+LOADERS = {
+    "bart": "BartConfig",
+    "mbart": "BartConfig",
+    "pegasus": "BartConfig",
+    "marian": "BartConfig",
+    "m2m_100": "M2M100Config",
+    "t5": "T5Config",
+    "mt5": "MT5Config",
+}
+"""Model type to the configuration whose loader reads its weights."""
+NORMS = {"bart": (False, True), "pegasus": (True, False), "mbart": (True, True), "marian": (False, False)}
+"""Whether norms come before a layer's parts, and whether embeddings are normed."""
+NEVER = -1e4
+"""Bias of a token that must not be chosen; float16 holds it."""
+
+
+def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted_by: str) -> Any:
+    """The specification, ready to be validated, quantised and saved.
+
+    Args:
+        model: in float32, on the CPU; flags are added to its config.
+        tokenizer: the model's.
+        wanted_by: opens a message.
+
+    Raises:
+        ConfigError: CTranslate2 is not installed.
+        ModelError: the model cannot be converted.
+    """
+    kind, config = model.config.model_type, model.config
+    if kind not in LOADERS:
+        raise ModelError(f"{wanted_by} cannot hold {kind} models: choose one of {', '.join(LOADERS)}")
+    heads = {getattr(config, f"{side}_attention_heads", None) for side in ("encoder", "decoder")}
+    if len(heads) > 1:
+        raise ModelError(
+            f"{wanted_by} cannot hold a model whose encoder and decoder differ in attention heads, {heads}"
+        )
+    if kind in NORMS:
+        config.normalize_before, config.normalize_embedding = NORMS[kind]
+    with torch.no_grad():
+        loader = optional("ctranslate2.converters.transformers", wanted_by)._MODEL_LOADERS[LOADERS[kind]]
+        spec = loader.get_model_spec(model)
+    scale = architectures.head_parts(model).scale
+    spec.decoder.scale_outputs = optional("ctranslate2.specs.model_spec", wanted_by).OPTIONAL if scale == 1.0 else scale
+    if kind == "marian":
+        bias = architectures.head_parts(model).bias
+        assert bias is not None
+        spec.decoder.projection.bias = _without(bias.flatten(), config.pad_token_id)
+    tokens = vocabulary(model, tokenizer)
+    spec.register_source_vocabulary(tokens)
+    spec.register_target_vocabulary(tokens)
+    for role in ("bos", "eos", "unk"):
+        setattr(spec.config, f"{role}_token", _token(tokens, getattr(tokenizer, f"{role}_token_id", None)))
+    spec.config.decoder_start_token = tokens[architectures.decoder_start(model)]
+    if spec.config.bos_token is None:
+        spec.config.bos_token = spec.config.decoder_start_token
+    return spec
+
+
+def save_converted(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: GenerationConfig,
+    quantization: str,
+    wanted_by: str,
+) -> None:
+    """The converted model, and beside it the tokenizer and the generation settings, which it does not hold."""
+    spec = specification(copy.deepcopy(model), tokenizer, wanted_by)  # the converter rounds the weights where they are
+    spec.validate()
+    spec.optimize(quantization=quantization)
+    spec.save(str(folder))
+    tokenizer.save_pretrained(folder)
+    settings.save_pretrained(folder)
+
+
+def vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The token of every row of the embedding; a row that the tokenizer does not know gets a name of its own."""
+    size = len(architectures.head_parts(model).weight)
+    tokens: list[str] = []
+    seen: set[str] = set()
+    for index, known in enumerate(
+        [*tokenizer.convert_ids_to_tokens([*range(min(size, len(tokenizer)))]), *[None] * size]
+    ):
+        if index == size:
+            break
+        token = f"<unused_{index}>" if known is None or known in seen else known
+        tokens.append(token)
+        seen.add(token)
+    return tokens
+
+
+def _without(bias: torch.Tensor, token: int) -> torch.Tensor:
+    bias = bias.clone().float()
+    bias[token] = NEVER
+    return bias
+
+
+def _token(tokens: list[str], index: int | None) -> str | None:
+    return None if index is None or index >= len(tokens) else tokens[index]

@@ -1,0 +1,172 @@
+"""How generated texts behave beside their references, and in words when a model has collapsed."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seq2seq_distill.utils.errors import DataError
+
+NGRAM = 4
+"""Units of a repetition, as in seq-rep-4."""
+LONGEST_WORD = 40
+"""What is longer is no word, but a loop without spaces (or an address): it counts by its characters."""
+MANY = 0.5
+"""More than this share of empty or of identical outputs is a collapse."""
+LOOPING = 0.3
+"""So is this much more repetition than in the references; ordinary text has below 0.05."""
+LENGTHS = (1 / 3, 3.0)
+"""And a ratio of lengths outside these."""
+COPIED = 0.9
+"""An output that shares more than this with its source is a copy of it."""
+
+# Thai and Lao, Tibetan and Burmese, Khmer, Kana, Chinese characters: no spaces between words.
+NO_SPACES = re.compile(
+    "[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
+)
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """Figures about the outputs of one split. A unit is a word or, in a script without spaces, a character."""
+
+    empty: float
+    """Share of outputs without any unit, 0 to 1."""
+    repetition: float
+    """Share of the outputs' 4-grams that the same output has had before, 0 to 1."""
+    length_ratio: float
+    """Units of all outputs over units of all references."""
+    identical: float
+    """Share of the most frequent output, 0 to 1: 1 is one output for everything."""
+    commonest: str
+    """That output."""
+    usual_empty: float
+    """As `empty`, of the references."""
+    usual_repetition: float
+    """As `repetition`, of the references."""
+    usual_identical: float
+    """As `identical`, of the references."""
+
+    def named(self, prefix: str = "") -> dict[str, float]:
+        """What is logged of it: empty, repetition and length_ratio, `prefix` before each name."""
+        return {f"{prefix}{name}": getattr(self, name) for name in ("empty", "repetition", "length_ratio")}
+
+
+def behaviour(outputs: Sequence[str], references: Sequence[str]) -> Behaviour:
+    """Count emptiness, repetition, length and sameness of a split's outputs, and of its references to compare with.
+
+    Repetition is seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319, section 6.1), 1 - distinct / all 4-grams of a
+    text, pooled over the texts, so that a long loop weighs more than a short text. Units are what stands between
+    white space; a word in a script without spaces (Chinese, Japanese, Thai, Lao, Tibetan, Burmese, Khmer) or of
+    more than 40 characters counts by its characters. Pegasus' `<n>` is white space.
+
+    Raises DataError for an empty corpus, ValueError for unequal lengths.
+    """
+    if len(outputs) != len(references):
+        raise ValueError(f"{len(outputs)} outputs for {len(references)} references")
+    if not references:
+        raise DataError("there is nothing to judge: give at least one output and its reference")
+    ours, theirs = [units(text) for text in outputs], [units(text) for text in references]
+    commonest, identical = _commonest(outputs)
+    return Behaviour(
+        empty=_empty(ours),
+        repetition=repetition(ours),
+        length_ratio=sum(map(len, ours)) / max(1, sum(map(len, theirs))),
+        identical=identical,
+        commonest=commonest,
+        usual_empty=_empty(theirs),
+        usual_repetition=repetition(theirs),
+        usual_identical=_commonest(references)[1],
+    )
+
+
+@dataclass(frozen=True)
+class Faults:
+    """Shares (0 to 1) of outputs with a fault, each output judged by itself. A unit is as in `Behaviour`."""
+
+    empty: float
+    """Without any unit."""
+    repeated: float
+    """More than 0.3 of its 4-grams were in it before."""
+    copied: float
+    """It is its source, but for less than a tenth: twice the units in common over the units of both is above 0.9."""
+    wrong_length: float
+    """Less than a third or more than three times as long as its reference; empty outputs are not counted again."""
+
+
+def faults(outputs: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> Faults:
+    """Count the outputs that one would not show to anybody.
+
+    Raises DataError for an empty corpus, ValueError for unequal lengths.
+    """
+    if not outputs:
+        raise DataError("there is nothing to judge: give at least one output and its reference")
+    rows = [tuple(map(units, texts)) for texts in zip(outputs, sources, references, strict=True)]
+    found = [
+        (
+            not own,
+            repetition([own]) > LOOPING,
+            2 * (Counter(own) & Counter(source)).total() > COPIED * (len(own) + len(source)),
+            bool(own) and not LENGTHS[0] <= len(own) / max(1, len(reference)) <= LENGTHS[1],
+        )
+        for own, source, reference in rows
+    ]
+    return Faults(*(sum(column) / len(found) for column in zip(*found, strict=True)))
+
+
+def collapse(figures: Behaviour) -> str | None:
+    """One line that says in words how a model in training has collapsed and what to change; None if it has not.
+
+    Where the references themselves are empty, alike or repetitive, the outputs may be so too.
+    """
+    symptoms = []
+    if figures.empty > max(MANY, 2 * figures.usual_empty):
+        symptoms.append(f"{figures.empty:.0%} of the outputs are empty")
+    elif figures.identical > max(MANY, 2 * figures.usual_identical):
+        symptoms.append(f"{figures.identical:.0%} of the outputs are one and the same text, {_cut(figures.commonest)}")
+    if figures.repetition > LOOPING + figures.usual_repetition:
+        symptoms.append(f"{figures.repetition:.0%} of the outputs is repetition within a text")
+    lengths = f"the outputs are {figures.length_ratio:.2g} times as long as the references"
+    if symptoms:
+        symptoms += [lengths] if figures.length_ratio > LENGTHS[1] else []
+        remedy = "lower --optim.lr, raise --optim.warmup_steps or train longer"
+        return f"the student has collapsed, or not begun to learn: {', '.join(symptoms)}: {remedy}"
+    if figures.length_ratio < LENGTHS[0]:
+        return f"{lengths}: raise --eval.max_target_length, --encode.max_target_length or --eval.length_penalty"
+    if figures.length_ratio > LENGTHS[1]:
+        return f"{lengths}: train longer, or lower --eval.length_penalty or --eval.max_target_length"
+    return None
+
+
+def units(text: str) -> list[str]:
+    """The words of a text; those of a script without spaces, and overlong ones, by their characters."""
+    found: list[str] = []
+    for word in text.replace("<n>", "\n").split():
+        if len(word) > LONGEST_WORD or NO_SPACES.search(word):
+            found.extend(word)
+        else:
+            found.append(word)
+    return found
+
+
+def _empty(texts: Sequence[Sequence[str]]) -> float:
+    return sum(not units for units in texts) / len(texts)
+
+
+def repetition(texts: Sequence[Sequence[str]]) -> float:
+    """Share of the texts' 4-grams that the same text has had before, 0 to 1; a text is a list of units."""
+    total = distinct = 0
+    for units in texts:
+        ngrams = [tuple(units[i : i + NGRAM]) for i in range(len(units) - NGRAM + 1)]
+        total += len(ngrams)
+        distinct += len(set(ngrams))
+    return (total - distinct) / max(1, total)
+
+
+def _commonest(texts: Sequence[str]) -> tuple[str, float]:
+    text, count = Counter(text.strip() for text in texts).most_common(1)[0]
+    return text, count / len(texts)
+
+
+def _cut(text: str, length: int = 60) -> str:
+    return repr(text if len(text) <= length else text[: length - 3] + "...")

@@ -1,0 +1,391 @@
+"""One row per architecture, and everything that differs between architectures.
+
+A model here is one of transformers' `...ForConditionalGeneration` classes (`MarianMTModel` for Marian). The
+forward pass is split where distillation needs it: `encode`, `decode` up to the last hidden state, `head`.
+Shapes: B rows, S source and T target positions, H width, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+import torch
+from torch import LongTensor, Tensor, nn
+from torch.nn.functional import linear
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from seq2seq_distill.utils.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Family:
+    """What differs between architectures; strings are keys of the config unless said otherwise."""
+
+    model_type: str
+    start: Literal["pad", "eos", "bos", "wrap"]
+    """First decoder input of a fresh model; wrap: the last label of the row (language or eos), always."""
+    layers: str = "layers"
+    """Attribute of the encoder and of the decoder that holds the layers."""
+    depth: tuple[str, str] = ("encoder_layers", "decoder_layers")
+    width: str = "d_model"
+    positions: tuple[str, str] | None = ("max_position_embeddings", "max_position_embeddings")
+    """Keys of the position limits of source and target; None: relative, or computed for any length."""
+    vocab: tuple[str, ...] = ("vocab_size",)
+    dropout: str = "dropout"
+    scale: str | None = None
+    """Key that says whether hidden states are multiplied by d_model ** -0.5 before the head."""
+    attention: tuple[str, str] = ("self_attn", "encoder_attn")
+    """Submodules of a layer: self-attention, and the decoder's attention to the encoder."""
+    weightless: tuple[tuple[str, str], ...] = ()
+    """Stacks whose attention gives no weights of all queries and keys, each with the reason."""
+    per_layer: tuple[str, ...] = ()
+    """Keys of lists with one entry per layer (of the encoder, unless nested)."""
+    extras: tuple[str, ...] = ()
+    """Fields of the batch besides `input_ids`, `attention_mask` and `labels`."""
+    nested: bool = False
+    """Depth, width and vocabulary stand in `config.encoder` and `config.decoder`."""
+    cache_depth: str | None = None
+    """Key that tells `generate` the decoder's depth; without it the cache is as deep as the encoder."""
+    zero_pad: bool = False
+    """Decoding starts from a pad row that is zero in released checkpoints."""
+
+
+_WINDOWS: Final = (("encoder", "looks at windows of the text"),)
+
+
+def _t5(model_type: str, scale: str | None) -> Family:
+    return Family(
+        model_type,
+        "pad",
+        layers="block",
+        depth=("num_layers", "num_decoder_layers"),
+        positions=None,
+        dropout="dropout_rate",
+        scale=scale,
+        attention=("layer.0.SelfAttention", "layer.1.EncDecAttention"),
+        weightless=_WINDOWS if model_type == "longt5" else (),
+        cache_depth="decoder_num_layers",
+    )
+
+
+FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
+    {
+        family.model_type: family
+        for family in (
+            Family("bart", "eos"),
+            Family("mbart", "wrap"),
+            Family("mvp", "eos"),
+            Family("plbart", "wrap"),
+            Family("pegasus", "pad"),
+            Family("pegasus_x", "pad", positions=None, weightless=_WINDOWS),
+            Family("bigbird_pegasus", "bos", weightless=_WINDOWS),
+            Family("marian", "pad", vocab=("vocab_size", "decoder_vocab_size"), zero_pad=True),
+            Family("m2m_100", "eos", positions=None),
+            Family("blenderbot", "bos"),
+            Family("blenderbot-small", "bos"),
+            Family("fsmt", "wrap", positions=None, vocab=("src_vocab_size", "tgt_vocab_size")),
+            Family(
+                "led",
+                "eos",
+                positions=("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
+                weightless=_WINDOWS,
+                per_layer=("attention_window",),
+                extras=("global_attention_mask",),
+            ),
+            Family(
+                "prophetnet",
+                "pad",
+                depth=("num_encoder_layers", "num_decoder_layers"),
+                width="hidden_size",
+                attention=("self_attn", "cross_attn"),
+                weightless=(("encoder", "returns scores before the softmax"), ("decoder", "has several streams")),
+                cache_depth="decoder_num_encoder_layers",
+            ),
+            _t5("t5", "scale_decoder_outputs"),
+            _t5("longt5", "scale_decoder_outputs"),
+            _t5("umt5", "tie_word_embeddings"),
+            _t5("mt5", None),
+            Family(
+                "t5gemma",
+                "bos",
+                depth=("num_hidden_layers", "num_hidden_layers"),
+                width="hidden_size",
+                positions=None,
+                dropout="dropout_rate",
+                attention=("self_attn", "cross_attn"),
+                per_layer=("layer_types",),
+                nested=True,
+            ),
+        )
+    }
+)
+
+REFUSED: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "switch_transformers": "its layers are not alike: mixtures of experts stand at fixed depths",
+        "nllb-moe": "its layers are not alike: mixtures of experts stand at fixed depths",
+        "seamless_m4t": "it is a speech model of several parts",
+        "seamless_m4t_v2": "it is a speech model of several parts",
+        "encoder-decoder": "it joins two models whose layers have no common layout",
+        "t5gemma2": "its encoder also reads images and its layers do not stand in one text config",
+    }
+)
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """The output head: logits = cap(linear(hidden * scale, weight) + bias), cap(x) = c * tanh(x / c)."""
+
+    weight: Tensor
+    """[V, H]"""
+    bias: Tensor | None
+    """[1, V], or None"""
+    scale: float = 1.0
+    softcap: float | None = None
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., V] of hidden states [..., H]."""
+        logits = linear(hidden if self.scale == 1.0 else hidden * self.scale, self.weight)
+        if self.bias is not None:
+            logits = logits + self.bias
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+
+def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
+    """The row of a model or config. Raises ModelError, with the reason, for an architecture without a row."""
+    config = model.config if isinstance(model, PreTrainedModel) else model
+    return family_named(config.model_type)
+
+
+def family_named(model_type: str) -> Family:
+    """The row of a `model_type`. Raises ModelError, with the reason, if there is none."""
+    if model_type in FAMILIES:
+        return FAMILIES[model_type]
+    reason = REFUSED.get(model_type, "it is no encoder-decoder text model known here")
+    raise ModelError(f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(FAMILIES)}")
+
+
+def stack_configs(config: PreTrainedConfig) -> tuple[PreTrainedConfig, PreTrainedConfig]:
+    """The configs that describe encoder and decoder: `config` itself, twice, unless they are nested."""
+    return (config.encoder, config.decoder) if family_of(config).nested else (config, config)
+
+
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The encoder's layers."""
+    return getattr(model.get_encoder(), family_of(model).layers)
+
+
+def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """The decoder's layers."""
+    return getattr(model.get_decoder(), family_of(model).layers)
+
+
+def layers(model: PreTrainedModel, side: str) -> nn.ModuleList:
+    """The layers of `encoder` or `decoder`."""
+    return encoder_layers(model) if side == "encoder" else decoder_layers(model)
+
+
+def attention(model: PreTrainedModel, side: str, kind: str, layer: int) -> nn.Module:
+    """The module of a layer's `self_attention` or `cross_attention`.
+
+    Raises ModelError, with the reason, where its weights are no matrix of queries and keys.
+    """
+    family = family_of(model)
+    reason = dict(family.weightless).get(side)
+    if reason is not None:
+        raise ModelError(f"the {side} of {family.model_type} models {reason}, so there are no weights to compare")
+    return layers(model, side)[layer].get_submodule(family.attention[kind == "cross_attention"])
+
+
+def depths(config: PreTrainedConfig) -> tuple[int, int]:
+    """Number of encoder and of decoder layers."""
+    keys = family_of(config).depth
+    encoder, decoder = (getattr(part, key) for part, key in zip(stack_configs(config), keys, strict=True))
+    return encoder, decoder
+
+
+def set_depths(config: PreTrainedConfig, encoder: int, decoder: int) -> None:
+    """Write the number of encoder and of decoder layers into `config`.
+
+    Where transformers would size the cache by the encoder, a decoder deeper than that makes `generate` fail.
+    A key of the decoder's own, which stays in the saved config, prevents it: "decoder_x" stands for "x"
+    there.
+    """
+    family = family_of(config)
+    for part, key, depth in zip(stack_configs(config), family.depth, (encoder, decoder), strict=True):
+        setattr(part, key, depth)
+    if family.cache_depth is not None and (decoder > encoder or hasattr(config, family.cache_depth)):
+        setattr(config, family.cache_depth, decoder)
+
+
+def widths(config: PreTrainedConfig) -> tuple[int, int]:
+    """Width H of the encoder's and of the decoder's hidden states; they differ in some T5Gemma models."""
+    key = family_of(config).width
+    encoder, decoder = (getattr(part, key) for part in stack_configs(config))
+    return encoder, decoder
+
+
+def width(config: PreTrainedConfig) -> int:
+    """Width H of the decoder's hidden states."""
+    return widths(config)[1]
+
+
+def max_positions(config: PreTrainedConfig) -> tuple[int | None, int | None]:
+    """How many source and target tokens the model has positions for; None: as many as you like."""
+    family = family_of(config)
+    if family.positions is None:
+        return None, None
+    source, target = (getattr(config, key) for key in family.positions)
+    if family.model_type == "led":
+        window = config.attention_window
+        window = window if isinstance(window, int) else max(window)
+        source -= source % window  # the source is padded to whole windows before it gets positions
+    if family.model_type == "prophetnet":
+        source -= config.pad_token_id + 1  # positions are counted from behind the pad id
+        target = source - 1  # the predicting streams stand one position ahead
+    return source, target
+
+
+def extra_inputs(config: PreTrainedConfig) -> tuple[str, ...]:
+    """Further fields of a batch; `global_attention_mask` [B, S] is 1 on the first token and 0 elsewhere."""
+    return family_of(config).extras
+
+
+def decoder_start(model: PreTrainedModel) -> int:
+    """Id of the first decoder input. Raises ModelError if neither config nor generation config names one."""
+    if family_of(model).nested:
+        start = model.config.decoder.bos_token_id
+    else:
+        start = getattr(model.config, "decoder_start_token_id", None)
+    if start is None and model.generation_config is not None:
+        start = model.generation_config.decoder_start_token_id
+    if start is None:
+        raise ModelError(
+            f"the config of this {model.config.model_type} model names no decoder_start_token_id: "
+            "set it in its config.json"
+        )
+    return start
+
+
+def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
+    """Decoder inputs [B, T] for teacher forcing: the labels moved right by one.
+
+    `labels` [B, T] holds -100 on padding, which stands on the right; padding becomes the pad id. The first
+    input is the decoder start token or, for the families that wrap (mBART, PLBart, FSMT), the last label of
+    the row. Row by row the same as the family's own training does. Raises ModelError if the config names no
+    start token.
+    """
+    config = stack_configs(model.config)[1]
+    if config.pad_token_id is None:
+        raise ModelError(f"the config of this {model.config.model_type} model names no pad_token_id: set it")
+    inputs = labels.new_empty(labels.shape)
+    inputs[:, 1:] = labels[:, :-1]
+    if family_of(model).start == "wrap":
+        last = labels.ne(-100).sum(dim=1, keepdim=True).sub(1).clamp(min=0)
+        inputs[:, :1] = labels.gather(1, last)
+    else:
+        inputs[:, 0] = decoder_start(model)
+    return inputs.masked_fill_(inputs == -100, config.pad_token_id)  # type: ignore[return-value]
+
+
+def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
+    """The encoder's last hidden state [B, S, H]; of `batch` all but the labels is read."""
+    encoder = model.get_encoder()
+    if family_of(model).model_type == "bigbird_pegasus":
+        _set_bigbird_attention(encoder, batch["input_ids"].shape[1])
+    extras = {name: batch[name] for name in extra_inputs(model.config) if name in batch}
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], **extras}
+    output = encoder(**inputs, return_dict=True)  # a model's config may ask for tuples
+    return output.last_hidden_state
+
+
+def decode(
+    model: PreTrainedModel, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor
+) -> Tensor:
+    """The decoder's last hidden state [B, T, H], which the head reads; of `batch` only the mask is used."""
+    model_type = family_of(model).model_type
+    decoder = model.get_decoder()
+    if model_type == "fsmt":
+        return _decode_fsmt(model, batch["attention_mask"], encoder_state, decoder_input_ids)
+    output = decoder(
+        input_ids=decoder_input_ids,
+        encoder_hidden_states=encoder_state,
+        encoder_attention_mask=batch["attention_mask"],
+        use_cache=False,
+        return_dict=True,
+    )
+    if model_type == "prophetnet":  # the head reads the first of the predicting streams
+        return output.last_hidden_state_ngram.chunk(model.config.ngram, dim=1)[0]
+    return output.last_hidden_state
+
+
+def head_parts(model: PreTrainedModel) -> HeadParts:
+    """The parts of the output head; the weight is the parameter itself, tied or not."""
+    family = family_of(model)
+    if family.model_type == "fsmt":  # its decoder owns the projection; `get_output_embeddings` is another matrix
+        return HeadParts(model.get_decoder().output_projection.weight, None)
+    scaled = family.scale is not None and getattr(model.config, family.scale)
+    return HeadParts(
+        weight=model.get_output_embeddings().weight,
+        bias=getattr(model, "final_logits_bias", None),
+        scale=model.config.d_model**-0.5 if scaled else 1.0,
+        softcap=model.config.decoder.final_logit_softcapping if family.nested else None,
+    )
+
+
+def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+    """Logits [B, T, V] of the decoder's last hidden state [B, T, H]."""
+    return head_parts(model).logits(hidden)
+
+
+def embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
+    """Token and position embeddings, each module once; T5 kin have position biases in a layer instead."""
+    names = ("embed_tokens", "word_embeddings", "embed_positions", "position_embeddings")
+    stacks = (model.get_encoder(), model.get_decoder())
+    found = [getattr(stack, name) for stack in stacks for name in names if hasattr(stack, name)]
+    return list(dict.fromkeys([model.get_input_embeddings(), *found]))
+
+
+def zero_pad_row(model: PreTrainedModel) -> nn.Parameter | None:
+    """The decoder's embedding [V, H] if its pad row is zero and must stay so in training, else None.
+
+    Marian starts decoding from pad, and fast decoders start from a zero vector instead. The tied head would
+    move the row: keep its gradient and its weight at zero.
+    """
+    if not family_of(model).zero_pad:
+        return None
+    weight = model.get_decoder().get_input_embeddings().weight
+    return weight if not weight[model.config.pad_token_id].any() else None
+
+
+def _decode_fsmt(model: PreTrainedModel, mask: Tensor, encoder_state: Tensor, decoder_input_ids: Tensor) -> Tensor:
+    # FSMT's decoder makes neither of its masks itself and returns logits; its hidden states end before the
+    # head.
+    length, dtype = decoder_input_ids.shape[1], encoder_state.dtype
+    causal = torch.full((length, length), torch.finfo(dtype).min, dtype=dtype, device=encoder_state.device)
+    padding = decoder_input_ids.eq(model.config.pad_token_id)
+    output = model.get_decoder()(
+        decoder_input_ids,
+        encoder_state,
+        mask,
+        padding if padding.any() else None,
+        decoder_causal_mask=causal.triu(1),
+        use_cache=False,
+        output_hidden_states=True,
+        return_dict=True,
+    )
+    return output.hidden_states[-1]
+
+
+def _set_bigbird_attention(encoder: Any, length: int) -> None:
+    # Left to itself the encoder turns block-sparse attention off for good at the first short batch, so that
+    # later results depend on earlier batches. New modules would also draw random numbers.
+    config = encoder.config
+    shortest = (5 + 2 * config.num_random_blocks) * config.block_size
+    wanted = config.attention_type if length > shortest else "original_full"
+    if encoder.attention_type != wanted:
+        with torch.random.fork_rng(devices=[]):
+            encoder.set_attention_type(wanted)

@@ -1,0 +1,244 @@
+"""The data of a run: encoded splits, and the plan of its batches."""
+
+import copy
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+from pytorch_lightning import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths, weights_by_size
+from seq2seq_distill.data.encoding import Collator, encode_split, truncation_shares
+from seq2seq_distill.data.loaders import EncodedBatches, PlannedLoader, PlannedSampler
+from seq2seq_distill.data.sources import fingerprint, has_split, load_split
+from seq2seq_distill.data.teacher_cache import CachedSplit
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Source and target texts of the splits, in the order they were read."""
+
+    splits: dict[str, datasets.Dataset]
+    """train, val and test, each with the columns source and target."""
+    sizes: tuple[int, ...]
+    """Training rows of each joined source, in order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all texts, wherever they are stored."""
+        return "-".join(fingerprint(self.splits[split])[:16] for split in ("train", "val", "test"))
+
+
+def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
+    """Read and check all splits of all sources; `DataError` names the first place that is wrong.
+
+    Every source must have a training split, but for those of weight 0, whose training split is not read; validation
+    and test come from those that have them, at least one.
+    """
+    weights = config.data_weights or [1.0] * len(sources)
+    used = {split: [source for source in sources if has_split(source, split)] for split in ("val", "test")}
+    used["train"] = [source for source, weight in zip(sources, weights, strict=True) if weight]
+    parts = {
+        split: [
+            load_split(
+                source,
+                split,
+                source_column=config.encode.source_column,
+                target_column=config.encode.target_column,
+                src_lang=config.src_lang,
+                tgt_lang=config.tgt_lang,
+            )
+            for source in used.get(split) or sources  # where none has it, the first one's error says what is missing
+        ]
+        for split in ("train", "val", "test")
+    }
+    limits = {"train": config.encode.n_train, "val": config.eval.n_val, "test": config.eval.n_test}
+    splits = {split: _first(datasets.concatenate_datasets(parts[split]), limits[split]) for split in parts}
+    lengths_of = iter(parts["train"])
+    counts = [len(next(lengths_of)) if weight else 0 for weight in weights]
+    ends = np.minimum(np.cumsum([0, *counts]), len(splits["train"]))
+    return Texts(splits, tuple(np.diff(ends).tolist()))
+
+
+class Seq2SeqData(LightningDataModule):
+    """The encoded splits of a run, and their loaders.
+
+    Args:
+        config: the run's config.
+        texts: what to encode.
+        tokenizer: the model's, languages set.
+        collate: pads encoded rows into a batch.
+        prefix: put before every source.
+        max_positions: longest source and target that the models take, `None` for any.
+        cache_dir: where encoded splits are kept; by default the user's cache.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        texts: Texts,
+        tokenizer: PreTrainedTokenizerBase,
+        collate: Collator,
+        *,
+        prefix: str = "",
+        max_positions: tuple[int | None, int | None] = (None, None),
+        cache_dir: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._texts = texts
+        self._collate = collate
+        self._loader: PlannedLoader | None = None
+        self.cached: dict[str, CachedSplit] = {}
+        """Of splits whose batches bring the teacher's outputs with them."""
+        self.teachers: Seq2SeqData | None = None
+        """The same rows as the teacher reads them, where its sources are to be in the batches beside these."""
+        self.encoded = {
+            split: encode_split(
+                dataset,
+                tokenizer,
+                prefix=prefix,
+                max_source_length=_smallest(config.encode.max_source_length, max_positions[0]),
+                max_target_length=_smallest(
+                    config.encode.max_target_length if split == "train" else config.eval.max_target_length,
+                    max_positions[1],
+                ),
+                cache_dir=cache_dir,
+                languages=(config.src_lang, config.tgt_lang),
+            )
+            for split, dataset in texts.splits.items()
+        }
+        """Token ids of each split, in file order."""
+        self.ends = {split: (len(encoded),) for split, encoded in self.encoded.items()}
+        """Of each split, the row behind the last one of each task."""
+        self.plan = self._plan()
+        """All optimiser steps of the run."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash over all texts."""
+        return self._texts.fingerprint
+
+    def references(self, split: str) -> list[str]:
+        """The target texts of a split, as they were read: never cut (truncated references would inflate scores)."""
+        return list(self._texts.splits[split]["target"])
+
+    def task_of(self, split: str, row: int) -> int:
+        """Number of the task that a row belongs to."""
+        return bisect_right(self.ends[split], row)
+
+    def truncation(self) -> dict[str, float]:
+        """Share of training sources and targets that were cut."""
+        return dict(zip(("source", "target"), truncation_shares(self.encoded["train"]), strict=True))
+
+    def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
+        """These rows of a split as one batch."""
+        return self._batches(split)[MicroBatch(tuple(rows), 0, 0)]
+
+    def training_batch(self, step: int) -> dict[str, Tensor]:
+        """The rows of an optimiser step of the run, undivided, as one batch."""
+        rows = self.plan.rows(step)
+        return self._batches("train")[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
+
+    def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        assert self.trainer is not None
+        self._loader = PlannedLoader(
+            self._batches("train"),
+            PlannedSampler(
+                self.plan,
+                rank=self.trainer.global_rank,
+                world=self.trainer.world_size,
+                accumulate=self._config.trainer.accumulate_grad_batches,
+            ),
+            workers=self._config.batch.workers,
+        )
+        return self._loader
+
+    def teardown(self, stage: str) -> None:
+        if self._loader is not None:
+            self._loader.close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.teardown("fit")
+
+    def val_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Tensor]]:
+        """Batches of one task each, in length order, the longest first, as many on every process."""
+        assert self.trainer is not None
+        encoded, size, world = self.encoded[split], self._config.eval.batch_size, self.trainer.world_size
+        order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable").tolist()
+        by_task = [[row for row in order if self.task_of(split, row) == task] for task in range(len(self.ends[split]))]
+        rows = [tuple(own[start : start + size]) for own in by_task for start in range(0, len(own), size)]
+        rows += [()] * (-len(rows) % world)
+        batches = [MicroBatch(own, 0, 0) for own in rows[self.trainer.global_rank :: world]]
+        return DataLoader(self._batches(split), batch_size=None, sampler=batches)
+
+    def _batches(self, split: str) -> EncodedBatches:
+        cached, teachers = self.cached.get(split), None
+        if self.teachers is not None and cached is None:
+            teachers = self.teachers._batches(split)
+        return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split])
+
+    def _plan(self) -> RunPlan:
+        config, train, sizes = self._config, self.encoded["train"], self._texts.sizes
+        batches = BatchPlan(
+            lengths(train["input_ids"]),
+            lengths(train["labels"]),
+            size=config.batch.size,
+            max_tokens=config.batch.max_tokens,
+            group_by_length=config.batch.group_by_length,
+            seed=config.seed,
+            sizes=sizes,
+            weights=weights_by_size(sizes, config.task_exponent) if config.tasks else config.data_weights,
+            apart=bool(config.tasks),
+        )
+        return RunPlan(
+            batches,
+            max_steps=config.trainer.max_steps,
+            max_epochs=config.trainer.max_epochs,
+            limit=config.trainer.limit_train_batches,
+            val_interval=config.trainer.val_check_interval,
+        )
+
+
+def joined(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
+    """The data of several tasks as those of one run, whose batches have rows of one task each.
+
+    Args:
+        config: the run's, with its `tasks`.
+        tasks: the data of each, encoded for one student; they stay as they are.
+    """
+    data = copy.copy(tasks[0])
+    data._config = config
+    data._collate = max((task._collate for task in tasks), key=lambda collate: len(collate.extras))
+    sizes = tuple(len(task.encoded["train"]) for task in tasks)
+    whole = datasets.concatenate_datasets
+    data._texts = Texts({split: whole([task._texts.splits[split] for task in tasks]) for split in data.encoded}, sizes)
+    data.ends = {
+        split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
+    }
+    data.encoded = {split: whole([task.encoded[split] for task in tasks]) for split in data.encoded}
+    data.plan = data._plan()
+    if any(task.teachers for task in tasks):
+        data.teachers = joined(config, [task.teachers or task for task in tasks])
+    return data
+
+
+def _first(dataset: datasets.Dataset, n: int | None) -> datasets.Dataset:
+    return dataset if n is None else dataset.select(range(min(n, len(dataset))))
+
+
+def _smallest(length: int, limit: int | None) -> int:
+    return length if limit is None else min(length, limit)

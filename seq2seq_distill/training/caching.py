@@ -1,0 +1,146 @@
+"""Fill a cache with the teacher's outputs, and train from it without the teacher."""
+
+import logging
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.data.batching import BatchPlan, lengths
+from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
+from seq2seq_distill.decoding.generation import to_device
+from seq2seq_distill.decoding.likelihood import LOGITS
+from seq2seq_distill.losses.logits import IGNORED
+from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
+from seq2seq_distill.models import architectures
+from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.training.components import Parts
+from seq2seq_distill.utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val")
+MAX_TOKENS = 8192
+"""Source and target tokens of a batch, padding counted."""
+
+
+def with_cache(config: RunConfig, parts: Parts) -> Parts:
+    """The parts of a run that learns from its cache, which is filled first; the teacher is let go.
+
+    Raises:
+        ConfigError: the cache is of something else; or it is not full, and there is no teacher.
+    """
+    cache = open_cache(config, parts)
+    missing = cache.missing()
+    if missing and parts.teacher is None:
+        raise ConfigError(
+            f"--teacher_cache {cache.folder} lacks {len(missing)} of {len(cache.shards)} shards: "
+            "fill it by `distill cache`, or add --teacher"
+        )
+    if parts.teacher is not None:
+        fill(cache, parts, parts.teacher, config)
+    parts.data.cached = {split: cache.split(split) for split in SPLITS}
+    return replace(parts, teacher=None)
+
+
+def open_cache(config: RunConfig, parts: Parts) -> TeacherCache:
+    """The cache that the config names, of these parts."""
+    model = parts.student if parts.teacher is None else parts.teacher.model
+    contents = Contents(
+        vocabulary=len(architectures.head_parts(model).weight),
+        temperature=config.loss.temperature,
+        top_k=config.cache.top_k,
+        draws=config.cache.draws,
+        precision=config.cache.precision,
+    )
+    encoded = {split: parts.teachers_reading.data.encoded[split] for split in SPLITS}
+    fingerprint = None if parts.teacher is None else parts.teacher.fingerprint()
+    return TeacherCache(Path(str(config.teacher_cache)).expanduser(), contents, encoded, fingerprint)
+
+
+def fill(cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig) -> None:
+    """Compute what is missing; with several processes, each its share, and wait for the others'."""
+    rank, world = place_among_processes()
+    # Each process has shards of its own, whatever the others have written when it comes to look.
+    own, missing = cache.shards[rank::world], cache.missing()
+    if not missing:
+        return
+    logger.info("teacher cache: %d of %d shards are to be filled", len(missing), len(cache.shards))
+    teacher.to(device_of(config))
+    for split, first in own:
+        if (split, first) in missing:
+            cache.write(split, first, _outputs(cache, parts, teacher, config, split, first))
+            logger.info("teacher cache: %s from row %d on is filled", split, first)
+    teacher.to("cpu")
+    while cache.missing():
+        time.sleep(0.5)
+
+
+def place_among_processes() -> tuple[int, int]:
+    """Rank and number of processes, as torchrun or SLURM has set them; Lightning's own start after the first has come
+    this far."""
+    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
+        if rank in os.environ and world in os.environ:
+            return int(os.environ[rank]), int(os.environ[world])
+    return 0, 1
+
+
+def device_of(config: RunConfig) -> torch.device:
+    """Where this process computes outside a Trainer."""
+    return torch.device("cpu") if config.trainer.accelerator == "cpu" else own_device()
+
+
+def own_device() -> torch.device:
+    """This process's GPU, where there is one."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+@torch.no_grad()
+def _outputs(
+    cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig, split: str, first: int
+) -> list[dict[str, torch.Tensor]]:
+    """The fields of a shard's rows, in order."""
+    device = next(teacher.model.parameters()).device
+    generator = torch.Generator(device).manual_seed(2 * first + SPLITS.index(split))
+    found: dict[int, dict[str, torch.Tensor]] = {}
+    mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
+    for rows in _batches(parts, split, cache.rows_of(split, first)):
+        batch = to_device(parts.teachers_reading.data.collated(split, rows), device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            inputs = architectures.decoder_inputs(teacher.model, batch["labels"])
+            hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORED]
+        pieces = [_compress(cache.contents, teacher, piece, generator) for piece in _chunks(hidden, cache.contents)]
+        fields = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        counts = (batch["labels"] != IGNORED).sum(1).tolist()
+        columns = {name: field.split(counts) for name, field in fields.items()}
+        for index, row in enumerate(rows):
+            found[row] = {name: column[index] for name, column in columns.items()}
+    return [found[row] for row in cache.rows_of(split, first)]
+
+
+def _batches(parts: Parts, split: str, rows: range) -> list[list[int]]:
+    """Rows of like length together."""
+    encoded = parts.teachers_reading.data.encoded[split].select(rows)
+    source, target = lengths(encoded["input_ids"]), lengths(encoded["labels"])
+    plan = BatchPlan(source, target, size=len(rows), max_tokens=MAX_TOKENS)
+    return [(rows.start + step).tolist() for step in plan.steps(0)]
+
+
+def _chunks(hidden: torch.Tensor, contents: Contents) -> tuple[torch.Tensor, ...]:
+    return hidden.split(max(1, LOGITS // contents.vocabulary))
+
+
+def _compress(
+    contents: Contents, teacher: Teacher, hidden: torch.Tensor, generator: torch.Generator
+) -> dict[str, torch.Tensor]:
+    log_probabilities = (teacher.head(hidden).float() / contents.temperature).log_softmax(-1)
+    if contents.draws is None:
+        outputs = top_tokens(log_probabilities, contents.top_k)
+    else:
+        outputs = drawn_tokens(log_probabilities, contents.draws, generator)
+    return {name: field.cpu() for name, field in pack(*outputs, contents).items()}

@@ -1,0 +1,152 @@
+"""What happens around the steps: seeds, the last validation, the best student, and figures to log."""
+
+import hashlib
+import logging
+import random
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from seq2seq_distill.data.batching import RunPlan
+from seq2seq_distill.metrics.corpus import monitor_mode
+from seq2seq_distill.models.sharding import whole_state
+from seq2seq_distill.modules.extensions import OnSaved
+from seq2seq_distill.modules.summarization import SummarizationModule
+from seq2seq_distill.training.model_card import model_card
+from seq2seq_distill.training.output_folder import OutputFolder, save_model, write_jsonl
+
+logger = logging.getLogger(__name__)
+
+
+class SeedByBatch(Callback):
+    """Seed Python, NumPy and torch (with all devices) before every batch from (seed, step, batch, process).
+
+    So a resumed run draws what it would have drawn, and no random state needs to be saved.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._start("train", 0, batch_idx, trainer.global_rank)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._start("val", trainer.global_step, batch_idx, trainer.global_rank)
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        self._start("test", 0, batch_idx, trainer.global_rank)
+
+    def _start(self, *counters: object) -> None:
+        key = " ".join(map(str, (self._seed, *counters))).encode()
+        number = int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
+        random.seed(number)
+        np.random.seed(number % 2**32)
+        torch.manual_seed(number)
+
+
+class EndWithValidation(Callback):
+    """Ask for a validation after the last batch, whether or not the interval divides the run."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx + 1 == trainer.num_training_batches:
+            trainer.should_stop = True
+
+
+class BestStudent(Callback):
+    """Write metrics.jsonl, a line per validation, and keep the best student by the monitored value in best/.
+
+    `on_saved` is called after that.
+    """
+
+    def __init__(self, folder: OutputFolder, plan: RunPlan, monitor: str, on_saved: OnSaved | None = None) -> None:
+        self._folder = folder
+        self._plan = plan
+        self._monitor = f"val_{monitor}"
+        self._on_saved = on_saved
+        self._sign = 1.0 if monitor_mode(monitor) == "max" else -1.0
+        self.best: float | None = None
+        """Monitored value of the best student so far."""
+        self.best_step: int | None = None
+        """Optimiser steps it had."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_step": self.best_step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best, self.best_step = state_dict["best"], state_dict["best_step"]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking:
+            return
+        step = trainer.global_step
+        values = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val_")}
+        improved = self.best is None or self._sign * values[self._monitor] > self._sign * self.best
+        if improved:
+            self.best, self.best_step = values[self._monitor], step
+        assert isinstance(pl_module, SummarizationModule)
+        weights = whole_state(pl_module.student, keep=trainer.is_global_zero) if improved else None  # by all processes
+        if trainer.is_global_zero:
+            self._write(pl_module, step, values, weights)
+        trainer.strategy.barrier()
+
+    def _write(
+        self, module: SummarizationModule, step: int, values: dict[str, float], best: dict[str, Tensor] | None
+    ) -> None:
+        record = {"step": step, "data_epoch": round(self._plan.data_epoch(step), 4), **values}
+        # After a resume, later lines of the interrupted run are not part of this one.
+        earlier = [line for line in self._folder.read_metrics() if line["step"] < step]
+        write_jsonl(self._folder.metrics, [*earlier, record])
+        if best is not None:
+            save_model(self._folder.best, module.student, module.tokenizer, model_card(module.config), best)
+        logger.info(
+            "step %d of %d, data epoch %.2f: %s%s",
+            step,
+            self._plan.total_steps,
+            record["data_epoch"],
+            ", ".join(f"{name} {value:.4g}" for name, value in sorted(values.items())),
+            " (best)" if best is not None else "",
+        )
+        if best is not None and self._on_saved is not None:
+            self._on_saved(self._folder.best, step, values)
+
+
+class Figures(Callback):
+    """Log learning rate, data epoch, tokens of the batch, share of padding, and tokens a second."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        self._plan = plan
+        self._tokens = 0
+        self._since = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tokens, self._since = 0, time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._tokens, self._since = 0, time.monotonic()  # the time of a validation is no training time
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        source, target = int(batch["attention_mask"].sum()), int((batch["labels"] != -100).sum())
+        self._tokens += source + target
+        padded = batch["attention_mask"].numel() + batch["labels"].numel()
+        figures = {
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "data_epoch": self._plan.data_epoch(trainer.global_step),
+            "rows": float(len(batch["row"])),
+            "source_tokens": float(source),
+            "target_tokens": float(target),
+            "padding": 1 - (source + target) / padded,
+            "tokens_per_second": self._tokens / max(time.monotonic() - self._since, 1e-9),
+        }
+        pl_module.log_dict(figures)

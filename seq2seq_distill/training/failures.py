@@ -1,0 +1,145 @@
+"""What can fail under a run: numbers, memory, disk, processes. Each is told in one line with its remedy."""
+
+import errno
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.data.batching import RunPlan
+from seq2seq_distill.training.output_folder import OutputFolder, write_json
+from seq2seq_distill.utils.errors import RunError, Stopped, UserError
+
+logger = logging.getLogger(__name__)
+
+AGAIN = "and run the same command again; what was written before is whole"
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+WORKER_DIED = ("dataloader worker",)
+PROCESS_DIED = ("connection closed by peer", "connection reset by peer", "timed out waiting", "nccl", "gloo")
+
+
+class FiniteNumbers(Callback):
+    """Before every optimiser step: stop the run, or leave the step out, if a gradient is NaN or infinite.
+
+    A loss that is not finite makes its gradients so. They are summed over processes by then: all decide alike.
+
+    Args:
+        on_nonfinite: `stop` or `skip`.
+        plan: of the run.
+        folder: of the run; `stop` writes the rows of the step into its nonfinite.json.
+    """
+
+    def __init__(self, on_nonfinite: str, plan: RunPlan, folder: OutputFolder) -> None:
+        self._skip = on_nonfinite == "skip"
+        self._plan = plan
+        self._folder = folder
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if trainer.precision == "16-mixed":
+            return  # its gradient scaler meets infinite gradients as a matter of course, and leaves the step out
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not gradients:
+            return
+        norms = torch.stack(torch._foreach_norm(gradients))
+        local = norms.full_tensor() if hasattr(norms, "full_tensor") else norms
+        if trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(local).all())):
+            return
+        step = trainer.global_step + 1
+        rows = self._plan.rows(trainer.global_step).tolist()
+        if self._skip:
+            logger.warning("step %d is left out: a gradient is not finite (rows %s ...)", step, rows[:5])
+            optimizer.zero_grad(set_to_none=True)
+            return
+        if trainer.is_global_zero:
+            values = {name: float(value) for name, value in trainer.callback_metrics.items() if "loss" in name}
+            finite = {name: value if math.isfinite(value) else str(value) for name, value in values.items()}
+            write_json(self._folder.nonfinite, {"step": step, "rows": rows, **finite})
+        raise RunError(
+            f"step {step}: a loss or gradient is NaN or infinite; rows and losses are in {self._folder.nonfinite}. "
+            "Lower --optim.lr in a new --output_dir, or leave such steps out with --on_nonfinite skip"
+        )
+
+
+class LastBatch(Callback):
+    """Remembers the shape of the batch in work, for the message when memory runs out."""
+
+    def __init__(self) -> None:
+        self.shape = ""
+
+    def _note(self, kind: str, batch: Any) -> None:
+        rows, source = batch["input_ids"].shape
+        self.shape = (
+            f" with a {kind} batch of {rows} rows x ({source} source, {batch['labels'].shape[1]} target) tokens"
+        )
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self._note("training", batch)
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
+        self._note("validation", batch)
+
+    def on_test_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, *_: Any) -> None:
+        self._note("test", batch)
+
+
+@contextmanager
+def explained(config: RunConfig, last: LastBatch) -> Iterator[None]:
+    """Turn what the libraries raise when machine or disk fail into a `RunError`; all else passes through."""
+    try:
+        yield
+    except (UserError, RunError, Stopped):
+        raise
+    except Exception as error:
+        message = explanation(error, config, last.shape)
+        if message is None:
+            raise
+        raise RunError(message) from error
+
+
+def explanation(error: BaseException, config: RunConfig, shape: str = "") -> str | None:
+    """One line about a failure of machine or disk, with its remedy; `None` if the error is something else."""
+    chain = list(_chain(error))
+    for each in chain:
+        if isinstance(each, OSError) and each.errno in DISK_FULL:
+            return f"the disk is full{_place(each, config)}: free some space {AGAIN}"
+        if isinstance(each, OSError) and each.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO):
+            return f"{each.strerror}{_place(each, config)}: make it readable and writable {AGAIN}"
+    text = " ".join(" ".join(str(each).split()) for each in chain)
+    lower = text.lower()
+    if "no space left on device" in lower or "disk quota exceeded" in lower:
+        return f"the disk is full while writing into {config.folder}: free some space {AGAIN}"
+    if any(isinstance(each, MemoryError) for each in chain) or any(words in lower for words in OUT_OF_MEMORY):
+        return (
+            f"out of memory{shape}{_peak()}: lower --batch.max_tokens, --batch.size or --eval.batch_size, "
+            "or raise --trainer.accumulate_grad_batches, in a new --output_dir"
+        )
+    if any(words in lower for words in WORKER_DIED):
+        return (
+            f"a data loader process died ({text[:120]}): check the machine's memory, or set --batch.workers 0, {AGAIN}"
+        )
+    if any(words in lower for words in PROCESS_DIED):
+        return f"another process of the run ended ({text[:120]}): mend what its message says {AGAIN}"
+    return None
+
+
+def _place(error: OSError, config: RunConfig) -> str:
+    return f" while writing {error.filename}" if error.filename else f" while writing into {config.folder}"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _peak() -> str:
+    if not torch.cuda.is_available():
+        return ""
+    return f" (peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB on {torch.cuda.get_device_name()})"

@@ -1,0 +1,37 @@
+"""Which candidates of a row stay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from seq2seq_distill.metrics.corpus import score_per_example
+
+CLOSEST_BY = {"best-chrf": "chrf", "best-bleu": "bleu", "best-rouge": "rougeL"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One target for a row."""
+
+    text: str
+    score: float
+    """Mean log-probability of its tokens under the model that wrote it, or scored it."""
+    gain: float | None = None
+    """By how much the score is above that of the same target for another row's source, where that was asked for."""
+
+
+def choose(keep: str, texts: Sequence[str], reference: str, tgt_lang: str | None = None) -> list[int]:
+    """Numbers of the candidates that stay, in order.
+
+    Args:
+        keep: `top1`, the first; `best-chrf`, `best-bleu`, `best-rouge`, the one with the highest score against the
+            reference, of equal ones the first; `all`, each text once.
+        texts: the candidates of one row, the likeliest first.
+        reference: the row's own target.
+        tgt_lang: chooses BLEU's tokenizer.
+    """
+    if keep == "all":
+        return [number for number, text in enumerate(texts) if text not in texts[:number]]
+    if keep == "top1" or len(texts) == 1:
+        return [0]
+    closeness = score_per_example(CLOSEST_BY[keep], texts, [reference] * len(texts), tgt_lang)
+    return [max(range(len(texts)), key=closeness.__getitem__)]

@@ -1,0 +1,129 @@
+"""Which pairs of source and target are dropped. Each filter is a measure and a threshold; thresholds are options."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from seq2seq_distill.metrics.corpus import score_per_example
+from seq2seq_distill.metrics.degeneration import repetition, units
+
+COMMON = 0.01
+"""Share of the references' letters from which on a script is one of theirs."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What is measured, row by row."""
+
+    sources: Sequence[str]
+    targets: Sequence[str]
+    references: Sequence[str]
+    scores: Sequence[float]
+    """Mean log-probability of each target under the model."""
+    gains: Sequence[float]
+    """By how much it is above that for another row's source."""
+    scripts: frozenset[str]
+    """Of all references."""
+
+
+def words(pairs: Pairs) -> list[float]:
+    """Words of each target; in a script without spaces, characters."""
+    return [float(len(units(text))) for text in pairs.targets]
+
+
+def scores(pairs: Pairs) -> list[float]:
+    """Mean log-probability of each target."""
+    return list(pairs.scores)
+
+
+def gains(pairs: Pairs) -> list[float]:
+    """How much more likely the source makes each target, in mean log-probability."""
+    return list(pairs.gains)
+
+
+def rouge2(pairs: Pairs) -> list[float]:
+    """Agreement with the reference in pairs of words, 0 to 100."""
+    return score_per_example("rouge2", pairs.targets, pairs.references)
+
+
+def chrf(pairs: Pairs) -> list[float]:
+    """Agreement with the reference in characters, 0 to 100."""
+    return score_per_example("chrf", pairs.targets, pairs.references)
+
+
+def length_ratio(pairs: Pairs) -> list[float]:
+    """Words of each target by those of its source."""
+    return [
+        len(units(target)) / max(1, len(units(source)))
+        for source, target in zip(pairs.sources, pairs.targets, strict=True)
+    ]
+
+
+def repeated(pairs: Pairs) -> list[float]:
+    """Share of each target's 4-grams that it has had before, 0 to 1."""
+    return [repetition([units(text)]) for text in pairs.targets]
+
+
+def copied(pairs: Pairs) -> list[float]:
+    """Agreement with the source in characters, 0 to 100."""
+    return score_per_example("chrf", pairs.targets, pairs.sources)
+
+
+def own_script(pairs: Pairs) -> list[float]:
+    """Share of each target's letters that are of the references' scripts, 0 to 1; 1 without letters."""
+    shares = []
+    for text in pairs.targets:
+        counts = letters([text])
+        own = sum(count for script, count in counts.items() if script in pairs.scripts)
+        shares.append(own / counts.total() if counts else 1.0)
+    return shares
+
+
+MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
+    "min_words": words,
+    "min_score": scores,
+    "min_gain": gains,
+    "min_rouge2": rouge2,
+    "min_chrf": chrf,
+    "min_length_ratio": length_ratio,
+    "max_length_ratio": length_ratio,
+    "max_repetition": repeated,
+    "max_copied": copied,
+    "min_script": own_script,
+}
+"""Option to what is compared with it: a pair stays that has at least `min_...`, at most `max_...`."""
+
+
+def passes(option: str, threshold: float, pairs: Pairs) -> list[bool]:
+    """Whether each pair passes one filter."""
+    values = MEASURES[option](pairs)
+    return [value >= threshold if option.startswith("min_") else value <= threshold for value in values]
+
+
+def worst(scores: Sequence[float], fraction: float) -> set[int]:
+    """Numbers of the lowest scores, so large a share of them, rounded down; of equal ones the first."""
+    return set(sorted(range(len(scores)), key=scores.__getitem__)[: int(fraction * len(scores))])
+
+
+def scripts_of(texts: Iterable[str]) -> frozenset[str]:
+    """The scripts that a hundredth or more of the texts' letters are of."""
+    counts = letters(texts)
+    return frozenset(script for script, count in counts.items() if count >= COMMON * counts.total())
+
+
+def letters(texts: Iterable[str]) -> Counter[str]:
+    """How many letters of each script the texts have."""
+    characters = Counter(character for text in texts for character in text)
+    counts: Counter[str] = Counter()
+    for character, count in characters.items():
+        if character.isalpha():
+            counts[_script(character)] += count
+    return counts
+
+
+@cache
+def _script(letter: str) -> str:
+    """LATIN, CYRILLIC, CJK, ...: the first word of a letter's Unicode name, which names its script."""
+    return unicodedata.name(letter, "UNKNOWN").split()[0].partition("-")[0]

@@ -1,0 +1,229 @@
+"""The folder of a labelled data set.
+
+    label.json                           what was asked for, of which data and model, and the engine that was chosen
+    raw/00000.parquet ...                all candidates of `shard_rows` rows each, as the model wrote them
+    backward-0123abcd/00000.parquet ...  a score for each of them, by the backward model of that fingerprint
+    ctranslate2/                         the converted model
+    train-00000-of-00007.parquet ...     the data set: what `keep` and the filters leave
+    report.json                          what each filter removed
+
+A shard of these two is written whole or not at all, by one process, and depends on its rows alone. Each row
+of them names the text that it was made for by its hash, which is checked whenever it is read.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet
+from filelock import FileLock, Timeout
+
+from seq2seq_distill.data.files import SOURCE_HASH, text_hash
+from seq2seq_distill.training.labels.choice import Candidate
+from seq2seq_distill.training.output_folder import open_whole, refuse_url, write_json
+from seq2seq_distill.utils.errors import ConfigError, DataError
+
+RAW = pa.schema(
+    [
+        ("row", pa.int64()),
+        (SOURCE_HASH, pa.string()),
+        ("rank", pa.int32()),
+        ("target", pa.string()),
+        ("score", pa.float64()),
+        ("gain", pa.float64()),
+    ]
+)
+BACKWARD = pa.schema([("row", pa.int64()), ("target_sha256", pa.string()), ("score", pa.float64())])
+DIGITS = 6
+"""Of a score: the last bits depend on how many threads added it up."""
+
+
+class LabelFolder:
+    """Paths of the folder, and the shards in it.
+
+    Args:
+        path: of the folder.
+        split: that is labelled.
+        rows: of the split.
+        shard_rows: rows of a shard.
+        backward: fingerprint of the backward model, if there is one.
+    """
+
+    def __init__(self, path: Path, split: str, rows: int, shard_rows: int, backward: str = "") -> None:
+        self.path = path
+        self.record = path / "label.json"
+        self.report = path / "report.json"
+        self.converted = path / "ctranslate2"
+        self._split = split
+        self._backwards = path / f"backward-{backward[:8]}"
+        self._rows = [range(first, min(first + shard_rows, rows)) for first in range(0, rows, shard_rows)]
+
+    @property
+    def shards(self) -> range:
+        """Numbers of the shards."""
+        return range(len(self._rows))
+
+    def rows(self, shard: int) -> range:
+        """The rows of a shard."""
+        return self._rows[shard]
+
+    def final(self, shard: int) -> Path:
+        """File of the data set with what is left of a shard."""
+        return self.path / f"{self._split}-{shard:05d}-of-{len(self._rows):05d}.parquet"
+
+    def finals(self) -> list[Path]:
+        """Files of a data set that are there, of whatever filters."""
+        return sorted(self.path.glob(f"{self._split}-*-of-*.parquet"))
+
+    def has_raw(self, shard: int) -> bool:
+        """Whether a shard's candidates are there, whole."""
+        return _is_whole(self._raw(shard))
+
+    def has_backward(self, shard: int) -> bool:
+        """Whether a shard's backward scores are there, whole."""
+        return _is_whole(self._backward(shard))
+
+    def write_raw(self, shard: int, sources: Sequence[str], candidates: Sequence[Sequence[Candidate]]) -> None:
+        """Candidates of each of the shard's sources."""
+        records = [
+            (row, text_hash(source), rank, candidate.text, _rounded(candidate.score), _rounded(candidate.gain))
+            for row, source, own in zip(self.rows(shard), sources, candidates, strict=True)
+            for rank, candidate in enumerate(own)
+        ]
+        _write(self._raw(shard), records, RAW)
+
+    def read_raw(self, shard: int, sources: Sequence[str]) -> list[list[Candidate]]:
+        """Candidates of each of the shard's sources, the likeliest first.
+
+        Raises:
+            DataError: a row of the file was made for another source, or for none of these.
+        """
+        found: dict[int, list[Candidate]] = {row: [] for row in self.rows(shard)}
+        hashes = dict(zip(found, map(text_hash, sources), strict=True))
+        path = self._raw(shard)
+        for record in pyarrow.parquet.read_table(path, schema=RAW).to_pylist():
+            row = record["row"]
+            if hashes.get(row) != record[SOURCE_HASH] or record["rank"] != len(found[row]):
+                raise DataError(f"{path}: a target of row {row} is of another source: remove the file, and run again")
+            found[row].append(Candidate(record["target"], record["score"], record["gain"]))
+        if not all(found.values()):
+            raise DataError(f"{path}: there are rows without a target: remove the file, and run again")
+        return list(found.values())
+
+    def write_backward(self, shard: int, candidates: Sequence[Sequence[Candidate]], scores: Sequence[float]) -> None:
+        """Scores of all candidates of a shard, row by row."""
+        named = ((row, text_hash(c.text)) for row, own in zip(self.rows(shard), candidates, strict=True) for c in own)
+        records = [(*name, _rounded(score)) for name, score in zip(named, scores, strict=True)]
+        _write(self._backward(shard), records, BACKWARD)
+
+    def read_backward(self, shard: int, candidates: Sequence[Sequence[Candidate]]) -> list[list[float]]:
+        """Scores of each row's candidates.
+
+        Raises:
+            DataError: a score is of another target.
+        """
+        path = self._backward(shard)
+        records = iter(pyarrow.parquet.read_table(path, schema=BACKWARD).to_pylist())
+        found: list[list[float]] = []
+        for row, own in zip(self.rows(shard), candidates, strict=True):
+            found.append([])
+            for candidate in own:
+                record: dict[str, Any] = next(records, {})
+                if (record.get("row"), record.get("target_sha256")) != (row, text_hash(candidate.text)):
+                    raise DataError(
+                        f"{path}: a score of row {row} is of another target: remove the file, and run again"
+                    )
+                found[-1].append(record["score"])
+        return found
+
+    def settle(self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]) -> Any:
+        """What was found when the folder was new; of several processes one finds it, the others wait.
+
+        Args:
+            wanted: what the labels depend on.
+            flags: the options to name in a message, where they are not `--` and the name.
+            find: chooses what need not be told, but must stay.
+
+        Raises:
+            ConfigError: the folder is of something else, or cannot be written.
+        """
+        refuse_url(self.path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock"):
+                return self._settled(wanted, flags, find)
+        except OSError as error:
+            raise ConfigError(
+                f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written"
+            ) from None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder for this command; the system frees it when the process ends, however that comes.
+
+        Raises:
+            ConfigError: another command holds it.
+        """
+        try:
+            with FileLock(self.path / ".held", blocking=False):
+                yield
+        except Timeout:
+            raise ConfigError(
+                f"--output_dir {self.path} is in use by another `distill label`: wait for its end, or choose another "
+                "folder"
+            ) from None
+
+    def _settled(self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]) -> Any:
+        if not self.record.exists():
+            own = (self.converted.name, ".")
+            if any(not path.name.startswith(own) for path in self.path.iterdir()):
+                raise ConfigError(f"--output_dir {self.path} holds other files: choose a new folder")
+            found = find()
+            write_json(self.record, {"settings": dict(wanted), "found": found})
+            return found
+        try:
+            record = json.loads(self.record.read_text("utf-8"))
+            settings, found = record["settings"], record["found"]
+        except (ValueError, KeyError, TypeError):
+            raise ConfigError(f"--output_dir {self.path}: {self.record} is damaged: choose another folder") from None
+        for name, value in wanted.items():
+            if settings.get(name) != value:
+                raise ConfigError(
+                    f"--output_dir {self.path} was made with {flags.get(name, f'--{name}')} {settings.get(name)}, and "
+                    f"this command has {value}: choose another folder, or the same value"
+                )
+        return found
+
+    def _raw(self, shard: int) -> Path:
+        return self.path / "raw" / f"{shard:05d}.parquet"
+
+    def _backward(self, shard: int) -> Path:
+        return self._backwards / f"{shard:05d}.parquet"
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """A Parquet file, whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    with open_whole(path) as file:
+        pyarrow.parquet.write_table(table, file)
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, DIGITS)
+
+
+def _write(path: Path, records: Sequence[tuple[Any, ...]], schema: pa.Schema) -> None:
+    columns = zip(*records, strict=True) if records else [[]] * len(schema)
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+    write_table(path, pa.Table.from_arrays(arrays, schema=schema))
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        pyarrow.parquet.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return False
+    return True

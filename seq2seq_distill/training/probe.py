@@ -1,0 +1,65 @@
+"""A few steps of a run outside a Trainer, to see what they cost."""
+
+from collections.abc import Mapping
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.decoding.generation import to_device
+from seq2seq_distill.losses.blend import blend
+from seq2seq_distill.metrics.cost import PeakMemory, bytes_of, wait_for
+from seq2seq_distill.training.caching import device_of
+from seq2seq_distill.training.components import Parts
+from seq2seq_distill.training.run import make_module
+
+WARM_UP = 3
+"""Steps that are not timed."""
+
+
+class Probe:
+    """The run's module and optimiser on the device of this process, without the Trainer around them."""
+
+    def __init__(self, config: RunConfig, parts: Parts) -> None:
+        self.parts, self.device = parts, device_of(config)
+        self.module = make_module(config, parts).to(self.device).train()
+        self.teachers = parts.teachers
+        for teacher in self.teachers:
+            teacher.lower(config.trainer.teacher_precision)
+            teacher.to(self.device)
+        self.optimizer = self.module.configure_optimizers()["optimizer"]
+
+    def step(self, batch: Mapping[str, Any]) -> None:
+        """One optimiser step; mixed precision on a GPU, as in a run."""
+        batch = to_device(batch, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            losses = self.module._step(batch, 1 / max(1, int(batch["target_tokens"])))
+            loss = blend(losses.terms, self.module.weights, head=losses.head.loss).loss
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        wait_for(self.device)
+
+    def seconds_per_step(self, steps: int) -> float:
+        """Median over the run's first steps, after a warm-up."""
+        seconds = []
+        for step in range(min(WARM_UP + steps, self.parts.data.plan.total_steps)):
+            start = perf_counter()
+            self.step(self.parts.data.training_batch(step))
+            seconds.append(perf_counter() - start)
+        return median(seconds[WARM_UP:] or seconds)
+
+    def memory(self) -> int:
+        """Bytes of student, teachers, gradients, optimiser and everything between, at the peak of the largest step."""
+        plan = self.parts.data.plan
+        largest = max(range(min(100, plan.total_steps)), key=lambda step: self._padded(step))
+        with PeakMemory(self.device) as peak:
+            for _ in range(2):
+                self.step(self.parts.data.training_batch(largest))
+        return peak.bytes + bytes_of(self.module) + sum(bytes_of(teacher.model) for teacher in self.teachers)
+
+    def _padded(self, step: int) -> int:
+        batches, rows = self.parts.data.plan.batches, self.parts.data.plan.rows(step)
+        return len(rows) * int(batches.source_lengths[rows].max() + batches.target_lengths[rows].max())

@@ -1,0 +1,128 @@
+"""The judgement at the end of a run: the best student beside its teacher, on the test split."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from pytorch_lightning import Trainer
+from rich.console import Console
+from rich.table import Table
+from transformers import PreTrainedModel
+
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.decoding.generation import GenerationSettings
+from seq2seq_distill.metrics.corpus import bleu_signature, means_of_all
+from seq2seq_distill.metrics.cost import bytes_of, measure_decoding, parameters, speedup
+from seq2seq_distill.modules.datamodule import Seq2SeqData
+from seq2seq_distill.modules.summarization import Generations, SummarizationModule
+
+logger = logging.getLogger(__name__)
+
+SCORES = {"summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"), "translation": ("bleu", "chrf")}
+
+
+def test_model(
+    module: SummarizationModule, trainer: Trainer, data: Seq2SeqData
+) -> tuple[dict[str, float], Generations]:
+    """Decode the test split with a module's model: scores with gen_len, and the outputs."""
+    metrics = trainer.test(module, datamodule=data, verbose=False)[0]
+    scores = {name.removeprefix("test_"): value for name, value in metrics.items()}
+    assert module.generations is not None
+    return scores, module.generations
+
+
+def measured(
+    models: Mapping[str, PreTrainedModel], data: Mapping[str, Seq2SeqData], settings: GenerationSettings, n: int
+) -> tuple[dict[str, dict[str, Any]], float | None]:
+    """Parameters, bytes and, on the first `n` test inputs one at a time, decoding speed; and student over teacher.
+
+    `data` has the same rows for each model, as it reads them.
+    """
+    figures: dict[str, dict[str, Any]] = {
+        name: {"parameters": parameters(model), "bytes": bytes_of(model), "latency_ms": None, "ms_per_token": None}
+        for name, model in models.items()
+    }
+    rows = range(min(n, len(data["student"].encoded["test"])))
+    if not rows:
+        return figures, None
+    inputs = {name: [own.collated("test", [row]) for row in rows] for name, own in data.items()}
+    timed = measure_decoding(models, inputs, settings)
+    for name, decoding in timed.items():
+        figures[name] |= {"latency_ms": decoding.latency_ms, "ms_per_token": decoding.ms_per_token}
+    return figures, speedup(timed["teacher"], timed["student"]) if "teacher" in timed else None
+
+
+def combine(task: str, student: dict[str, Any], teacher: dict[str, Any] | None, speed: float | None) -> dict[str, Any]:
+    """The content of results.json; without a teacher the last three are null."""
+    kept = None
+    if teacher is not None:
+        kept = {name: student[name] / teacher[name] if teacher[name] else None for name in SCORES[task]}
+    return {"task": task, "student": student, "teacher": teacher, "kept": kept, "speedup": speed}
+
+
+def together(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of results.json of several tasks: those of each, and means of the figures that all have."""
+    means: dict[str, Any] = {}
+    for part in ("student", "teacher", "kept"):
+        known = [{name: value for name, value in (own[part] or {}).items() if value is not None} for own in results]
+        means[part] = {
+            name: known[0][name] if all(own[name] == known[0][name] for own in known) else mean
+            for name, mean in means_of_all(known).items()
+        } or None
+    speeds = [own["speedup"] for own in results]
+    return {
+        "task": " and ".join(dict.fromkeys(own["task"] for own in results)),
+        **means,
+        "speedup": None if None in speeds else sum(speeds) / len(speeds),
+        "tasks": dict(zip(names, results, strict=True)),
+    }
+
+
+def how_scored(config: RunConfig) -> str:
+    """How the scores of a run were computed, of each kind of task."""
+    signatures = (signature(str(own.task), own.tgt_lang) for own in config.each_task())
+    return "; ".join(dict.fromkeys(signatures))
+
+
+def signature(task: str, tgt_lang: str | None) -> str:
+    """How the scores were computed, so that others can compare theirs."""
+    if task == "translation":
+        return ", ".join(f"{name}: {text}" for name, text in bleu_signature(tgt_lang).items())
+    return f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer"
+
+
+def print_table(
+    results: Mapping[str, Any], caption: str = "", console: Console | None = None, *, title: str | None = None
+) -> None:
+    """Show student and teacher side by side."""
+    student, teacher = results["student"], results["teacher"] or {}
+    table = Table(title=f"{title or results['task']}: test split", caption=caption)
+    for column in ("", "student", "teacher", "student / teacher"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, value in student.items():
+        other = teacher.get(name)
+        table.add_row(name, number(value), number(other), f"{value / other:.3f}" if value and other else "")
+    if results["speedup"]:
+        table.add_row("speed-up per token", "", "", f"{results['speedup']:.2f}")
+    (console or Console()).print(table)
+
+
+def markdown_table(results: Mapping[str, Any]) -> list[str]:
+    """The same table in Markdown, line by line."""
+    teacher = results["teacher"] or {}
+    lines = ["| | student | teacher | student / teacher |", "|---|---:|---:|---:|"]
+    for name, value in results["student"].items():
+        other = teacher.get(name)
+        share = f"{value / other:.3f}" if value and other else ""
+        lines.append(f"| {name} | {number(value)} | {number(other)} | {share} |")
+    if results["speedup"]:
+        lines.append(f"| speed-up per token | | | {results['speedup']:.2f} |")
+    return lines
+
+
+def number(value: float | None) -> str:
+    """For people: thousands separated, two decimals, nothing for null."""
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.2f}"

@@ -1,0 +1,161 @@
+"""Lightning's Trainer for a run, with its callbacks and loggers."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.environments import SLURMEnvironment
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar, Timer
+from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from seq2seq_distill.config.schema import RunConfig, TrainerConfig
+from seq2seq_distill.metrics.corpus import monitor_mode
+from seq2seq_distill.modules.datamodule import Seq2SeqData
+from seq2seq_distill.modules.extensions import OnSaved
+from seq2seq_distill.training.callbacks import BestStudent, EndWithValidation, Figures, SeedByBatch
+from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumePoints
+from seq2seq_distill.training.failures import FiniteNumbers
+from seq2seq_distill.training.output_folder import OutputFolder
+from seq2seq_distill.training.signals import StopSignals
+from seq2seq_distill.training.strategies import end_with_main, strategy_options
+from seq2seq_distill.utils.errors import ConfigError, RunError, UserError
+
+
+def build_trainer(
+    config: RunConfig,
+    data: Seq2SeqData,
+    folder: OutputFolder,
+    signals: StopSignals,
+    callbacks: Sequence[Callback] = (),
+    on_student_saved: OnSaved | None = None,
+) -> Trainer:
+    """Lightning's Trainer for one epoch that is the whole run: data epochs live in the plan of batches."""
+    accumulate = config.trainer.accumulate_grad_batches
+    trainer = _trainer(
+        config,
+        # Not by max_steps: with it, a run that was killed before its last validation would not come to it again.
+        max_epochs=1,
+        val_check_interval=data.plan.steps_between_validations * accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        accumulate_grad_batches=accumulate,
+        log_every_n_steps=config.trainer.log_every_n_steps,
+        enable_progress_bar=config.trainer.enable_progress_bar,
+        logger=[_logger(name, folder) for name in config.logger],
+        callbacks=[*_callbacks(config, data, folder, signals, on_student_saved), *callbacks],
+        plugins=_plugins(folder),
+        default_root_dir=folder.path,
+    )
+    end_with_main(trainer)
+    return trainer
+
+
+def check_trainer(config: RunConfig) -> None:
+    """Raise ConfigError for what Lightning refuses, and for a machine without what was asked for, before anything is
+    loaded."""
+    _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+
+
+def _trainer(config: RunConfig, **parts: Any) -> Trainer:
+    """A Trainer with the run's options, and the parts that are not options."""
+    options = config.trainer
+    try:
+        return Trainer(
+            accelerator=options.accelerator,
+            devices=options.devices,
+            num_nodes=options.num_nodes,
+            **strategy_options(options.strategy),
+            precision=options.precision or _default_precision(options.accelerator),  # type: ignore[arg-type]
+            gradient_clip_val=options.gradient_clip_val,
+            deterministic=options.deterministic,
+            enable_model_summary=False,
+            **options.extra,
+            **parts,
+        )
+    except (UserError, RunError, OSError):
+        raise
+    except Exception as error:  # of many types: what is missing, what does not fit, what the machine does not have
+        message = " ".join(str(error).split())
+        raise ConfigError(f"{_options_named(options, message)}: refused by Lightning: {message}") from None
+
+
+def _plugins(folder: OutputFolder) -> list[Any]:
+    plugins: list[Any] = [HashedCheckpointIO(folder)]
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save inside a step; `StopSignals` requeues
+    return plugins
+
+
+def _callbacks(
+    config: RunConfig,
+    data: Seq2SeqData,
+    folder: OutputFolder,
+    signals: StopSignals,
+    on_student_saved: OnSaved | None,
+) -> list[Callback]:
+    monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
+    callbacks: list[Callback] = [
+        SeedByBatch(config.seed),
+        EndWithValidation(),
+        Figures(data.plan),
+        BestStudent(folder, data.plan, config.monitor, on_student_saved),
+        FiniteNumbers(config.on_nonfinite, data.plan, folder),
+        BestCheckpoints(
+            folder.checkpoints,
+            filename="step={step}-" + monitor + "={" + monitor + ":.4f}",
+            auto_insert_metric_name=False,
+            monitor=monitor,
+            mode=mode,
+            save_top_k=config.eval.save_top_k,
+            enable_version_counter=False,  # a resumed run writes what it wrote before
+        ),
+        # The last, so that its checkpoint knows what the validation changed in all others.
+        ResumePoints(folder, data.plan, signals, config.trainer.save_every_n_steps, config.trainer.save_every_minutes),
+    ]
+    if config.eval.patience is not None:
+        callbacks.append(EarlyStopping(monitor, mode=mode, patience=config.eval.patience))
+    if config.trainer.max_time is not None:
+        callbacks.append(Timer(config.trainer.max_time))
+    if config.trainer.enable_progress_bar:
+        callbacks.append(RichProgressBar())
+    return callbacks
+
+
+def _options_named(options: TrainerConfig, message: str) -> str:
+    """The Trainer options that Lightning's message is about, as flags."""
+    defaults = asdict(TrainerConfig())
+    given = {name: value for name, value in asdict(options).items() if value != defaults[name]}
+    given |= {f"extra.{name}": value for name, value in given.pop("extra", {}).items()}
+    about = [
+        f"--trainer.{name} {value}"
+        for name, value in given.items()
+        if name.removeprefix("extra.") in message.lower() or (isinstance(value, str) and value in message)
+    ]
+    return " ".join(about) or " ".join(f"--trainer.{name} {value}" for name, value in given.items()) or "--trainer"
+
+
+def _logger(name: str, folder: OutputFolder) -> Logger:
+    try:
+        match name:
+            case "tensorboard":
+                return TensorBoardLogger(folder.path, name="logs", version="")
+            case "csv":
+                return CSVLogger(folder.path, name="logs")  # a version for each start: it would delete the last one's
+            case "wandb":
+                return WandbLogger(save_dir=folder.logs)
+            case _:
+                # MLflow refuses to write files unless it is told that one means it.
+                os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+                server = os.environ.get("MLFLOW_TRACKING_URI")
+                return MLFlowLogger(tracking_uri=server or f"file:{folder.logs}")
+    except Exception as error:  # of many types and libraries
+        raise ConfigError(f"--logger {name}: {' '.join(str(error).split())}") from None
+
+
+def _default_precision(accelerator: str) -> str:
+    cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

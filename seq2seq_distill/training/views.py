@@ -1,0 +1,152 @@
+"""How the models of a run read its texts: the student and, where that is otherwise, the teacher."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+from pytorch_lightning.utilities import rank_zero_only
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from seq2seq_distill.config.loss_conflicts import position_problems
+from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.data.encoding import Collator, default_prefix
+from seq2seq_distill.data.teacher_inputs import as_teacher_reads
+from seq2seq_distill.data.tokenizers import language_codes, load_tokenizer
+from seq2seq_distill.models import architectures
+from seq2seq_distill.models.student import only_sources_differ, same_tokenizer
+from seq2seq_distill.modules.datamodule import Seq2SeqData, Texts
+from seq2seq_distill.utils.errors import ModelError, report
+
+logger = logging.getLogger(__name__)
+
+OTHER_TOKENS = (
+    "distributions over other tokens teach it nothing; let the teacher write the targets (`distill label`), and train "
+    "on them with --method sft and without --teacher"
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a model reads the texts of a run."""
+
+    tokenizer: PreTrainedTokenizerBase
+    data: Seq2SeqData
+
+
+@dataclass(frozen=True)
+class _View:
+    """What decides the tokens of a model's sources."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prefix: str
+    length: int | None
+
+
+def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer of a student that learns from a teacher: the teacher's, unless its own reads sources otherwise.
+
+    Raises ModelError: its own has other target tokens.
+    """
+    path = config.student.path
+    if not path:
+        return teachers
+    own = load_tokenizer(path, config.src_lang, config.tgt_lang, flag="--student.path")
+    if only_sources_differ(own, teachers):
+        return own
+    same_tokenizer(own, teachers, remedy=OTHER_TOKENS)
+    return teachers
+
+
+def teachers_tokenizer(config: RunConfig, path: str | None, usual: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """`usual`, loaded from `path`, or the same with the language of `--teacher_source.src_lang`.
+
+    Raises ConfigError: it does not know that language.
+    """
+    language = config.teacher_source.src_lang
+    if path is None or language is None or not language_codes(usual) or language == usual.src_lang:
+        return usual
+    return load_tokenizer(path, language, config.tgt_lang, src_flag="--teacher_source.src_lang")
+
+
+def read_texts(
+    config: RunConfig,
+    texts: Texts,
+    tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | None,
+) -> tuple[Seq2SeqData, Reading | None]:
+    """The encoded texts of a run; and how the teacher reads them, if that is not as the student does.
+
+    Batches of the former then bring the teacher's sources too, where it teaches.
+
+    Args:
+        config: the run's.
+        texts: the run's.
+        tokenizers: the student's and the teacher's.
+        student: the student.
+        teacher: the teacher, if there is one.
+
+    Raises:
+        ConfigError: sources differ, and states of source positions are to be compared.
+        ModelError: targets differ.
+    """
+    theirs, first = as_teacher_reads(config), teacher or student  # the first one's config says the prefix
+    positions = [architectures.max_positions(model.config) for model in (student, first)]
+    sources, target = [limit[0] for limit in positions], _smallest(limit[1] for limit in positions)
+    if config.teacher_source.max_length is None:  # as the student's, so that both can read it
+        sources = [_smallest(sources)] * 2
+    views = [
+        _View(tokenizer, _prefix(own, first), _smallest((own.encode.max_source_length, limit)))
+        for own, tokenizer, limit in zip((config, theirs), tokenizers, sources, strict=True)
+    ]
+
+    def encoded(config: RunConfig, view: _View, model: PreTrainedModel) -> Seq2SeqData:
+        collate = Collator(pad_id(view.tokenizer, first), architectures.extra_inputs(model.config))
+        limits = (view.length, target)
+        return Seq2SeqData(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
+
+    data = encoded(config, views[0], student)
+    if teacher is None or views[0] == views[1]:
+        return data, None
+    report(list(position_problems(config)))
+    _tell(*views)
+    own = Reading(tokenizers[1], encoded(theirs, views[1], teacher))
+    _check_targets(config, data, own.data)
+    data.teachers = own.data if config.method == "kd" else None
+    return data, own
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
+    """What fills sources up. Raises ModelError: neither tokenizer nor model has a pad token."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id
+    if pad is None:
+        raise ModelError("the tokenizer has no pad token: set pad_token_id in the model's config")
+    return int(pad)
+
+
+def _prefix(config: RunConfig, model: PreTrainedModel) -> str:
+    languages = (config.src_lang, config.tgt_lang)
+    return default_prefix(model.config, str(config.task), config.encode.prefix, languages)
+
+
+@rank_zero_only
+def _tell(ours: _View, theirs: _View) -> None:
+    differing = [field.name for field in fields(_View) if getattr(ours, field.name) != getattr(theirs, field.name)]
+    logger.info(
+        "student and teacher read different sources, each by its own %s; targets are the same", " and ".join(differing)
+    )
+
+
+def _check_targets(config: RunConfig, data: Seq2SeqData, teachers: Seq2SeqData) -> None:
+    """Probe texts tell most tokenizers apart, the data tells what is left."""
+    for split, encoded in data.encoded.items():
+        if not encoded.data.column("labels").equals(teachers.encoded[split].data.column("labels")):
+            raise ModelError(
+                f"--student.path {config.student.path}: its tokenizer gives the targets of the {split} split other "
+                f"tokens than the teacher's: {OTHER_TOKENS}"
+            )
+
+
+def _smallest(limits: Iterable[int | None]) -> int | None:
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None

@@ -1,0 +1,67 @@
+"""The benchmarks run, at a size that says nothing about speed."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmarks import cache, encoder, generate, gpu, labels, padding, timing
+from benchmarks.step import Shape
+from benchmarks.trial import built, demo_config
+from seq2seq_distill.commands.budget import propose
+from seq2seq_distill.config.labels import LabelConfig
+
+SMALL = {"encode": {"n_train": 60}, "eval": {"n_val": 4, "n_test": 4}}
+
+
+def test_sides_take_turns_and_the_first_round_does_not_count():
+    calls = []
+    seconds = timing.interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b", "b", "a", "a", "b"]
+    assert [len(times) for times in seconds.values()] == [2, 2]
+    assert timing.ratio({"a": [2.0, 4.0, 9.0], "b": [1.0, 1.0, 3.0]}, "a", "b") == 3.0
+
+
+def test_padding():
+    config = demo_config("summarization", **SMALL)
+    line = padding.compare(config, max_tokens=400, count=1, rounds=1)
+    assert 0 < line["padding_grouped"] < line["padding_shuffled"] < 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_cache(shared):
+    line = cache.compare("translation", shared, rows=20, count=1, rounds=1)
+    assert line["one_encoder_pass"] is shared and line["cached_over_online_tokens_per_second"] > 0
+
+
+def test_encoder():
+    line = encoder.compare(Shape(60, 2, 9, 3, 64), rounds=1)
+    assert 1 <= line["possible"] <= 2
+
+
+def test_generate():
+    line = generate.compare("translation", n=4, batch_size=2, rounds=1)
+    assert line["equal_outputs"] == 4
+
+
+def test_labels():
+    config = LabelConfig(model="demo:translation", data=["demo:translation"], src_lang="en", tgt_lang="de", beams=1)
+    line = labels.compare(replace(config, engine="ctranslate2"), n=4, batch_size=2, rounds=1)
+    assert line["equal_outputs"] == 1 and line["label_over_loop_rows_per_second"] > 0
+
+
+def test_gpu_at_the_size_of_a_cpu(monkeypatch, capsys):
+    line = gpu.compare(gpu.TINY, "cpu", rounds=1, tiny=True)
+    assert line["tokens_per_second"] > 0 and line["share_of_peak"] > 0
+    monkeypatch.setattr("sys.argv", ["gpu", "--device", "cuda"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    gpu.main()
+    assert json.loads(capsys.readouterr().out) == {"benchmark": "gpu", "skipped": "no GPU here"}
+
+
+def test_a_larger_memory_has_a_larger_budget():
+    config = replace(demo_config("translation", **SMALL))
+    parts = built(config)
+    budgets = [propose(parts, config, gib * 2**30) for gib in (8, 16)]
+    assert 0 < budgets[0].max_tokens < budgets[1].max_tokens
+    assert all(budget.bytes_per_token > 0 and len(budget.tried) > 1 for budget in budgets)

@@ -1,0 +1,31 @@
+"""The rules of the house that import-linter does not know; `make check` runs its contracts."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import seq2seq_distill
+
+PACKAGE = Path(seq2seq_distill.__file__).parent
+
+
+def test_no_import_inside_a_function():
+    inner = [
+        f"{path.relative_to(PACKAGE)}:{node.lineno}"
+        for path in PACKAGE.rglob("*.py")
+        for function in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    assert not inner
+
+
+def test_the_package_and_help_cost_no_torch():
+    code = "import sys, seq2seq_distill.cli.main\nassert 'torch' not in sys.modules and dir(seq2seq_distill)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_public_names_import():
+    assert all(getattr(seq2seq_distill, name) is not None for name in seq2seq_distill.__all__)

@@ -1,0 +1,74 @@
+"""What `test_two_processes.py` starts on every process: FOLDER and, run by run, the changes to its config as JSON.
+
+Besides groups of the config a run may name, under "extra":
+    record: a file; what process r saw in training is written to FILE.r
+    stop: end the run with an exception after these optimiser steps, on all processes; the next run goes on
+    fail: the process that raises an exception after the second step, while the others sleep
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from seq2seq_distill.models.sharding import is_sharded
+from seq2seq_distill.training.run import run_config
+from tests.tiny_runs import config
+
+
+class Halt(Exception):
+    """The end of a run that a test asked for."""
+
+
+class Events(Callback):
+    """Records, stops and fails as the run's "extra" says."""
+
+    def __init__(self, extra: dict[str, Any]) -> None:
+        self._extra = extra
+        self._losses: list[float] = []
+        self._rows: list[list[int]] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._losses.append(float(outputs["loss"]))
+        self._rows.append(batch["row"].tolist())
+        if trainer.global_step == self._extra.get("stop"):
+            raise Halt
+        if trainer.global_step == 2 and "fail" in self._extra:
+            if trainer.global_rank == self._extra["fail"]:
+                raise ValueError("the fault of one process")
+            print("sleeping", flush=True)
+            time.sleep(300)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "record" not in self._extra:
+            return
+        own = [p.to_local() if hasattr(p, "to_local") else p for p in pl_module.parameters()]
+        record = {
+            "losses": self._losses,
+            "rows": self._rows,
+            "weights": sum(p.numel() for p in own),
+            "sharded": is_sharded(pl_module),
+        }
+        Path(f"{self._extra['record']}.{trainer.global_rank}").write_text(json.dumps(record))
+
+
+def run(folder: Path, changes: dict[str, Any]) -> None:
+    """One run with these changes."""
+    extra = changes.pop("extra", {})
+    try:
+        run_config(config(folder, **changes), [Events(extra)])
+    except Halt:
+        return
+    assert "stop" not in extra
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for each in sys.argv[2:]:
+        run(Path(sys.argv[1]), json.loads(each))
