@@ -22,7 +22,7 @@ from torch import Tensor
 from seq2seq_distill.config.schema import LossConfig
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import cross_entropy, kl_divergence
-from seq2seq_distill.models.architectures import HeadParts
+from seq2seq_distill.models.architectures import OutputHead
 
 PIECE = 64
 """Positions of a piece of the dense losses."""
@@ -92,11 +92,11 @@ def random_inputs(positions: int, vocabulary: int, width: int) -> Inputs:
 def chunked(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Loss, a mean over positions, and its gradients of hidden states and weight."""
     loss = head_loss(
-        HeadParts(inputs.weight, None),
+        OutputHead(inputs.weight, None),
         inputs.hidden,
         inputs.labels,
         {"ce_loss": config.alpha_ce, "mlm_loss": config.alpha_mlm},
-        (HeadParts(inputs.other_weight, None), inputs.other_hidden),
+        (OutputHead(inputs.other_weight, None), inputs.other_hidden),
         temperature=config.temperature,
         scale=1 / len(inputs.labels),
     ).loss

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.timing import interleaved, ratio
 from benchmarks.trial import built, demo_config, distiller, steps, tokens, train_on
 from seq2seq_distill.config.schema import BatchConfig, RunConfig
-from seq2seq_distill.training.components import Parts
+from seq2seq_distill.training.components import RunComponents
 
 
 def main() -> None:
@@ -59,12 +59,12 @@ def compare(config: RunConfig, max_tokens: int, count: int, rounds: int) -> dict
     }
 
 
-def epoch(parts: Parts) -> list[np.ndarray]:
+def epoch(parts: RunComponents) -> list[np.ndarray]:
     """Rows of the steps of a data epoch."""
     return parts.data.plan.batches.steps(0)
 
 
-def padding(parts: Parts) -> float:
+def padding(parts: RunComponents) -> float:
     """Share of the tokens of a data epoch, source and target, that are padding."""
     plan = parts.data.plan.batches
     sides = (plan.source_lengths, plan.target_lengths)

@@ -20,7 +20,7 @@ from trl.experimental.gkd import GKDTrainer
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.logits import IGNORED, entropy
-from seq2seq_distill.models.architectures import HeadParts
+from seq2seq_distill.models.architectures import OutputHead
 from seq2seq_distill.modules.schedules import weight_factor
 
 T = 2.0
@@ -46,7 +46,7 @@ class Case(NamedTuple):
 
     def temperatures(self, way: str) -> Tensor:
         """Ours of the first target, all of whose tokens have labels; with bounds that are not reached."""
-        head = HeadParts(torch.eye(self.student.shape[-1], dtype=self.student.dtype), None)
+        head = OutputHead(torch.eye(self.student.shape[-1], dtype=self.student.dtype), None)
         student, teacher = ((head, logits[0].detach()) for logits in (self.student, self.teacher))
         first = self.labels[:1] != IGNORED
         return adaptive_temperature(way, student, teacher, first, T, strength=0.1, exponent=2.0, bounds=(1e-9, 1e9))  # type: ignore[arg-type]

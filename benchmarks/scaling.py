@@ -61,7 +61,7 @@ class Step(nn.Module):
         hidden = architectures.decode(self.student, batch, state, inputs)
         teachers = self._teacher.decode(batch, self._teacher.encode(batch), inputs)
         labelled = batch["labels"] != IGNORED
-        heads = [architectures.head_parts(model) for model in (self.student, self._teacher.running)]
+        heads = [architectures.output_head(model) for model in (self.student, self._teacher.running)]
         return head_loss(
             heads[0],
             hidden[labelled],

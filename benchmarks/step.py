@@ -158,11 +158,11 @@ def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """As the distiller does it."""
     own, other, labels = hidden_states(student, teacher, batch)
     return head_loss(
-        architectures.head_parts(student),
+        architectures.output_head(student),
         own,
         labels,
         {"ce_loss": loss.alpha_ce, "mlm_loss": loss.alpha_mlm},
-        (architectures.head_parts(teacher), other),
+        (architectures.output_head(teacher), other),
         divergences=Divergences(loss.divergences, loss.beta, loss.skew),
         temperature=loss.temperature,
         scale=1 / len(labels),
@@ -177,7 +177,7 @@ def forward_kl(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Te
 def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """Both models and the head products alone."""
     own, other, _ = hidden_states(student, teacher, batch)
-    inputs = (own, architectures.head_parts(student).weight, other, architectures.head_parts(teacher).weight)
+    inputs = (own, architectures.output_head(student).weight, other, architectures.output_head(teacher).weight)
     if torch.is_autocast_enabled(own.device.type):
         inputs = tuple(each.to(torch.get_autocast_dtype(own.device.type)) for each in inputs)
     return HeadProducts.apply(*inputs)

@@ -10,7 +10,7 @@ from torch import Tensor
 from seq2seq_distill.cli.main import parse
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.modules.distillers import SummarizationDistiller
-from seq2seq_distill.training.components import Parts, build_parts
+from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.run import make_module
 
 Batch = Mapping[str, Any]
@@ -23,20 +23,20 @@ def demo_config(task: str, **changes: Any) -> RunConfig:
     return replace(config, **groups)
 
 
-def distiller(config: RunConfig, parts: Parts) -> SummarizationDistiller:
+def distiller(config: RunConfig, parts: RunComponents) -> SummarizationDistiller:
     """The module of these parts, in training mode."""
     module = make_module(config, parts)
     assert isinstance(module, SummarizationDistiller)
     return module.train()
 
 
-def built(config: RunConfig) -> Parts:
+def built(config: RunConfig) -> RunComponents:
     """The parts of a run, with a fixed seed."""
     torch.manual_seed(config.seed)
-    return build_parts(config)
+    return build_components(config)
 
 
-def steps(parts: Parts, numbers: Iterable[int]) -> list[Batch]:
+def steps(parts: RunComponents, numbers: Iterable[int]) -> list[Batch]:
     """The batches of these optimiser steps of the run, each undivided."""
     return [parts.data.training_batch(number) for number in numbers]
 

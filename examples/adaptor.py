@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seq2seq_distill import LossConfig, MatchConfig, ModelOutputs, distillation_loss
+from seq2seq_distill import FeatureLossConfig, LossConfig, ModelOutputs, distillation_loss
 
 WIDTH, DIGITS, LENGTH = 32, 10, 6
 START = DIGITS
@@ -79,7 +79,7 @@ def main(steps: int) -> dict[str, float]:
         optimizer.zero_grad()
     teacher.eval().requires_grad_(False)
 
-    loss, matches = LossConfig(alpha_hid=0.5), [MatchConfig(layers="last", loss="cosine")]
+    loss, matches = LossConfig(alpha_hid=0.5), [FeatureLossConfig(layers="last", loss="cosine")]
     optimizer = torch.optim.AdamW(student.parameters(), lr=3e-3)
     before = agreement(student, teacher)
     for batch in batches(steps, seed=1):

@@ -3,6 +3,7 @@
 The public names are imported when they are first used, so that `import seq2seq_distill` costs no torch.
 """
 
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,7 @@ _HOMES = {
     "BatchConfig": "config.schema",
     "LossConfig": "config.schema",
     "ScheduleConfig": "config.schema",
-    "MatchConfig": "config.schema",
+    "FeatureLossConfig": "config.schema",
     "TaskConfig": "config.schema",
     "EnsembleConfig": "config.schema",
     "TeacherSourceConfig": "config.schema",
@@ -38,8 +39,8 @@ _HOMES = {
     "ForwardPass": "modules.forward_pass",
     "ModelOutputs": "modules.adaptor",
     "distillation_loss": "modules.adaptor",
-    "OwnParts": "modules.extensions",
-    "OwnTerm": "modules.extensions",
+    "Extensions": "modules.extensions",
+    "CustomLoss": "modules.extensions",
     "SummarizationModule": "modules.summarization",
     "TranslationModule": "modules.translation",
     "SummarizationDistiller": "modules.distillers",
@@ -48,10 +49,20 @@ _HOMES = {
     "run_config": "training.run",
 }
 
+_RENAMED = {"OwnParts": "Extensions", "OwnTerm": "CustomLoss", "MatchConfig": "FeatureLossConfig"}
+"""Names of version 0.1; they go with 0.3."""
+
 __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        warnings.warn(
+            f"seq2seq_distill.{name} is now {_RENAMED[name]}; the old name will be removed in 0.3",
+            FutureWarning,
+            stacklevel=2,
+        )
+        name = _RENAMED[name]
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

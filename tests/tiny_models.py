@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 
 from seq2seq_distill.models import architectures
 
-FAMILIES: tuple[str, ...] = tuple(architectures.FAMILIES)
+FAMILIES: tuple[str, ...] = tuple(architectures.ARCHITECTURES)
 
 _HEADS = {
     "encoder_attention_heads": 2,
@@ -85,7 +85,7 @@ def tiny_config_keys(
             "decoder": {**_GEMMA, "num_hidden_layers": decoder_layers},
             **overrides,
         }
-    encoder_key, decoder_key = architectures.FAMILIES[model_type].depth
+    encoder_key, decoder_key = architectures.ARCHITECTURES[model_type].depth
     return {**_KEYS[model_type], encoder_key: encoder_layers, decoder_key: decoder_layers, **overrides}
 
 

@@ -11,7 +11,7 @@ from seq2seq_distill.config.schema import (
     BatchConfig,
     EncodeConfig,
     EvalConfig,
-    MatchConfig,
+    FeatureLossConfig,
     RunConfig,
     StudentConfig,
     TaskConfig,
@@ -81,7 +81,7 @@ def config(tmp_path: Path, model_type: str = "marian", **changes: Any) -> RunCon
     `changes` are fields of RunConfig; a group takes a dict: `config(tmp_path, method="sft", trainer={"max_steps": 2})`,
     and so does each of the matches and of the tasks.
     """
-    for name, kind in (("matches", MatchConfig), ("tasks", TaskConfig)):
+    for name, kind in (("matches", FeatureLossConfig), ("tasks", TaskConfig)):
         changes[name] = [kind(**entry) for entry in changes.get(name, [])]
     teacher, data = tmp_path / "teacher", tmp_path / "data"
     if not teacher.exists():
@@ -116,7 +116,7 @@ def config(tmp_path: Path, model_type: str = "marian", **changes: Any) -> RunCon
 
 def _vocabulary(model_type: str, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Config keys that fit a model to a tokenizer."""
-    family = architectures.FAMILIES[model_type]
+    family = architectures.ARCHITECTURES[model_type]
     size, pad, eos = len(tokenizer), tokenizer.pad_token_id, tokenizer.eos_token_id
     ids = {"pad_token_id": pad, "eos_token_id": eos, "bos_token_id": pad}
     if family.nested:

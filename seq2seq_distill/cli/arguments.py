@@ -11,9 +11,9 @@ from typing import Any, get_args
 
 from jsonargparse import Namespace
 
-from seq2seq_distill.cli.parser import Parser, WrongValue, element_of, expected, suggestion
-from seq2seq_distill.cli.yaml_files import NoRecord, read_record, record_of
-from seq2seq_distill.utils.errors import ConfigError, shown
+from seq2seq_distill.cli.parser import Parser, WrongValue, describe_type, element_of, suggestion
+from seq2seq_distill.cli.yaml_files import InvalidYaml, load_yaml_mapping, parse_yaml_mapping
+from seq2seq_distill.utils.errors import ConfigError, format_value
 
 QUESTIONS = ("-h", "--help", "--print_config")
 LONGEST_NUMBER = 60
@@ -60,7 +60,7 @@ def _parsed(
             if name is None:
                 raise ConfigError(f"{opening}{error}") from None
             del values[name]  # so that others come to light
-            wrong.append(f"{opening}{name} {shown(typed[name])}: expected {expected(error.hint)}")
+            wrong.append(f"{opening}{name} {format_value(typed[name])}: expected {describe_type(error.hint)}")
 
 
 def _further_mistakes(config: Any, mistakes: Sequence[str]) -> list[str]:
@@ -103,18 +103,20 @@ class CommandLine:
         name = flag.removeprefix("--")
         if name != "config" and not self._parser.knows(name):
             known = [f"--{name}" for name in self._parser.types]
-            self.mistakes.append(f"{shown(flag)}: no such option{suggestion(flag, known)}")
+            self.mistakes.append(f"{format_value(flag)}: no such option{suggestion(flag, known)}")
             return
         hint = Path if name == "config" else self._parser.type_of(name)
         element = element_of(hint)
         values = [value] if equals else words if element else words[:1]
         typed = " ".join(values)
         if not values:
-            self.mistakes.append(f"{flag}: its value is missing; expected {expected(hint)}")
+            self.mistakes.append(f"{flag}: its value is missing; expected {describe_type(hint)}")
         elif name in self.typed:
-            self.mistakes.append(f"{flag} is given twice, {shown(self.typed[name])} and {shown(typed)}: give it once")
+            self.mistakes.append(
+                f"{flag} is given twice, {format_value(self.typed[name])} and {format_value(typed)}: give it once"
+            )
         elif wrong := next((each for each in values if not _can_be(each, element or hint)), None):
-            self.mistakes.append(f"{flag} {shown(wrong, LONGEST_NUMBER)}: expected {expected(hint)}")
+            self.mistakes.append(f"{flag} {format_value(wrong, LONGEST_NUMBER)}: expected {describe_type(hint)}")
         elif name == "config":
             self._add_file(values[0])
         elif hint is None:
@@ -129,11 +131,13 @@ class CommandLine:
 
     def _stray(self, words: Sequence[str]) -> None:
         if words:
-            self.mistakes.append(f"{shown(' '.join(words))}: belongs to no option; options start with --, see --help")
+            self.mistakes.append(
+                f"{format_value(' '.join(words))}: belongs to no option; options start with --, see --help"
+            )
 
     def _add_file(self, path: str) -> None:
         try:
-            record = read_record(path)
+            record = load_yaml_mapping(path)
         except ConfigError as error:
             self.mistakes_in_files.append(str(error))
             self.lacks_a_file = True
@@ -146,9 +150,9 @@ class CommandLine:
     def _add_group(self, name: str, text: str) -> None:
         """A group of options as a mapping, or as the path of a file with one."""
         try:
-            record = read_record(text) if Path(text).is_file() else record_of(text)
-        except (NoRecord, OSError, ValueError):
-            self.mistakes.append(f"--{name} {shown(text)}: expected {expected(None)}")
+            record = load_yaml_mapping(text) if Path(text).is_file() else parse_yaml_mapping(text)
+        except (InvalidYaml, OSError, ValueError):
+            self.mistakes.append(f"--{name} {format_value(text)}: expected {describe_type(None)}")
             return
         values, mistakes = _values(self._parser, record, f"{name}.", "--")
         self.mistakes += mistakes
@@ -160,9 +164,9 @@ class CommandLine:
         self.typed[name] = " ".join(words)
         text = words[0] if len(words) == 1 and words[0].startswith("[") else f"[{', '.join(words)}]"
         try:
-            record = record_of(f"{name}: {text}")
-        except NoRecord:
-            self.mistakes.append(f"--{name} {shown(text)}: expected {expected(self._parser.type_of(name))}")
+            record = parse_yaml_mapping(f"{name}: {text}")
+        except InvalidYaml:
+            self.mistakes.append(f"--{name} {format_value(text)}: expected {describe_type(self._parser.type_of(name))}")
             return
         values, mistakes = _values(self._parser, record, "", "--")
         self.mistakes += mistakes
@@ -175,9 +179,9 @@ def _values(parser: Parser, record: Mapping[Any, Any], group: str, opening: str)
     values: dict[str, Any] = {}
     mistakes: list[str] = []
     for key, value in record.items():
-        name = f"{group}{key if isinstance(key, str) else shown(key)}"
+        name = f"{group}{key if isinstance(key, str) else format_value(key)}"
         if name not in types:
-            mistakes.append(f"{opening}{shown(name)}: no such option{suggestion(name, types)}")
+            mistakes.append(f"{opening}{format_value(name)}: no such option{suggestion(name, types)}")
         elif isinstance(value, list) and is_dataclass(kind := element_of(types[name])):
             wrong = _mistakes_in_entries(kind, value, f"{opening}{name}")
             mistakes += wrong
@@ -189,7 +193,7 @@ def _values(parser: Parser, record: Mapping[Any, Any], group: str, opening: str)
             values |= inner
             mistakes += further
         else:
-            mistakes.append(f"{opening}{name} {shown(value)}: expected {expected(types[name])}")
+            mistakes.append(f"{opening}{name} {format_value(value)}: expected {describe_type(types[name])}")
     return values, mistakes
 
 
@@ -203,7 +207,7 @@ def _mistakes_in_entries(kind: Any, entries: Sequence[Any], opening: str) -> lis
             values, lines = _values(parser, entry, "", place)
             mistakes += [*lines, *_parsed(parse, values, dict(values), place)[1]]
         else:
-            mistakes.append(f"{place}{shown(entry)}: expected {expected(kind)}")
+            mistakes.append(f"{place}{format_value(entry)}: expected {describe_type(kind)}")
     return mistakes
 
 

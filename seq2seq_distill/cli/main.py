@@ -17,7 +17,7 @@ from seq2seq_distill.commands.options import AverageConfig, ConvertConfig, Stude
 from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.schema import RunConfig
-from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, shown
+from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, format_value
 from seq2seq_distill.utils.redaction import redacted
 
 DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
@@ -86,7 +86,7 @@ def parse(verb: str, arguments: Sequence[str]) -> Any:
         ConfigError: every mistake that can be seen without loading anything, a line each.
     """
     if verb == "run" and arguments and not arguments[0].startswith("-"):
-        raise ConfigError(f"{shown(arguments[0])}: no such verb{suggestion(arguments[0], VERBS)}")
+        raise ConfigError(f"{format_value(arguments[0])}: no such verb{suggestion(arguments[0], VERBS)}")
     kind = VERBS[verb][0]
     about = ("distill [VERB]", DESCRIPTION) if verb == "run" else (f"distill {verb}", kind.__doc__ or "")
     config = config_from(arguments, kind, *about)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from jsonargparse import SUPPRESS, ArgumentParser, set_parsing_settings
 
-from seq2seq_distill.utils.errors import ConfigError, shown
+from seq2seq_distill.utils.errors import ConfigError, format_value
 
 NAMES = {
     int: "a whole number",
@@ -27,7 +27,7 @@ class WrongValue(ConfigError):
     """The value of an option is not of the option's type."""
 
     def __init__(self, name: str, hint: Any) -> None:
-        super().__init__(f"{name}: expected {expected(hint)}")
+        super().__init__(f"{name}: expected {describe_type(hint)}")
         self.name, self.hint = name, hint
 
 
@@ -71,10 +71,10 @@ class Parser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if found := re.match(r'Parser key "([\w.]+)"', message):
             raise WrongValue(found[1], self.types.get(found[1]))
-        raise ConfigError(f"{shown(' '.join(message.split()))}; see --help")
+        raise ConfigError(f"{format_value(' '.join(message.split()))}; see --help")
 
 
-def expected(hint: Any) -> str:
+def describe_type(hint: Any) -> str:
     """What values of a type look like, in words; without a type, of a group of options."""
     kind = get_origin(hint) or hint
     inner = [each for each in get_args(hint) if each is not NoneType]
@@ -83,12 +83,12 @@ def expected(hint: Any) -> str:
     if kind is Literal:
         return f"one of {', '.join(inner)}"
     if kind is list:
-        return f"a list, each {expected(inner[0])}"
+        return f"a list, each {describe_type(inner[0])}"
     if kind is tuple:
-        return f"{len(inner)} values, each {expected(inner[0])}"
+        return f"{len(inner)} values, each {describe_type(inner[0])}"
     if kind is dict or is_dataclass(kind):
         return 'a mapping such as {"key": 1}'
-    return NAMES[kind] if kind in NAMES else " or ".join(map(expected, inner)) or "a value"
+    return NAMES[kind] if kind in NAMES else " or ".join(map(describe_type, inner)) or "a value"
 
 
 def element_of(hint: Any) -> Any:

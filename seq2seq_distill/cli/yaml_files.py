@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from seq2seq_distill.utils.errors import ConfigError, shown
+from seq2seq_distill.utils.errors import ConfigError, format_value
 
 LONGEST = 1_000_000
 """Bytes of a config file."""
@@ -30,7 +30,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def read_record(path: str) -> dict[Any, Any]:
+def load_yaml_mapping(path: str) -> dict[Any, Any]:
     """The mapping that a YAML file holds.
 
     Raises:
@@ -38,49 +38,51 @@ def read_record(path: str) -> dict[Any, Any]:
             read, or is no YAML, or no mapping, or larger than any config.
     """
     if not path.strip():
-        raise ConfigError(f"--config {shown(path)} is empty: name a YAML file")
+        raise ConfigError(f"--config {format_value(path)} is empty: name a YAML file")
     try:
         with Path(path).open("rb") as stream:
             content = stream.read(LONGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character
         reason = getattr(error, "strerror", None) or "no name of a file"
-        raise ConfigError(f"--config {shown(path)}: {reason}; name a YAML file") from None
+        raise ConfigError(f"--config {format_value(path)}: {reason}; name a YAML file") from None
     if len(content) > LONGEST:
         raise ConfigError(f"--config {path}: longer than {LONGEST} bytes; name a YAML file of options")
     try:
-        record = record_of(content.decode("utf-8-sig"))
+        record = parse_yaml_mapping(content.decode("utf-8-sig"))
     except UnicodeDecodeError:
         raise ConfigError(f"--config {path}: no YAML (not UTF-8 text); {EXAMPLE}") from None
-    except NoRecord as error:
+    except InvalidYaml as error:
         raise ConfigError(f"--config {path}{error}; {EXAMPLE}") from None
     return record
 
 
-def record_of(text: str) -> dict[Any, Any]:
+def parse_yaml_mapping(text: str) -> dict[Any, Any]:
     """The mapping that YAML text holds; raises NoRecord."""
     try:
         record = yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise NoRecord(f"{line}: no YAML ({shown(error.problem or error.context)})") from None
+        raise InvalidYaml(f"{line}: no YAML ({format_value(error.problem or error.context)})") from None
     except yaml.YAMLError as error:
-        raise NoRecord(f": no YAML ({shown(getattr(error, 'reason', None) or 'not UTF-8 text')})") from None
+        raise InvalidYaml(f": no YAML ({format_value(getattr(error, 'reason', None) or 'not UTF-8 text')})") from None
     except RecursionError:
-        raise NoRecord(": no YAML (brackets within brackets without end)") from None
+        raise InvalidYaml(": no YAML (brackets within brackets without end)") from None
     except ValueError as error:  # a date that is none, a number of thousands of digits
         endless = "integer string conversion" in str(error)
-        raise NoRecord(f": no YAML ({'a number of thousands of digits' if endless else shown(str(error))})") from None
+        raise InvalidYaml(
+            f": no YAML ({'a number of thousands of digits' if endless else format_value(str(error))})"
+        ) from None
     if not isinstance(record, dict):
-        raise NoRecord(": holds no options")
+        raise InvalidYaml(": holds no options")
     if sum(1 for _ in itertools.islice(_values(record), MOST_VALUES + 1)) > MOST_VALUES:
-        raise NoRecord(f": holds more than {MOST_VALUES} values")
+        raise InvalidYaml(f": holds more than {MOST_VALUES} values")
     for value in _values(record):
         if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-            raise NoRecord(f": a number of {len(f'{value:x}')} hexadecimal digits is too large")
+            raise InvalidYaml(f": a number of {len(f'{value:x}')} hexadecimal digits is too large")
     return record
 
 
-class NoRecord(Exception):
+class InvalidYaml(Exception):
     """What is wrong with YAML text, to be put behind the name of its file."""
 
 

@@ -12,7 +12,7 @@ import torch
 
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.training.caching import device_of, with_cache
-from seq2seq_distill.training.components import Parts, build_parts
+from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -51,7 +51,7 @@ def find_budget(config: RunConfig) -> Budget:
     """
     if config.tasks:
         raise ConfigError("--tasks: a budget is for one teacher: give that of a task by --teacher, and its --data")
-    parts = build_parts(config)
+    parts = build_components(config)
     if config.teacher_cache:
         parts = with_cache(config, parts)
     found = propose(parts, config, memory_of(device_of(config)))
@@ -65,7 +65,7 @@ def find_budget(config: RunConfig) -> Budget:
     return found
 
 
-def propose(parts: Parts, config: RunConfig, memory: int) -> Budget:
+def propose(parts: RunComponents, config: RunConfig, memory: int) -> Budget:
     """The budget of a memory of so many bytes."""
     probe = Probe(config, parts)
     tried: dict[int, int] = {}
@@ -96,18 +96,18 @@ def memory_of(device: torch.device) -> int:
     return available * 1024 + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _longest_first(parts: Parts) -> np.ndarray:
+def _longest_first(parts: RunComponents) -> np.ndarray:
     plan = parts.data.plan.batches
     return np.argsort(-(plan.source_lengths + plan.target_lengths), kind="stable")
 
 
-def _rows(parts: Parts, longest: np.ndarray, tokens: int) -> np.ndarray:
+def _rows(parts: RunComponents, longest: np.ndarray, tokens: int) -> np.ndarray:
     plan = parts.data.plan.batches
     width = int(plan.source_lengths[longest[0]] + plan.target_lengths[longest[0]])
     return longest[: max(1, tokens // width)]
 
 
-def _padded(parts: Parts, rows: np.ndarray) -> int:
+def _padded(parts: RunComponents, rows: np.ndarray) -> int:
     plan = parts.data.plan.batches
     return len(rows) * int(plan.source_lengths[rows].max() + plan.target_lengths[rows].max())
 

@@ -4,7 +4,7 @@ import logging
 
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.training.caching import fill, open_cache
-from seq2seq_distill.training.components import build_parts
+from seq2seq_distill.training.components import build_components
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ def fill_cache(config: RunConfig) -> None:
     for flag, value in (("--teacher_cache", config.teacher_cache), ("--teacher", config.teacher)):
         if value is None:
             raise ConfigError(f"{flag} is missing: name one")
-    parts = build_parts(config)
+    parts = build_components(config)
     cache = open_cache(config, parts)
     assert parts.teacher is not None
     fill(cache, parts, parts.teacher, config)

@@ -16,7 +16,7 @@ from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.encoding import default_prefix, task_params
 from seq2seq_distill.data.sources import has_split, is_file, load_split
 from seq2seq_distill.data.tokenizers import check_json, decoder_start_token_id, forced_bos_token_id, load_tokenizer
-from seq2seq_distill.decoding.generation import GenerationSettings, settle
+from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation
 from seq2seq_distill.decoding.likelihood import token_ids
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.student import load_student
@@ -48,7 +48,7 @@ class ReadingOptions(Protocol):
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A model ready to decode."""
 
     model: PreTrainedModel
@@ -68,7 +68,7 @@ class Loaded:
         return token_ids(self.tokenizer, [self.prefix + text for text in texts], self.longest)
 
 
-def run_of(model: str) -> dict[str, Any]:
+def read_run_record(model: str) -> dict[str, Any]:
     """What run.yaml says of the run whose folder a model, or a file, lies in; empty if there is none."""
     path = Path(model).expanduser()
     return OutputFolder(path.resolve().parent).read_run() if path.exists() else {}
@@ -97,13 +97,13 @@ def export_record(model: str, flag: str = "--model") -> dict[str, Any]:
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
-def with_run(config: Config, remedy: str) -> Config:
+def with_run_defaults(config: Config, remedy: str) -> Config:
     """The config; of a model that a run or an export made, with its task, data and languages where it says nothing.
 
     Raises:
         ConfigError: there is no data; the line ends with `remedy`.
     """
-    run = export_record(config.model) or task_of_run(run_of(config.model), config.data)
+    run = export_record(config.model) or task_of_run(read_run_record(config.model), config.data)
     said: dict[str, Any] = {name: getattr(config, name) or run.get(name) for name in ("task", "src_lang", "tgt_lang")}
     config = replace(config, **said, data=config.data or run.get("data") or [])
     if not config.data:
@@ -142,7 +142,7 @@ def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str
 
 def load_model(
     name: str, flag: str, options: ReadingOptions, settings: GenerationSettings, dtype: torch.dtype = torch.float32
-) -> Loaded:
+) -> LoadedModel:
     """A Hugging Face folder, hub id or demo teacher, set to decode as `settings` say and else as it does by itself.
 
     A run has written into its model how it decodes; of any other what its config says of the task comes first.
@@ -154,14 +154,14 @@ def load_model(
     model = load_student(path, dtype, flag=flag)
     tokenizer = load_tokenizer(path, *languages, flag=flag)
     forced = forced_bos_token_id(tokenizer, languages[1], model.generation_config)
-    settle(
+    configure_generation(
         model,
         replace(settings, forced_bos_token_id=forced),
-        {} if run_of(name) else task_params(model.config, task, languages),
+        {} if read_run_record(name) else task_params(model.config, task, languages),
         decoder_start_token_id(tokenizer, languages[1]),
     )
     prefix = default_prefix(model.config, task, options.prefix, languages)
-    return Loaded(model, tokenizer, prefix, longest_source(options.max_source_length or LONGEST, model))
+    return LoadedModel(model, tokenizer, prefix, longest_source(options.max_source_length or LONGEST, model))
 
 
 def longest_source(asked: int, model: PreTrainedModel) -> int:

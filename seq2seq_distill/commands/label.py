@@ -10,7 +10,7 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq_distill.commands.inputs import load_rows, with_run
+from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
@@ -52,13 +52,13 @@ def label(config: LabelConfig) -> dict[str, Any]:
     Raises:
         UserError: in one line.
     """
-    config = with_run(config, "name what to label")
+    config = with_run_defaults(config, "name what to label")
     dataset, teacher = _dataset(config), load_label_teacher(config)
     backward = BackwardModel(config) if config.backward_model else None
     folder = LabelFolder(
         config.folder, config.split, len(dataset), config.shard_rows, backward.fingerprint if backward else ""
     )
-    found = folder.settle(
+    found = folder.load_or_create_manifest(
         _wanted(config, teacher, dataset),
         FLAGS,
         lambda: choose_engine(config, teacher, folder.converted, dataset[:64]["source"]),

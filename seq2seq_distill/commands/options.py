@@ -7,7 +7,7 @@ from typing import Literal
 from seq2seq_distill.config.bounds import tool_problems
 from seq2seq_distill.config.conflicts import conflict_problems
 from seq2seq_distill.config.schema import RunConfig, StudentConfig
-from seq2seq_distill.utils.errors import report
+from seq2seq_distill.utils.errors import raise_config_error
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StudentOnlyConfig:
         problems = tool_problems(self, "teacher", "output_dir")
         problems += [f"{flag} makes no student from a teacher's layers: leave it out" for flag in given]
         as_in_a_run = RunConfig(student=replace(self.student, path=None, config=None, vocab_size=None))
-        report([*problems, *conflict_problems(as_in_a_run)])
+        raise_config_error([*problems, *conflict_problems(as_in_a_run)])
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class AverageConfig:
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake."""
-        report(tool_problems(self, "checkpoints", "output_dir"))
+        raise_config_error(tool_problems(self, "checkpoints", "output_dir"))
 
 
 @dataclass(frozen=True)
@@ -71,4 +71,4 @@ class ConvertConfig:
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake."""
-        report(tool_problems(self, "checkpoint", "output_dir"))
+        raise_config_error(tool_problems(self, "checkpoint", "output_dir"))

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
-from seq2seq_distill.utils.errors import shown
+from seq2seq_distill.utils.errors import format_value
 
 DivergenceName = Literal[
     "forward_kl", "reverse_kl", "jsd", "total_variation", "skewed_forward_kl", "skewed_reverse_kl", "mse"
@@ -184,20 +184,22 @@ def _value_problem(name: str, value: Any) -> str | None:
         case int() | float():
             if abs(value) <= LARGEST or name == "seed":
                 return None
-            return f"--{name} {shown(value, 40)} is too large: choose {LARGEST} or less"
+            return f"--{name} {format_value(value, 40)} is too large: choose {LARGEST} or less"
         case list() | tuple():
             problems = (_value_problem(name, each) for each in value)
         case dict():
             problems = (_entry_problem(name, key, each) for key, each in value.items())
         case _:
             kind = type(value).__name__
-            return f"--{name} {shown(value)} is a {kind}: give text (in YAML, in quotes), a number, true or false"
+            return (
+                f"--{name} {format_value(value)} is a {kind}: give text (in YAML, in quotes), a number, true or false"
+            )
     return next(filter(None, problems), None)
 
 
 def _entry_problem(name: str, key: Any, value: Any) -> str | None:
     if not isinstance(key, str) or not key.isprintable() or not key:
-        return f"--{name} {shown(key)}: a key must be text; put it in quotes, or remove it"
+        return f"--{name} {format_value(key)}: a key must be text; put it in quotes, or remove it"
     return _value_problem(f"{name} {key}", value)
 
 
@@ -206,15 +208,15 @@ def _text_problem(name: str, text: str) -> str | None:
     free = (name.rsplit(" ")[-1] if entry else name) in FREE_TEXTS
     odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp")), "")
     if odd and not (free and odd in "\n\t"):
-        return f"--{name} {shown(text)} holds the character U+{ord(odd):04X}: remove it"
+        return f"--{name} {format_value(text)} holds the character U+{ord(odd):04X}: remove it"
     if len(text) > LONGEST_PATH:
-        return f"--{name} {shown(text, 40)} is too long: give {LONGEST_PATH} characters at most"
+        return f"--{name} {format_value(text, 40)} is too long: give {LONGEST_PATH} characters at most"
     if free or (" " in name and not entry):  # inside a mapping, which belongs to a library
         return None
     if not text.strip():
-        return f"--{name} {shown(text)} is empty: give a value, or leave it out"
+        return f"--{name} {format_value(text)} is empty: give a value, or leave it out"
     if _longest_part(text) > LONGEST_NAME:
-        return f"--{name} {shown(text, 40)} is too long: give names of {LONGEST_NAME} bytes at most"
+        return f"--{name} {format_value(text, 40)} is too long: give names of {LONGEST_NAME} bytes at most"
     if text.startswith("~"):
         try:
             Path(text).expanduser()
@@ -248,7 +250,7 @@ def _range_problems(values: dict[str, Any]) -> Iterator[str]:
             yield f"--{name} {value} is neither a share nor a whole number of steps: choose up to 1.0, or 2, 3, ..."
     for name, choices in CHOICES.items():
         if given.get(name, choices[0]) not in choices:
-            yield f"--{name} {shown(given[name])}: choose one of {', '.join(choices)}"
+            yield f"--{name} {format_value(given[name])}: choose one of {', '.join(choices)}"
     yield from _list_problems(given)
     yield from _length_problems(given)
 
@@ -256,18 +258,20 @@ def _range_problems(values: dict[str, Any]) -> Iterator[str]:
 def _list_problems(given: dict[str, Any]) -> Iterator[str]:
     betas, weights, logger = (given.get(name, ()) for name in ("optim.betas", "data_weights", "logger"))
     if not all(0 <= beta < 1 for beta in betas):
-        yield f"--optim.betas {words(betas)} is out of range: choose 0 or more, less than 1"
+        yield f"--optim.betas {join_values(betas)} is out of range: choose 0 or more, less than 1"
     if any(weight < 0 for weight in weights):
-        yield f"--data_weights {words(weights)}: every weight must be 0 or more"
+        yield f"--data_weights {join_values(weights)}: every weight must be 0 or more"
     elif weights and not any(weights):
-        yield f"--data_weights {words(weights)}: nothing is left to train on: one must be more than 0"
+        yield f"--data_weights {join_values(weights)}: nothing is left to train on: one must be more than 0"
     if any(weight > LARGEST_WEIGHT for weight in weights):
-        yield f"--data_weights {words(weights)}: every weight must be {LARGEST_WEIGHT} or less"
+        yield f"--data_weights {join_values(weights)}: every weight must be {LARGEST_WEIGHT} or less"
     shares = given.get("ensemble.weights", ())
     if any(not 0 < share <= LARGEST_WEIGHT for share in shares):
-        yield f"--ensemble.weights {words(shares)}: every weight must be more than 0, and {LARGEST_WEIGHT} or less"
+        yield (
+            f"--ensemble.weights {join_values(shares)}: every weight must be more than 0, and {LARGEST_WEIGHT} or less"
+        )
     if len(set(logger)) < len(logger):
-        yield f"--logger {words(logger)}: name each once"
+        yield f"--logger {join_values(logger)}: name each once"
     if not 0 < given.get("loss.beta", 0.5) < 1:
         yield f"--loss.beta {given['loss.beta']} is out of range: choose more than 0, less than 1"
     lowest, highest = given.get("loss.schedule.temperature_range", (1, 1))
@@ -277,16 +281,22 @@ def _list_problems(given: dict[str, Any]) -> Iterator[str]:
     for side in ("encoder", "decoder"):
         ids = given.get(f"student.{side}_layer_ids", [0])
         if not ids or ids[0] < 0 or any(left >= right for left, right in zip(ids, ids[1:], strict=False)):
-            yield f"--student.{side}_layer_ids {words(ids) or '[]'}: give each layer once, in increasing order from 0"
+            yield (
+                f"--student.{side}_layer_ids {join_values(ids) or '[]'}: give each layer once, in increasing "
+                "order from 0"
+            )
 
 
 def _divergence_problems(divergence: Any) -> Iterator[str]:
     weights = {divergence: 1.0} if isinstance(divergence, str) else divergence
     names = get_args(DivergenceName)
     for name in sorted(weights.keys() - names):
-        yield f"--loss.divergence {shown(name)}: choose one of {', '.join(names)}, or a mapping from these to weights"
+        yield (
+            f"--loss.divergence {format_value(name)}: choose one of {', '.join(names)}, or a mapping from "
+            "these to weights"
+        )
     if not weights or min(weights.values()) <= 0:
-        yield f"--loss.divergence {shown(weights)}: give one or more, each with a weight above 0"
+        yield f"--loss.divergence {format_value(weights)}: give one or more, each with a weight above 0"
 
 
 def _length_problems(given: dict[str, Any]) -> Iterator[str]:
@@ -297,15 +307,15 @@ def _length_problems(given: dict[str, Any]) -> Iterator[str]:
     if steps < 1 and epochs <= 0:
         yield f"--trainer.max_epochs {epochs} is too small: choose more than 0, or --trainer.max_steps"
     if not 0 <= given.get("seed", 0) <= LARGEST_SEED:
-        yield f"--seed {shown(given['seed'], 40)} is out of range: choose 0 to {LARGEST_SEED}"
+        yield f"--seed {format_value(given['seed'], 40)} is out of range: choose 0 to {LARGEST_SEED}"
     devices = str(given.get("trainer.devices", "auto"))
     if not DEVICES.fullmatch(devices):
-        yield f"--trainer.devices {shown(devices)}: choose auto, a number from 1 on, or ids such as 0,2"
+        yield f"--trainer.devices {format_value(devices)}: choose auto, a number from 1 on, or ids such as 0,2"
     duration = given.get("trainer.max_time", "00:01:00:00")
     if not DURATION.fullmatch(duration):
-        yield f"--trainer.max_time {shown(duration)}: write it as DD:HH:MM:SS, such as 00:08:30:00"
+        yield f"--trainer.max_time {format_value(duration)}: write it as DD:HH:MM:SS, such as 00:08:30:00"
 
 
-def words(values: Any) -> str:
+def join_values(values: Any) -> str:
     """Values of a list as one writes them behind a flag."""
-    return " ".join(shown(value) for value in values)
+    return " ".join(format_value(value) for value in values)

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from seq2seq_distill.config.bounds import words
+from seq2seq_distill.config.bounds import join_values
 from seq2seq_distill.config.loss_conflicts import teacher_problems
-from seq2seq_distill.utils.errors import shown
+from seq2seq_distill.utils.errors import format_value
 from seq2seq_distill.utils.optional import missing_problem
 
 MONITORS = {
@@ -49,19 +49,22 @@ def source_problems(config: Any) -> Iterator[str]:
     if config.task is None:
         yield "--task is missing: choose summarization or translation"
     if config.teacher is not None and not (config.data or config.tasks):
-        yield f"--teacher {shown(config.teacher)} comes without --data or --tasks: name what to train on"
+        yield f"--teacher {format_value(config.teacher)} comes without --data or --tasks: name what to train on"
     if config.teacher is None and config.data and not (student.path or student.config or config.tasks):
         yield (
-            f"--data {words(config.data)} comes without --teacher: name one, "
+            f"--data {join_values(config.data)} comes without --teacher: name one, "
             "or train without a teacher by --student.path or --student.config"
         )
     if config.data_weights is not None and not config.tasks and len(config.data_weights) != len(config.data or ()):
         yield (
-            f"--data_weights {words(config.data_weights)} does not fit --data "
-            f"{words(config.data or ['(none)'])}: give one weight for each source"
+            f"--data_weights {join_values(config.data_weights)} does not fit --data "
+            f"{join_values(config.data or ['(none)'])}: give one weight for each source"
         )
     if student.path and student.config:
-        yield f"--student.path {shown(student.path)} and --student.config {shown(student.config)}: choose one"
+        yield (
+            f"--student.path {format_value(student.path)} and --student.config "
+            f"{format_value(student.config)}: choose one"
+        )
     if student.vocab_size is not None and not student.config:
         yield f"--student.vocab_size {student.vocab_size} needs --student.config, a model with fresh weights: add it"
     elif student.vocab_size is not None and config.teacher is not None:
@@ -77,17 +80,19 @@ def conflict_problems(config: Any) -> Iterator[str]:
     for kind in config.kinds if config.task else ():
         if config.monitor not in MONITORS[kind]:
             choices = ", ".join(name for name in MONITORS[kind] if all(name in MONITORS[own] for own in config.kinds))
-            yield f"--eval.monitor {shown(config.monitor)} is not a value of {kind}: choose {choices}"
+            yield f"--eval.monitor {format_value(config.monitor)} is not a value of {kind}: choose {choices}"
     for side in ("encoder", "decoder"):
         ids, depth = getattr(student, f"{side}_layer_ids"), getattr(student, f"{side}_layers")
         if ids is not None and depth is not None and len(ids) != depth:
-            yield f"--student.{side}_layers {depth} and --student.{side}_layer_ids {words(ids)} differ: give one"
+            yield f"--student.{side}_layers {depth} and --student.{side}_layer_ids {join_values(ids)} differ: give one"
         given = next((f"{side}_{end}" for end in ("layers", "layer_ids") if getattr(student, f"{side}_{end}")), None)
         if given and (student.path or student.config):
             yield f"--student.{given} cuts layers from a teacher: leave it out with --student.path or --student.config"
     columns = config.encode.source_column, config.encode.target_column
     if columns[0] is not None and columns[0] == columns[1]:
-        yield f"--encode.source_column and --encode.target_column are both {shown(columns[0])}: choose two columns"
+        yield (
+            f"--encode.source_column and --encode.target_column are both {format_value(columns[0])}: choose two columns"
+        )
     for name in config.logger:
         if name in ("mlflow", "wandb") and (problem := missing_problem(name, f"--logger {name}")):
             yield problem
@@ -103,18 +108,20 @@ def _extra_problems(trainer: Any) -> Iterator[str]:
         elif name in flags:
             yield f"--trainer.extra {name} has a flag of its own: use --trainer.{name}"
         elif name not in TRAINER_EXTRAS:
-            yield f"--trainer.extra {shown(name)} is no option of the Trainer: choose {', '.join(TRAINER_EXTRAS)}"
+            yield (
+                f"--trainer.extra {format_value(name)} is no option of the Trainer: choose {', '.join(TRAINER_EXTRAS)}"
+            )
         elif not any(value is each or value == each and isinstance(value, str) for each in TRAINER_EXTRAS[name]):
             choices = ", ".join(str(each) for each in TRAINER_EXTRAS[name])
-            yield f"--trainer.extra {name} {shown(value)}: choose one of {choices}"
+            yield f"--trainer.extra {name} {format_value(value)}: choose one of {choices}"
 
 
 def _strategy_problems(config: Any) -> Iterator[str]:
     strategy = str(config.trainer.strategy)
     if any(way in strategy for way in ("spawn", "fork", "notebook")):
-        yield f"--trainer.strategy {shown(strategy)} copies this process with all it holds: choose ddp"
+        yield f"--trainer.strategy {format_value(strategy)} copies this process with all it holds: choose ddp"
     if strategy.startswith("fsdp") and strategy != "fsdp2":
-        yield f"--trainer.strategy {shown(strategy)} cannot hold weights that are tied: choose fsdp2"
+        yield f"--trainer.strategy {format_value(strategy)} cannot hold weights that are tied: choose fsdp2"
     if strategy == "fsdp2" and config.optim.name == "adafactor":
         yield "--optim.name adafactor cannot hold the sharded weights of --trainer.strategy fsdp2: choose adamw, or ddp"
     if config.trainer.shard_teacher and config.trainer.teacher_precision != "32":
@@ -123,9 +130,10 @@ def _strategy_problems(config: Any) -> Iterator[str]:
             "leave one out"
         )
     if strategy != "fsdp2" and config.trainer.shard_teacher:
-        yield f"--trainer.shard_teacher does not go with --trainer.strategy {shown(strategy)}: choose fsdp2"
+        yield f"--trainer.shard_teacher does not go with --trainer.strategy {format_value(strategy)}: choose fsdp2"
     if strategy.startswith("deepspeed") and config.resume != "never":
         yield (
-            f"--trainer.strategy {shown(strategy)} cannot be resumed exactly, and --resume {shown(config.resume)} "
+            f"--trainer.strategy {format_value(strategy)} cannot be resumed exactly, and --resume "
+            f"{format_value(config.resume)} "
             "would be: add --resume never, or choose ddp or fsdp2"
         )

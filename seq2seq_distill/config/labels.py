@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seq2seq_distill.config.bounds import tool_problems
-from seq2seq_distill.utils.errors import report, shown
+from seq2seq_distill.utils.errors import format_value, raise_config_error
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class LabelConfig:
         """Raise `ConfigError` with every mistake."""
         problems = tool_problems(self, "model", "output_dir")
         wrong = {line.split()[0] for line in problems}
-        report([*problems, *(line for line in _conflicts(self) if wrong.isdisjoint(line.split()))])
+        raise_config_error([*problems, *(line for line in _conflicts(self) if wrong.isdisjoint(line.split()))])
 
 
 def _conflicts(config: LabelConfig) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _conflicts(config: LabelConfig) -> Iterator[str]:
     for name in ("temperature", "top_k", "top_p", "do_sample"):
         if name in config.generate:
             flag = "--sample" if name == "do_sample" else f"--{name}"
-            yield f"--generate {name}={shown(config.generate[name])} has a flag of its own: use {flag}"
+            yield f"--generate {name}={format_value(config.generate[name])} has a flag of its own: use {flag}"
     if config.n_best == 1 and config.keep.startswith("best"):
         yield f"--keep {config.keep} has nothing to choose from with --n_best 1: raise it"
     if config.drop_fraction and not config.backward_model:

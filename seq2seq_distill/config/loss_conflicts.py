@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from seq2seq_distill.config.bounds import words
-from seq2seq_distill.utils.errors import shown
+from seq2seq_distill.config.bounds import join_values
+from seq2seq_distill.utils.errors import format_value
 
 LOSSES = {
     "hidden": ("mse", "cosine", "pkd", "pkd_first", "mmd", "gram"),
@@ -28,7 +28,7 @@ def teacher_problems(config: Any) -> Iterator[str]:
     yield from _match_problems(config)
     if not config.teacher_cache:
         return
-    cache = f"--teacher_cache {shown(config.teacher_cache)}"
+    cache = f"--teacher_cache {format_value(config.teacher_cache)}"
     if config.method != "kd":
         yield f"{cache} does not go with --method {config.method}: leave one out"
     if loss.alpha_hid:
@@ -55,18 +55,19 @@ def _ensemble_problems(config: Any) -> Iterator[str]:
     teachers, weights = config.ensemble.teachers, config.ensemble.weights
     if weights is not None and len(weights) != 1 + len(teachers):
         yield (
-            f"--ensemble.weights {words(weights)} does not fit --teacher and {len(teachers)} of --ensemble.teachers: "
+            f"--ensemble.weights {join_values(weights)} does not fit --teacher and {len(teachers)} of "
+            "--ensemble.teachers: "
             "give one weight for each"
         )
     if not teachers:
         return
-    named = f"--ensemble.teachers {words(teachers)}"
+    named = f"--ensemble.teachers {join_values(teachers)}"
     if config.method != "kd":
         yield f"{named} does not go with --method {config.method}: leave one out"
     elif config.data and config.teacher is None:
         yield f"{named} comes without --teacher: name the first there"
     if config.teacher_cache:
-        yield f"{named} does not go with --teacher_cache {shown(config.teacher_cache)}: leave one out"
+        yield f"{named} does not go with --teacher_cache {format_value(config.teacher_cache)}: leave one out"
     if config.trainer.shard_teacher:
         yield f"{named} does not go with --trainer.shard_teacher: leave one out"
     if config.loss.schedule.temperature in ("flsw", "cwsm"):
@@ -82,7 +83,7 @@ def _source_problems(config: Any) -> Iterator[str]:
     given = {name: value for name, value in vars(own).items() if value is not None}
     if given and config.sources and all(own.teacher is None for own in config.each_task()):
         name, value = next(iter(given.items()))
-        yield f"--teacher_source.{name} {shown(value)} comes without --teacher: name one, or leave it out"
+        yield f"--teacher_source.{name} {format_value(value)} comes without --teacher: name one, or leave it out"
     if any(value not in (None, other) for value, other in zip(vars(own).values(), usual, strict=True)):
         yield from position_problems(config)
 
@@ -111,7 +112,9 @@ def _on_policy_problems(config: Any) -> Iterator[str]:
     elif not config.loss.alpha_ce:
         yield f"{share} learns by ce_loss, and --loss.alpha_ce is 0: raise it"
     if config.teacher_cache:
-        yield f"{share} needs the teacher itself, not --teacher_cache {shown(config.teacher_cache)}: leave one out"
+        yield (
+            f"{share} needs the teacher itself, not --teacher_cache {format_value(config.teacher_cache)}: leave one out"
+        )
     if str(config.trainer.strategy) == "fsdp2":
         yield f"{share} decodes in training, which --trainer.strategy fsdp2 cannot: choose ddp"
 
@@ -126,7 +129,7 @@ def _match_problems(config: Any) -> Iterator[str]:
         yield "--matches compares with a teacher: add --teacher, or leave it out"
     if config.matches and config.teacher_cache:
         yield (
-            f"--matches needs inner states, which --teacher_cache {shown(config.teacher_cache)} does not hold: "
+            f"--matches needs inner states, which --teacher_cache {format_value(config.teacher_cache)} does not hold: "
             "leave one out"
         )
     if config.optim.projection_lr is not None and not any(match.projection for match in config.matches):
@@ -150,7 +153,7 @@ def _layer_problems(place: str, match: Any) -> Iterator[str]:
     given = {key: value for key in ("student", "teacher") if (value := getattr(match, key)) is not None}
     if match.layers and given:
         key, value = next(iter(given.items()))
-        yield f"{place}, layers {match.layers} and {key} {shown(value)}: give the one or the other"
+        yield f"{place}, layers {match.layers} and {key} {format_value(value)}: give the one or the other"
     elif match.layers and match.loss == "gram":
         yield f"{place}, layers {match.layers}: gram compares the way between two layers, give student and teacher"
     elif not match.layers and len(given) < 2:
@@ -159,8 +162,10 @@ def _layer_problems(place: str, match: Any) -> Iterator[str]:
     elif match.loss == "gram":
         for key, value in given.items():
             if not isinstance(value, list) or len(value) != 2:
-                yield f"{place}, {key} {shown(value)}: gram compares the way between two layers, such as [0, -1]"
+                yield f"{place}, {key} {format_value(value)}: gram compares the way between two layers, such as [0, -1]"
     else:
         for key, value in given.items():
             if isinstance(value, list):
-                yield f"{place}, {key} {shown(value)}: {match.loss} compares single layers, give one, or loss gram"
+                yield (
+                    f"{place}, {key} {format_value(value)}: {match.loss} compares single layers, give one, or loss gram"
+                )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from seq2seq_distill.config.bounds import DivergenceName, option_problems
 from seq2seq_distill.config.conflicts import conflict_problems, source_problems
 from seq2seq_distill.config.task_conflicts import task_problems
-from seq2seq_distill.utils.errors import report
+from seq2seq_distill.utils.errors import raise_config_error
 
 DEFAULT_MONITOR = {"summarization": "rouge2", "translation": "bleu"}
 
@@ -80,7 +80,7 @@ class BatchConfig:
     """Data loader processes."""
 
 
-Course = Literal["constant", "linear_growth", "linear_decay", "warmup"]
+WeightSchedule = Literal["constant", "linear_growth", "linear_decay", "warmup"]
 """What a weight is multiplied by over the run."""
 
 
@@ -99,11 +99,11 @@ class ScheduleConfig:
     """How far flsw and cwsm go from the temperature (beta in TextBrewer)."""
     exponent: float = 1.0
     """Of flsw's distance (gamma in TextBrewer)."""
-    alpha_ce: Course = "constant"
+    alpha_ce: WeightSchedule = "constant"
     """What alpha_ce is multiplied by: 1; the share of the run that is done or to come; or a warm-up from 0 to 1."""
-    alpha_mlm: Course = "constant"
+    alpha_mlm: WeightSchedule = "constant"
     """The same of alpha_mlm."""
-    alpha_hid: Course = "constant"
+    alpha_hid: WeightSchedule = "constant"
     """The same of alpha_hid."""
     warmup_steps: int | None = None
     """Steps of a warm-up of weights; by default those of the learning rate."""
@@ -148,7 +148,7 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
-class MatchConfig:
+class FeatureLossConfig:
     """An inner state of the student to be compared with one of the teacher's; docs/losses.md has the formulas."""
 
     side: Literal["encoder", "decoder"] = "decoder"
@@ -165,7 +165,7 @@ class MatchConfig:
     """How they are compared; attention weights by mse or ce."""
     weight: float = 1.0
     """Of this comparison in the loss, whatever the number of layers."""
-    schedule: Course = "constant"
+    schedule: WeightSchedule = "constant"
     """What the weight is multiplied by over the run, as in --loss.schedule."""
     projection: Literal["linear", "relu", "tanh"] | None = None
     """A trained map of the student's states to the teacher's width."""
@@ -357,7 +357,7 @@ class RunConfig:
     """Seed of weights, data order and dropout."""
     teacher_cache: str | None = None
     """The teacher's outputs in a folder, filled by `distill cache` or before the first step."""
-    matches: list[MatchConfig] = field(default_factory=list)
+    matches: list[FeatureLossConfig] = field(default_factory=list)
     """Inner states to compare with the teacher's, such as '[{"layers": "last", "loss": "cosine"}]'."""
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = field(default_factory=lambda: ["tensorboard"])
     """Training logs to write; [] for none."""
@@ -417,4 +417,6 @@ class RunConfig:
         problems = option_problems(self)
         wrong = {line.split()[0] for line in problems}
         others = [*source_problems(self), *conflict_problems(self), *task_problems(self)]
-        report([*problems, *(line for line in others if wrong.isdisjoint(line.split()))])  # may follow from the former
+        raise_config_error(
+            [*problems, *(line for line in others if wrong.isdisjoint(line.split()))]
+        )  # may follow from the former

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from seq2seq_distill.config.bounds import words
-from seq2seq_distill.utils.errors import shown
+from seq2seq_distill.config.bounds import join_values
+from seq2seq_distill.utils.errors import format_value
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -22,9 +22,9 @@ def task_problems(config: Any) -> Iterator[str]:
             missing = " and ".join(key for key in ("name", "data") if not getattr(entry, key))
             yield f"{place} lacks {missing}: give it"
         elif not _NAME.fullmatch(entry.name):
-            yield f"{place}, name {shown(entry.name)}: choose letters, digits, - and _, 64 at most"
+            yield f"{place}, name {format_value(entry.name)}: choose letters, digits, - and _, 64 at most"
         elif entry.name in [other.name for other in config.tasks[:number]]:
-            yield f"{place}, name {shown(entry.name)} is taken by another: choose a name for each"
+            yield f"{place}, name {format_value(entry.name)} is taken by another: choose a name for each"
     yield from _teacher_problems(config)
     yield from _company_problems(config)
 
@@ -45,10 +45,10 @@ def _teacher_problems(config: Any) -> Iterator[str]:
 def _company_problems(config: Any) -> Iterator[str]:
     """Options that a run of several tasks cannot have."""
     refused = {
-        f"--data {words(config.data or [])}": (config.data, "name the data in each task"),
-        f"--data_weights {words(config.data_weights or [])}": (config.data_weights, "use --task_exponent"),
-        f"--teacher_cache {shown(config.teacher_cache)}": (config.teacher_cache, "leave it out"),
-        f"--ensemble.teachers {words(config.ensemble.teachers)}": (config.ensemble.teachers, "leave it out"),
+        f"--data {join_values(config.data or [])}": (config.data, "name the data in each task"),
+        f"--data_weights {join_values(config.data_weights or [])}": (config.data_weights, "use --task_exponent"),
+        f"--teacher_cache {format_value(config.teacher_cache)}": (config.teacher_cache, "leave it out"),
+        f"--ensemble.teachers {join_values(config.ensemble.teachers)}": (config.ensemble.teachers, "leave it out"),
         "--trainer.shard_teacher": (config.trainer.shard_teacher, "leave it out"),
         f"--student.vocab_size {config.student.vocab_size}": (
             config.student.vocab_size,

@@ -70,15 +70,15 @@ class BatchPlan:
     seed: int = 0
     sizes: Sequence[int] | None = None
     weights: Sequence[float] | None = None
-    apart: bool = False
+    homogeneous_batches: bool = False
 
     def steps(self, epoch: int) -> list[Rows]:
         """Rows of every optimiser step of a data epoch, in order."""
         rng = np.random.default_rng([self.seed, epoch])
         drawn = self._rows_of_epoch(rng)
-        groups = drawn if self.apart else [np.concatenate(drawn)]
+        groups = drawn if self.homogeneous_batches else [np.concatenate(drawn)]
         batches = [batch for rows in groups if len(rows) for batch in self._batches(rng.permutation(rows))]
-        if not self.group_by_length and not self.apart:
+        if not self.group_by_length and not self.homogeneous_batches:
             return batches
         order = rng.permutation(len(batches))
         if not self.group_by_length:

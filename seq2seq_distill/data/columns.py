@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from babel.core import get_global
 
-from seq2seq_distill.utils.errors import DataError, shown
+from seq2seq_distill.utils.errors import DataError, format_value
 
 WELL_KNOWN_COLUMNS = (
     ("source", "target"),
@@ -31,11 +31,13 @@ class Columns:
         chosen = self._choose(names, where)
         for name in chosen:
             if names.count(name) > 1:
-                raise DataError(f"{where}: column {shown(name)} is there {names.count(name)} times: rename the others")
+                raise DataError(
+                    f"{where}: column {format_value(name)} is there {names.count(name)} times: rename the others"
+                )
         return chosen
 
     def _choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
-        there_are = f"there are: {listed(names)}"
+        there_are = f"there are: {format_names(names)}"
         for side, wanted in (("source", self.source), ("target", self.target)):
             if wanted is not None and wanted not in names:
                 raise DataError(f"{where}: no column {wanted!r} (--encode.{side}_column); {there_are}; choose one")
@@ -60,9 +62,9 @@ class Columns:
                 yield parent + source, parent + target
 
 
-def listed(names: Sequence[str]) -> str:
+def format_names(names: Sequence[str]) -> str:
     """The names of columns in a message."""
-    some = ", ".join(shown(name, 40) for name in names[:12])
+    some = ", ".join(format_value(name, 40) for name in names[:12])
     return f"{some}, ..." if len(names) > 12 else some or "none"
 
 

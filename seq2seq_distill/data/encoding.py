@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
-from seq2seq_distill.utils.errors import DataError, ModelError, shown
+from seq2seq_distill.utils.errors import DataError, ModelError, format_value
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,9 @@ def default_prefix(
     specific = task_params(model_config, task, languages)
     prefix = specific.get("prefix") or getattr(model_config, "prefix", None) or ""
     if not isinstance(prefix, str):
-        raise ModelError(f"{_place(model_config)}: the prefix {shown(prefix)} is no text: mend it, or give a prefix")
+        raise ModelError(
+            f"{_place(model_config)}: the prefix {format_value(prefix)} is no text: mend it, or give a prefix"
+        )
     return prefix
 
 
@@ -145,7 +147,8 @@ def task_params(
     own = params.get(name) or {} if isinstance(params, dict) else params
     if not isinstance(own, dict):
         raise ModelError(
-            f"{_place(model_config)}: task_specific_params {shown(params)} do not map {name} to its options: mend them"
+            f"{_place(model_config)}: task_specific_params {format_value(params)} do not map {name} to its "
+            "options: mend them"
         )
     return own
 

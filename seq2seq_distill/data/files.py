@@ -19,8 +19,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from datasets import Dataset
 
-from seq2seq_distill.data.columns import Columns, listed
-from seq2seq_distill.utils.errors import DataError, shown
+from seq2seq_distill.data.columns import Columns, format_names
+from seq2seq_distill.utils.errors import DataError, format_value
 
 BATCH_ROWS = 10_000
 SOURCE_HASH = "source_sha256"
@@ -166,10 +166,12 @@ def _json_cell(row: dict[str, Any], path: list[str], names: list[str], place: st
     name, cell = ".".join(path), row
     for key in path:
         if not isinstance(cell, dict) or key not in cell:
-            raise DataError(f"{place}: no column {name!r}; there are: {listed(names)}; add it, or remove the example")
+            raise DataError(
+                f"{place}: no column {name!r}; there are: {format_names(names)}; add it, or remove the example"
+            )
         cell = cell[key]
     if not isinstance(cell, str):
-        value = shown(json.dumps(cell), 40)
+        value = format_value(json.dumps(cell), 40)
         raise DataError(f"{place}: {name!r} is {value}, not a text: mend or remove the example")
     if cell.isascii() or not re.search("[\ud800-\udfff]", cell):
         return cell
@@ -258,4 +260,4 @@ def text_hash(text: str) -> str:
 
 
 def one_line(error: Exception) -> str:
-    return shown(" ".join(str(error).split()).rstrip(".") or type(error).__name__, 300)
+    return format_value(" ".join(str(error).split()).rstrip(".") or type(error).__name__, 300)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from seq2seq_distill.data.batching import MicroBatch, RunPlan
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.teacher_cache import CachedSplit
-from seq2seq_distill.data.teacher_inputs import beside
+from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs
 
 GRACE = 10
 """Seconds that a worker process lives on after a SIGTERM."""
@@ -50,7 +50,7 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         if len(self._ends) > 1:  # what has no rows counts nowhere, whatever its task
             batch["task"] = bisect_right(self._ends, micro_batch.rows[0]) if micro_batch.rows else 0
         if self._teachers is not None:
-            batch = beside(batch, self._teachers[micro_batch])
+            batch = attach_teacher_inputs(batch, self._teachers[micro_batch])
         return {**batch, "source_tokens": micro_batch.source_tokens, "target_tokens": micro_batch.target_tokens}
 
 

@@ -17,7 +17,7 @@ from datasets import Dataset, Features, Value, get_dataset_split_names, load_dat
 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.files import BATCH_ROWS, is_blank, one_line, read_files
-from seq2seq_distill.utils.errors import DataError, shown
+from seq2seq_distill.utils.errors import DataError, format_value
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +88,15 @@ def _readable(source: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = f"{shown(str(error.filename or source))}: {error.strerror or one_line(error)}"
-        raise DataError(f"--data {shown(source)}: {reason}: give a folder or file that can be read") from None
+        reason = f"{format_value(str(error.filename or source))}: {error.strerror or one_line(error)}"
+        raise DataError(f"--data {format_value(source)}: {reason}: give a folder or file that can be read") from None
 
 
 def _path(source: str) -> Path:
     try:
         return Path(source).expanduser()
     except RuntimeError:
-        raise DataError(f"--data {shown(source)}: no such user's home folder: write the path out") from None
+        raise DataError(f"--data {format_value(source)}: no such user's home folder: write the path out") from None
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -10,7 +10,7 @@ NAMES = {name: f"teacher_{name}" for name in ("input_ids", "attention_mask", "gl
 """Fields of a batch that are its source, and what they are called where they are the teacher's own."""
 
 
-def as_teacher_reads(config: RunConfig) -> RunConfig:
+def teacher_run_config(config: RunConfig) -> RunConfig:
     """The config with what `--teacher_source` says in place of what it says of the student's sources."""
     own, encode = config.teacher_source, config.encode
     return replace(
@@ -24,7 +24,7 @@ def as_teacher_reads(config: RunConfig) -> RunConfig:
     )
 
 
-def beside(batch: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:
+def attach_teacher_inputs(batch: Mapping[str, Any], teachers: Mapping[str, Any]) -> dict[str, Any]:
     """The student's batch, and in it the sources of the teacher's batch of the same rows."""
     return {**batch, **{name: teachers[own] for own, name in NAMES.items() if own in teachers}}
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seq2seq_distill.data.columns import base_language
-from seq2seq_distill.utils.errors import ConfigError, ModelError, shown
+from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 
 logger = logging.getLogger(__name__)
 
@@ -188,7 +188,7 @@ def tokenizer_of(path: str | Path, flag: str, **options: Any) -> PreTrainedToken
     except Exception as error:  # no files, no network, a class that cannot be built: the library raises any type
         if asks_for_trust(error):
             raise code_refused(path, flag) from None
-        reason = shown(" ".join(str(error).split()))
+        reason = format_value(" ".join(str(error).split()))
         raise ModelError(f"{flag} {path}: no tokenizer can be loaded from there ({reason}): save one there") from None
     if "auto_map" in tokenizer.init_kwargs:
         raise code_refused(path, flag)
@@ -205,7 +205,9 @@ def check_json(file: Path, prefix: str) -> None:
     try:
         record = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{prefix}: its {file.name} is no JSON ({shown(str(error))}): give a whole one") from None
+        raise ModelError(
+            f"{prefix}: its {file.name} is no JSON ({format_value(str(error))}): give a whole one"
+        ) from None
     if not isinstance(record, dict):
         raise ModelError(f"{prefix}: its {file.name} is no JSON object: give a whole one")
 

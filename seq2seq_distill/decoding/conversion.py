@@ -63,10 +63,10 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
     with torch.no_grad():
         loader = optional("ctranslate2.converters.transformers", wanted_by)._MODEL_LOADERS[LOADERS[kind]]
         spec = loader.get_model_spec(model)
-    scale = architectures.head_parts(model).scale
+    scale = architectures.output_head(model).scale
     spec.decoder.scale_outputs = optional("ctranslate2.specs.model_spec", wanted_by).OPTIONAL if scale == 1.0 else scale
     if kind == "marian":
-        bias = architectures.head_parts(model).bias
+        bias = architectures.output_head(model).bias
         assert bias is not None
         spec.decoder.projection.bias = _without(bias.flatten(), config.pad_token_id)
     tokens = vocabulary(model, tokenizer)
@@ -99,7 +99,7 @@ def save_converted(
 
 def vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The token of every row of the embedding; a row that the tokenizer does not know gets a name of its own."""
-    size = len(architectures.head_parts(model).weight)
+    size = len(architectures.output_head(model).weight)
     tokens: list[str] = []
     seen: set[str] = set()
     for index, known in enumerate(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.utils.errors import ConfigError, ModelError, shown
+from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ def with_settings(own: GenerationConfig, settings: GenerationSettings, positions
     return config
 
 
-def settle(
+def configure_generation(
     model: PreTrainedModel, settings: GenerationSettings, task_params: Mapping[str, Any], start: int | None = None
 ) -> None:
     """Give the model the generation config that a run uses, so that it decodes alike wherever it is loaded.
@@ -137,7 +137,10 @@ def _try_out(model: PreTrainedModel, settings: GenerationSettings) -> None:
 
 
 def _refused_value(settings: GenerationSettings, error: Exception) -> ConfigError:
-    flag, message = f"{settings.flags}generate {shown(dict(settings.options))}", shown(" ".join(str(error).split()))
+    flag, message = (
+        f"{settings.flags}generate {format_value(dict(settings.options))}",
+        format_value(" ".join(str(error).split())),
+    )
     return ConfigError(f"{flag}: choose another value; transformers refuses it: {message}")
 
 
@@ -226,7 +229,7 @@ def to_device(batch: Mapping[str, Any], device: torch.device | str) -> dict[str,
 
 def _apply_options(config: GenerationConfig, settings: GenerationSettings) -> None:
     for name, value in settings.options.items():
-        given = f"{settings.flags}generate {name}={shown(value)}"
+        given = f"{settings.flags}generate {name}={format_value(value)}"
         if name in _FLAGS:
             raise ConfigError(f"{given} has a flag of its own: use {_FLAGS[name].format(settings.flags)}")
         if name in _REFUSED or name not in vars(config):

@@ -30,7 +30,7 @@ def log_probabilities(
     """
     hidden = architectures.decode(model, {"attention_mask": mask}, state, decoder_input_ids)
     counted = labels != IGNORED_LABEL
-    size = max(1, LOGITS // len(architectures.head_parts(model).weight))
+    size = max(1, LOGITS // len(architectures.output_head(model).weight))
     chunks = [
         architectures.head(model, states).float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
         for states, tokens in zip(hidden[counted].split(size), labels[counted].split(size), strict=True)

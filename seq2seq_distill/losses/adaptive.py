@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seq2seq_distill.losses.chunks import Chunks, Head, side
+from seq2seq_distill.losses.chunks import Chunks, Head, head_inputs
 
 SMALLEST = 1e-3
 """Added to the largest probability, of which CWSM takes the inverse; as TextBrewer has it."""
@@ -42,7 +42,7 @@ def adaptive_temperature(
         strength, exponent: as above.
         bounds: lowest and highest temperature, above 0.
     """
-    chunks = Chunks(side(*student), side(*teacher) if way == "flsw" else None)
+    chunks = Chunks(head_inputs(*student), head_inputs(*teacher) if way == "flsw" else None)
     weights = chunks.empty(chunks.positions)
     for start, stop in chunks:
         logits, _ = chunks.logits(start, stop)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from seq2seq_distill.losses.chunks import Chunks, Settings
+from seq2seq_distill.losses.chunks import Chunks, HeadLossOptions
 from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.sparse import as_outcomes, outcomes, spread_
 
@@ -18,7 +18,7 @@ LARGEST_BLOCK = 2**25
 class ChunkedDivergences:
     """The losses of the chunks so far, and the gradient of each chunk's logits, which are not divided by T."""
 
-    def __init__(self, chunks: Chunks, settings: Settings) -> None:
+    def __init__(self, chunks: Chunks, settings: HeadLossOptions) -> None:
         self.chunks, self.settings = chunks, settings
         chunks.block = min(chunks.block, max(1, LARGEST_BLOCK // chunks.vocabulary))
         self.names = tuple(settings.divergences.weights)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seq2seq_distill.losses.chunks import Chunks, Settings
+from seq2seq_distill.losses.chunks import Chunks, HeadLossOptions
 from seq2seq_distill.losses.sparse import Cut, SparseTeacher, cut_out, gap, mix_
 
 SAFE = (1e-18, 1e18)
@@ -50,7 +50,7 @@ class _Sums(NamedTuple):
 class ChunkedKl:
     """The losses of the chunks so far, and the gradient of each chunk's logits."""
 
-    def __init__(self, chunks: Chunks, settings: Settings) -> None:
+    def __init__(self, chunks: Chunks, settings: HeadLossOptions) -> None:
         assert not isinstance(settings.temperature, Tensor)
         self.chunks, self.settings, self.temperature = chunks, settings, settings.temperature
         self.weight = settings.divergences.weights.get("forward_kl", 1.0)

@@ -60,7 +60,7 @@ def chunk_rows(positions: int, vocabulary: int, device: str) -> tuple[int, int]:
     return chunk, min(chunk, max(1, 2**20 // vocabulary)) if device == "cpu" else chunk
 
 
-class Side(NamedTuple):
+class HeadInputs(NamedTuple):
     """One model's head and hidden states, for logits divided by T."""
 
     hidden: Tensor
@@ -69,10 +69,10 @@ class Side(NamedTuple):
     softcap: float | None
 
 
-class Mixed(NamedTuple):
+class EnsembleInputs(NamedTuple):
     """Several models' sides, whose logits become those of one."""
 
-    members: tuple[Side, ...]
+    members: tuple[HeadInputs, ...]
     weights: Sequence[float]
     combine: Combination
     labels: Tensor
@@ -83,12 +83,12 @@ class Mixed(NamedTuple):
         return self.members[0].weight
 
 
-def side(head: Head, hidden: Tensor, temperature: float = 1.0) -> Side:
+def head_inputs(head: Head, hidden: Tensor, temperature: float = 1.0) -> HeadInputs:
     """Head and hidden states as they give logits divided by T."""
     factor, bias = head.scale / temperature, head.bias
     if bias is not None and bias.device.type == "cpu" and not (bias.requires_grad or bias.any()):
         bias = None  # that of most models is zero
-    return Side(
+    return HeadInputs(
         hidden if factor == 1.0 else hidden * factor,
         head.weight,
         None if bias is None else bias.flatten() / temperature,
@@ -97,11 +97,11 @@ def side(head: Head, hidden: Tensor, temperature: float = 1.0) -> Side:
 
 
 @dataclass(frozen=True)
-class Settings:
+class HeadLossOptions:
     """What is asked of the output head: all that takes no gradient."""
 
     labels: Tensor
-    teacher: Side | Mixed | None
+    teacher: HeadInputs | EnsembleInputs | None
     sparse: SparseTeacher | None
     softcap: float | None
     """The student's, as its side has it."""
@@ -119,10 +119,10 @@ class Settings:
 class Chunks:
     """One or two models' logits, chunk by chunk. The buffers of a chunk serve the next."""
 
-    def __init__(self, student: Side, teacher: Side | Mixed | None = None) -> None:
+    def __init__(self, student: HeadInputs, teacher: HeadInputs | EnsembleInputs | None = None) -> None:
         self.student = _in_product_dtype(student)
         self.others = [] if teacher is None else [_in_product_dtype(teacher)]
-        sides: list[Side | Mixed] = [student, *([] if teacher is None else [teacher])]
+        sides: list[HeadInputs | EnsembleInputs] = [student, *([] if teacher is None else [teacher])]
         self.dtype = torch.float32
         for each in sides:
             self.dtype = torch.promote_types(self.dtype, each.weight.dtype)
@@ -146,7 +146,7 @@ class Chunks:
         logits = [buffer[: stop - start] for buffer in self._buffers]
         slope = _logits(self.student, start, stop, logits[0])
         for each, out in zip(self.others, logits[1:], strict=True):
-            if isinstance(each, Mixed):
+            if isinstance(each, EnsembleInputs):
                 _mix(each, start, stop, out)
             else:
                 _logits(each, start, stop, out)
@@ -194,11 +194,11 @@ class Chunks:
 
 
 @overload
-def _in_product_dtype(side: Side) -> Side: ...
+def _in_product_dtype(side: HeadInputs) -> HeadInputs: ...
 @overload
-def _in_product_dtype(side: Mixed) -> Mixed: ...
-def _in_product_dtype(side: Side | Mixed) -> Side | Mixed:
-    if isinstance(side, Mixed):
+def _in_product_dtype(side: EnsembleInputs) -> EnsembleInputs: ...
+def _in_product_dtype(side: HeadInputs | EnsembleInputs) -> HeadInputs | EnsembleInputs:
+    if isinstance(side, EnsembleInputs):
         return side._replace(members=tuple(map(_in_product_dtype, side.members)))
     device, dtype = side.weight.device.type, side.weight.dtype
     if dtype == torch.float32 and torch.is_autocast_enabled(device):
@@ -206,14 +206,14 @@ def _in_product_dtype(side: Side | Mixed) -> Side | Mixed:
     return side._replace(hidden=side.hidden.to(dtype), weight=side.weight.to(dtype))
 
 
-def _mix(mixed: Mixed, start: int, stop: int, out: Tensor) -> None:
+def _mix(mixed: EnsembleInputs, start: int, stop: int, out: Tensor) -> None:
     logits = [torch.empty_like(out) for _ in mixed.members]
     for member, own in zip(mixed.members, logits, strict=True):
         _logits(member, start, stop, own)
     out.copy_(combined(logits, mixed.weights, mixed.combine, mixed.labels[start:stop]))
 
 
-def _logits(side: Side, start: int, stop: int, out: Tensor) -> Tensor | None:
+def _logits(side: HeadInputs, start: int, stop: int, out: Tensor) -> Tensor | None:
     """Fill `out` with logits; returns the derivative of the cap, where there is one."""
     hidden, weight = side.hidden[start:stop], side.weight.t()
     if weight.dtype != out.dtype:

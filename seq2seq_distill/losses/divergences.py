@@ -17,24 +17,24 @@ from torch.nn import functional as F
 
 from seq2seq_distill.losses.logits import IGNORED, Term, at_least_fp32
 
-Pair = tuple[Tensor, Tensor]
+ValueAndGradient = tuple[Tensor, Tensor]
 """Divergence of each position, and gradient for the student's logits."""
 
 
-def forward_kl(log_q: Tensor, log_p: Tensor) -> Pair:
+def forward_kl(log_q: Tensor, log_p: Tensor) -> ValueAndGradient:
     """KL(p || q)."""
     p = log_p.exp()
     return (p * (log_p - log_q)).sum(-1), log_q.exp() - p
 
 
-def reverse_kl(log_q: Tensor, log_p: Tensor) -> Pair:
+def reverse_kl(log_q: Tensor, log_p: Tensor) -> ValueAndGradient:
     """KL(q || p)."""
     q, ratio = log_q.exp(), log_q - log_p
     loss = (q * ratio).sum(-1)
     return loss, q * (ratio - loss[:, None])
 
 
-def jsd(log_q: Tensor, log_p: Tensor, beta: float) -> Pair:
+def jsd(log_q: Tensor, log_p: Tensor, beta: float) -> ValueAndGradient:
     """beta KL(p || m) + (1 - beta) KL(q || m) with m = beta p + (1 - beta) q, 0 < beta < 1.
 
     The generalised Jensen-Shannon divergence of GKD (arXiv 2306.13649, section 2). Divided by beta it tends to
@@ -47,7 +47,7 @@ def jsd(log_q: Tensor, log_p: Tensor, beta: float) -> Pair:
     return loss, (1 - beta) * q * (ratio - of_student[:, None])
 
 
-def total_variation(log_q: Tensor, log_p: Tensor) -> Pair:
+def total_variation(log_q: Tensor, log_p: Tensor) -> ValueAndGradient:
     """Half the sum of |p - q|; where p = q, the gradient of |p - q| is taken to be 0."""
     q = log_q.exp()
     difference = q - log_p.exp()
@@ -55,14 +55,14 @@ def total_variation(log_q: Tensor, log_p: Tensor) -> Pair:
     return difference.abs().sum(-1) / 2, q * (half_sign - (q * half_sign).sum(-1, keepdim=True))
 
 
-def skewed_forward_kl(log_q: Tensor, log_p: Tensor, skew: float) -> Pair:
+def skewed_forward_kl(log_q: Tensor, log_p: Tensor, skew: float) -> ValueAndGradient:
     """KL(p || m) with m = skew p + (1 - skew) q, 0 <= skew < 1 (DistiLLM, arXiv 2402.03898, section 3.1)."""
     p, log_m = log_p.exp(), _log_mixture(log_p, log_q, skew)
     weighted = (skew - 1) * p * (log_q - log_m).exp()  # q g
     return (p * (log_p - log_m)).sum(-1), weighted - log_q.exp() * weighted.sum(-1, keepdim=True)
 
 
-def skewed_reverse_kl(log_q: Tensor, log_p: Tensor, skew: float) -> Pair:
+def skewed_reverse_kl(log_q: Tensor, log_p: Tensor, skew: float) -> ValueAndGradient:
     """KL(q || m) with m = (1 - skew) p + skew q, 0 <= skew < 1 (DistiLLM, arXiv 2402.03898, section 3.1)."""
     q, log_m = log_q.exp(), _log_mixture(log_q, log_p, skew)
     ratio = log_q - log_m
@@ -70,7 +70,7 @@ def skewed_reverse_kl(log_q: Tensor, log_p: Tensor, skew: float) -> Pair:
     return (q * ratio).sum(-1), q * (slope - (q * slope).sum(-1, keepdim=True))
 
 
-def mse(logits_q: Tensor, logits_p: Tensor) -> Pair:
+def mse(logits_q: Tensor, logits_p: Tensor) -> ValueAndGradient:
     """Mean over the vocabulary of (s - t)^2, of logits as they are."""
     difference = logits_q - logits_p
     return difference.square().mean(-1), difference * (2 / difference.shape[-1])
@@ -81,10 +81,10 @@ def _log_mixture(log_a: Tensor, log_b: Tensor, share: float) -> Tensor:
     return log_b if share == 0 else torch.logaddexp(log_a + math.log(share), log_b + math.log1p(-share))
 
 
-class Row(NamedTuple):
+class DivergenceSpec(NamedTuple):
     """What there is to know about a divergence."""
 
-    function: Callable[..., Pair]
+    function: Callable[..., ValueAndGradient]
     power: int
     """Of the temperature, by which the divergence is multiplied: what keeps the scale of the gradient."""
     parameter: str | None = None
@@ -94,14 +94,14 @@ class Row(NamedTuple):
 
 
 # Near p = q a smooth divergence falls with the square of the temperature, and the total variation with the temperature.
-DIVERGENCES: Mapping[str, Row] = {
-    "forward_kl": Row(forward_kl, 2),
-    "reverse_kl": Row(reverse_kl, 2),
-    "jsd": Row(jsd, 2, "beta"),
-    "total_variation": Row(total_variation, 1),
-    "skewed_forward_kl": Row(skewed_forward_kl, 2, "skew"),
-    "skewed_reverse_kl": Row(skewed_reverse_kl, 2, "skew"),
-    "mse": Row(mse, 0, of_logits=True),
+DIVERGENCES: Mapping[str, DivergenceSpec] = {
+    "forward_kl": DivergenceSpec(forward_kl, 2),
+    "reverse_kl": DivergenceSpec(reverse_kl, 2),
+    "jsd": DivergenceSpec(jsd, 2, "beta"),
+    "total_variation": DivergenceSpec(total_variation, 1),
+    "skewed_forward_kl": DivergenceSpec(skewed_forward_kl, 2, "skew"),
+    "skewed_reverse_kl": DivergenceSpec(skewed_reverse_kl, 2, "skew"),
+    "mse": DivergenceSpec(mse, 0, of_logits=True),
 }
 
 
@@ -116,7 +116,7 @@ class Divergences:
     skew: float = 0.1
     """Of the skewed ones."""
 
-    def compare(self, name: str, own: Tensor, other: Tensor) -> Pair:
+    def compare(self, name: str, own: Tensor, other: Tensor) -> ValueAndGradient:
         """One of them, unweighted, of log-probabilities (`mse`: of logits) of student and teacher, [n, outcomes]."""
         row = DIVERGENCES[name]
         return row.function(own, other, *([] if row.parameter is None else [getattr(self, row.parameter)]))

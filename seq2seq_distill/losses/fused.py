@@ -13,7 +13,15 @@ from torch.autograd.function import once_differentiable
 
 from seq2seq_distill.losses.chunked_divergences import ChunkedDivergences
 from seq2seq_distill.losses.chunked_kl import ChunkedKl
-from seq2seq_distill.losses.chunks import Chunks, Ensemble, Head, Mixed, Settings, Side, side
+from seq2seq_distill.losses.chunks import (
+    Chunks,
+    Ensemble,
+    EnsembleInputs,
+    Head,
+    HeadInputs,
+    HeadLossOptions,
+    head_inputs,
+)
 from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.losses.sparse import SparseTeacher
@@ -21,7 +29,7 @@ from seq2seq_distill.losses.sparse import SparseTeacher
 HEAD_TERMS = ("ce_loss", "mlm_loss", "teacher_entropy")
 """What the output head can report, besides the divergences that `ce_loss` is made of."""
 FORWARD_KL = Divergences()
-Way = type[ChunkedKl] | type[ChunkedDivergences]
+Kernel = type[ChunkedKl] | type[ChunkedDivergences]
 
 
 class HeadLoss(NamedTuple):
@@ -69,15 +77,15 @@ def head_loss(
     """
     if teacher is None:
         temperature, divergences = 1.0, FORWARD_KL
-    way: Way = ChunkedDivergences
+    way: Kernel = ChunkedDivergences
     divisor = 1.0
     plain = divergences.weights.keys() == {"forward_kl"} and not isinstance(temperature, Tensor)
     if plain and not isinstance(teacher, Ensemble):
         way, divisor = ChunkedKl, float(temperature)
-    own = side(student, hidden, divisor)
+    own = head_inputs(student, hidden, divisor)
     sparse = teacher if isinstance(teacher, SparseTeacher) else None
     whole = None if teacher is None or sparse is not None else _whole(teacher, divisor, labels)
-    settings = Settings(
+    settings = HeadLossOptions(
         labels=labels,
         teacher=whole,
         sparse=sparse,
@@ -99,21 +107,27 @@ def head_loss(
     return HeadLoss(loss, {name: Term(total, count) for name, total in zip(reported, sums, strict=True)})
 
 
-def _whole(teacher: Any, divisor: float, labels: Tensor) -> Side | Mixed:
+def _whole(teacher: Any, divisor: float, labels: Tensor) -> HeadInputs | EnsembleInputs:
     if isinstance(teacher, Ensemble):
-        members = tuple(side(head, hidden) for head, hidden in teacher.members)
-        return Mixed(members, teacher.weights, teacher.combine, labels)
+        members = tuple(head_inputs(head, hidden) for head, hidden in teacher.members)
+        return EnsembleInputs(members, teacher.weights, teacher.combine, labels)
     head, own = teacher
-    return side(head, own, divisor)
+    return head_inputs(head, own, divisor)
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings, way: Way, reported: list[str]
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        settings: HeadLossOptions,
+        way: Kernel,
+        reported: list[str],
     ) -> Any:
         inputs = (hidden, weight, bias)
-        student = Side(*inputs, settings.softcap)
+        student = HeadInputs(*inputs, settings.softcap)
         chunks = Chunks(student, settings.teacher)
         walk = way(chunks, settings)
         wanted = [settings.differentiate and needed for needed in ctx.needs_input_grad[:3]]

@@ -55,12 +55,12 @@ class Times:
     """Tokens generated, row by row."""
 
 
-def parameters(model: nn.Module) -> int:
+def count_parameters(model: nn.Module) -> int:
     """Number of weights; tied ones count once."""
     return sum(p.numel() for p in _unique(model.parameters()))
 
 
-def bytes_of(model: nn.Module) -> int:
+def model_bytes(model: nn.Module) -> int:
     """Bytes of what `state_dict` holds, parameters and persistent buffers; a shared storage counts once."""
     tensors = _unique(t for t in model.state_dict(keep_vars=True).values() if isinstance(t, Tensor))
     return sum(t.untyped_storage().nbytes() for t in tensors)
@@ -93,13 +93,13 @@ def measure_decoding(
 
     def decode(name: str, i: int) -> list[int]:
         outputs = generate_batch(models[name], batches[name][i], configs[name])
-        wait_for(models[name].device)
+        synchronize(models[name].device)
         return [generated_length(ids, configs[name]) for ids in outputs]
 
     decoders = {name: partial(decode, name) for name in models}
     with decoding(*models.values()):
         times = time_in_turns(decoders, min(map(len, batches.values())), warmup=warmup, on_input=on_input)
-    return {name: summary(times[name], configs[name].num_beams or 1) for name in models}
+    return {name: summarize_times(times[name], configs[name].num_beams or 1) for name in models}
 
 
 def time_in_turns(
@@ -133,7 +133,7 @@ def decoding_memory(model: PreTrainedModel, batch: Mapping[str, Any], settings: 
     config, batch = generation_config(model, settings), to_device(batch, model.device)
     with decoding(model), PeakMemory(model.device) as peak:
         generate_batch(model, batch, config)
-    return bytes_of(model) + peak.bytes
+    return model_bytes(model) + peak.bytes
 
 
 class PeakMemory:
@@ -203,13 +203,13 @@ def speedup(baseline: Decoding, system: Decoding) -> float:
     return baseline.ms_per_token / system.ms_per_token
 
 
-def wait_for(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     """Until the device has done what it was given."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
-def summary(times: Times, beams: int) -> Decoding:
+def summarize_times(times: Times, beams: int) -> Decoding:
     """Of what was measured with so many beams."""
     seconds, lengths = times.seconds, times.lengths
     return Decoding(

@@ -9,15 +9,15 @@ from seq2seq_distill.utils.errors import DataError
 
 NGRAM = 4
 """Units of a repetition, as in seq-rep-4."""
-LONGEST_WORD = 40
+MAX_WORD_LENGTH = 40
 """What is longer is no word, but a loop without spaces (or an address): it counts by its characters."""
-MANY = 0.5
+COLLAPSE_SHARE = 0.5
 """More than this share of empty or of identical outputs is a collapse."""
-LOOPING = 0.3
+LOOPING_SHARE = 0.3
 """So is this much more repetition than in the references; ordinary text has below 0.05."""
-LENGTHS = (1 / 3, 3.0)
+LENGTH_RATIO_BOUNDS = (1 / 3, 3.0)
 """And a ratio of lengths outside these."""
-COPIED = 0.9
+COPIED_CHRF = 0.9
 """An output that shares more than this with its source is a copy of it."""
 
 # Thai and Lao, Tibetan and Burmese, Khmer, Kana, Chinese characters: no spaces between words.
@@ -27,7 +27,7 @@ NO_SPACES = re.compile(
 
 
 @dataclass(frozen=True)
-class Behaviour:
+class OutputStatistics:
     """Figures about the outputs of one split. A unit is a word or, in a script without spaces, a character."""
 
     empty: float
@@ -52,7 +52,7 @@ class Behaviour:
         return {f"{prefix}{name}": getattr(self, name) for name in ("empty", "repetition", "length_ratio")}
 
 
-def behaviour(outputs: Sequence[str], references: Sequence[str]) -> Behaviour:
+def output_statistics(outputs: Sequence[str], references: Sequence[str]) -> OutputStatistics:
     """Count emptiness, repetition, length and sameness of a split's outputs, and of its references to compare with.
 
     Repetition is seq-rep-4 of Welleck et al. 2020 (arXiv 1908.04319, section 6.1), 1 - distinct / all 4-grams of a
@@ -68,7 +68,7 @@ def behaviour(outputs: Sequence[str], references: Sequence[str]) -> Behaviour:
         raise DataError("there is nothing to judge: give at least one output and its reference")
     ours, theirs = [units(text) for text in outputs], [units(text) for text in references]
     commonest, identical = _commonest(outputs)
-    return Behaviour(
+    return OutputStatistics(
         empty=_empty(ours),
         repetition=repetition(ours),
         length_ratio=sum(map(len, ours)) / max(1, sum(map(len, theirs))),
@@ -81,8 +81,8 @@ def behaviour(outputs: Sequence[str], references: Sequence[str]) -> Behaviour:
 
 
 @dataclass(frozen=True)
-class Faults:
-    """Shares (0 to 1) of outputs with a fault, each output judged by itself. A unit is as in `Behaviour`."""
+class OutputFaults:
+    """Shares (0 to 1) of outputs with a fault, each output judged by itself. A unit is as in `OutputStatistics`."""
 
     empty: float
     """Without any unit."""
@@ -94,7 +94,7 @@ class Faults:
     """Less than a third or more than three times as long as its reference; empty outputs are not counted again."""
 
 
-def faults(outputs: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> Faults:
+def count_faults(outputs: Sequence[str], sources: Sequence[str], references: Sequence[str]) -> OutputFaults:
     """Count the outputs that one would not show to anybody.
 
     Raises DataError for an empty corpus, ValueError for unequal lengths.
@@ -105,35 +105,37 @@ def faults(outputs: Sequence[str], sources: Sequence[str], references: Sequence[
     found = [
         (
             not own,
-            repetition([own]) > LOOPING,
-            2 * (Counter(own) & Counter(source)).total() > COPIED * (len(own) + len(source)),
-            bool(own) and not LENGTHS[0] <= len(own) / max(1, len(reference)) <= LENGTHS[1],
+            repetition([own]) > LOOPING_SHARE,
+            2 * (Counter(own) & Counter(source)).total() > COPIED_CHRF * (len(own) + len(source)),
+            bool(own) and not LENGTH_RATIO_BOUNDS[0] <= len(own) / max(1, len(reference)) <= LENGTH_RATIO_BOUNDS[1],
         )
         for own, source, reference in rows
     ]
-    return Faults(*(sum(column) / len(found) for column in zip(*found, strict=True)))
+    return OutputFaults(*(sum(column) / len(found) for column in zip(*found, strict=True)))
 
 
-def collapse(figures: Behaviour) -> str | None:
+def collapse(figures: OutputStatistics) -> str | None:
     """One line that says in words how a model in training has collapsed and what to change; None if it has not.
 
     Where the references themselves are empty, alike or repetitive, the outputs may be so too.
     """
     symptoms = []
-    if figures.empty > max(MANY, 2 * figures.usual_empty):
+    if figures.empty > max(COLLAPSE_SHARE, 2 * figures.usual_empty):
         symptoms.append(f"{figures.empty:.0%} of the outputs are empty")
-    elif figures.identical > max(MANY, 2 * figures.usual_identical):
-        symptoms.append(f"{figures.identical:.0%} of the outputs are one and the same text, {_cut(figures.commonest)}")
-    if figures.repetition > LOOPING + figures.usual_repetition:
+    elif figures.identical > max(COLLAPSE_SHARE, 2 * figures.usual_identical):
+        symptoms.append(
+            f"{figures.identical:.0%} of the outputs are one and the same text, {_shorten(figures.commonest)}"
+        )
+    if figures.repetition > LOOPING_SHARE + figures.usual_repetition:
         symptoms.append(f"{figures.repetition:.0%} of the outputs is repetition within a text")
     lengths = f"the outputs are {figures.length_ratio:.2g} times as long as the references"
     if symptoms:
-        symptoms += [lengths] if figures.length_ratio > LENGTHS[1] else []
+        symptoms += [lengths] if figures.length_ratio > LENGTH_RATIO_BOUNDS[1] else []
         remedy = "lower --optim.lr, raise --optim.warmup_steps or train longer"
         return f"the student has collapsed, or not begun to learn: {', '.join(symptoms)}: {remedy}"
-    if figures.length_ratio < LENGTHS[0]:
+    if figures.length_ratio < LENGTH_RATIO_BOUNDS[0]:
         return f"{lengths}: raise --eval.max_target_length, --encode.max_target_length or --eval.length_penalty"
-    if figures.length_ratio > LENGTHS[1]:
+    if figures.length_ratio > LENGTH_RATIO_BOUNDS[1]:
         return f"{lengths}: train longer, or lower --eval.length_penalty or --eval.max_target_length"
     return None
 
@@ -142,7 +144,7 @@ def units(text: str) -> list[str]:
     """The words of a text; those of a script without spaces, and overlong ones, by their characters."""
     found: list[str] = []
     for word in text.replace("<n>", "\n").split():
-        if len(word) > LONGEST_WORD or NO_SPACES.search(word):
+        if len(word) > MAX_WORD_LENGTH or NO_SPACES.search(word):
             found.extend(word)
         else:
             found.append(word)
@@ -168,5 +170,5 @@ def _commonest(texts: Sequence[str]) -> tuple[str, float]:
     return text, count / len(texts)
 
 
-def _cut(text: str, length: int = 60) -> str:
+def _shorten(text: str, length: int = 60) -> str:
     return repr(text if len(text) <= length else text[: length - 3] + "...")

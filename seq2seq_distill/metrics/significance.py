@@ -14,7 +14,7 @@ SEED = "SACREBLEU_SEED"
 
 
 @dataclass(frozen=True)
-class Judged:
+class ScoreWithInterval:
     """A score with what chance could have made of it."""
 
     score: float
@@ -48,9 +48,9 @@ class Mean(Metric):
         return self._SIGNATURE_TYPE({"num_refs": 1, "version": None})
 
 
-def judge(
+def compare_systems(
     metric: Metric, systems: Mapping[str, Sequence[Any]], references: Sequence[str] | None, resamples: int, seed: int
-) -> dict[str, Judged]:
+) -> dict[str, ScoreWithInterval]:
     """Score each system and compare it with the first by paired bootstrap resampling (Koehn 2004).
 
     It is `sacrebleu.significance.PairedTest`: every system is scored on the same `resamples` samples of the examples.
@@ -75,7 +75,7 @@ def judge(
     [results] = [column for name, column in columns.items() if name != "System"]
     first = list(named[0][1])
     return {
-        name: Judged(
+        name: ScoreWithInterval(
             score=float(result.score),  # type: ignore[union-attr]
             low=float(result.mean - result.ci),  # type: ignore[union-attr, operator]
             high=float(result.mean + result.ci),  # type: ignore[union-attr, operator]

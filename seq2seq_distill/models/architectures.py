@@ -19,7 +19,7 @@ from seq2seq_distill.utils.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Family:
+class Architecture:
     """What differs between architectures; strings are keys of the config unless said otherwise."""
 
     model_type: str
@@ -37,7 +37,7 @@ class Family:
     """Key that says whether hidden states are multiplied by d_model ** -0.5 before the head."""
     attention: tuple[str, str] = ("self_attn", "encoder_attn")
     """Submodules of a layer: self-attention, and the decoder's attention to the encoder."""
-    weightless: tuple[tuple[str, str], ...] = ()
+    no_attention_weights: tuple[tuple[str, str], ...] = ()
     """Stacks whose attention gives no weights of all queries and keys, each with the reason."""
     per_layer: tuple[str, ...] = ()
     """Keys of lists with one entry per layer (of the encoder, unless nested)."""
@@ -54,8 +54,8 @@ class Family:
 _WINDOWS: Final = (("encoder", "looks at windows of the text"),)
 
 
-def _t5(model_type: str, scale: str | None) -> Family:
-    return Family(
+def _t5(model_type: str, scale: str | None) -> Architecture:
+    return Architecture(
         model_type,
         "pad",
         layers="block",
@@ -64,49 +64,52 @@ def _t5(model_type: str, scale: str | None) -> Family:
         dropout="dropout_rate",
         scale=scale,
         attention=("layer.0.SelfAttention", "layer.1.EncDecAttention"),
-        weightless=_WINDOWS if model_type == "longt5" else (),
+        no_attention_weights=_WINDOWS if model_type == "longt5" else (),
         cache_depth="decoder_num_layers",
     )
 
 
-FAMILIES: Final[Mapping[str, Family]] = MappingProxyType(
+ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
     {
         family.model_type: family
         for family in (
-            Family("bart", "eos"),
-            Family("mbart", "wrap"),
-            Family("mvp", "eos"),
-            Family("plbart", "wrap"),
-            Family("pegasus", "pad"),
-            Family("pegasus_x", "pad", positions=None, weightless=_WINDOWS),
-            Family("bigbird_pegasus", "bos", weightless=_WINDOWS),
-            Family("marian", "pad", vocab=("vocab_size", "decoder_vocab_size"), zero_pad=True),
-            Family("m2m_100", "eos", positions=None),
-            Family("blenderbot", "bos"),
-            Family("blenderbot-small", "bos"),
-            Family("fsmt", "wrap", positions=None, vocab=("src_vocab_size", "tgt_vocab_size")),
-            Family(
+            Architecture("bart", "eos"),
+            Architecture("mbart", "wrap"),
+            Architecture("mvp", "eos"),
+            Architecture("plbart", "wrap"),
+            Architecture("pegasus", "pad"),
+            Architecture("pegasus_x", "pad", positions=None, no_attention_weights=_WINDOWS),
+            Architecture("bigbird_pegasus", "bos", no_attention_weights=_WINDOWS),
+            Architecture("marian", "pad", vocab=("vocab_size", "decoder_vocab_size"), zero_pad=True),
+            Architecture("m2m_100", "eos", positions=None),
+            Architecture("blenderbot", "bos"),
+            Architecture("blenderbot-small", "bos"),
+            Architecture("fsmt", "wrap", positions=None, vocab=("src_vocab_size", "tgt_vocab_size")),
+            Architecture(
                 "led",
                 "eos",
                 positions=("max_encoder_position_embeddings", "max_decoder_position_embeddings"),
-                weightless=_WINDOWS,
+                no_attention_weights=_WINDOWS,
                 per_layer=("attention_window",),
                 extras=("global_attention_mask",),
             ),
-            Family(
+            Architecture(
                 "prophetnet",
                 "pad",
                 depth=("num_encoder_layers", "num_decoder_layers"),
                 width="hidden_size",
                 attention=("self_attn", "cross_attn"),
-                weightless=(("encoder", "returns scores before the softmax"), ("decoder", "has several streams")),
+                no_attention_weights=(
+                    ("encoder", "returns scores before the softmax"),
+                    ("decoder", "has several streams"),
+                ),
                 cache_depth="decoder_num_encoder_layers",
             ),
             _t5("t5", "scale_decoder_outputs"),
             _t5("longt5", "scale_decoder_outputs"),
             _t5("umt5", "tie_word_embeddings"),
             _t5("mt5", None),
-            Family(
+            Architecture(
                 "t5gemma",
                 "bos",
                 depth=("num_hidden_layers", "num_hidden_layers"),
@@ -134,7 +137,7 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class HeadParts:
+class OutputHead:
     """The output head: logits = cap(linear(hidden * scale, weight) + bias), cap(x) = c * tanh(x / c)."""
 
     weight: Tensor
@@ -154,33 +157,33 @@ class HeadParts:
         return logits
 
 
-def family_of(model: PreTrainedModel | PreTrainedConfig) -> Family:
+def architecture_of(model: PreTrainedModel | PreTrainedConfig) -> Architecture:
     """The row of a model or config. Raises ModelError, with the reason, for an architecture without a row."""
     config = model.config if isinstance(model, PreTrainedModel) else model
-    return family_named(config.model_type)
+    return architecture_named(config.model_type)
 
 
-def family_named(model_type: str) -> Family:
+def architecture_named(model_type: str) -> Architecture:
     """The row of a `model_type`. Raises ModelError, with the reason, if there is none."""
-    if model_type in FAMILIES:
-        return FAMILIES[model_type]
+    if model_type in ARCHITECTURES:
+        return ARCHITECTURES[model_type]
     reason = REFUSED.get(model_type, "it is no encoder-decoder text model known here")
-    raise ModelError(f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(FAMILIES)}")
+    raise ModelError(f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(ARCHITECTURES)}")
 
 
 def stack_configs(config: PreTrainedConfig) -> tuple[PreTrainedConfig, PreTrainedConfig]:
     """The configs that describe encoder and decoder: `config` itself, twice, unless they are nested."""
-    return (config.encoder, config.decoder) if family_of(config).nested else (config, config)
+    return (config.encoder, config.decoder) if architecture_of(config).nested else (config, config)
 
 
 def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The encoder's layers."""
-    return getattr(model.get_encoder(), family_of(model).layers)
+    return getattr(model.get_encoder(), architecture_of(model).layers)
 
 
 def decoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The decoder's layers."""
-    return getattr(model.get_decoder(), family_of(model).layers)
+    return getattr(model.get_decoder(), architecture_of(model).layers)
 
 
 def layers(model: PreTrainedModel, side: str) -> nn.ModuleList:
@@ -193,8 +196,8 @@ def attention(model: PreTrainedModel, side: str, kind: str, layer: int) -> nn.Mo
 
     Raises ModelError, with the reason, where its weights are no matrix of queries and keys.
     """
-    family = family_of(model)
-    reason = dict(family.weightless).get(side)
+    family = architecture_of(model)
+    reason = dict(family.no_attention_weights).get(side)
     if reason is not None:
         raise ModelError(f"the {side} of {family.model_type} models {reason}, so there are no weights to compare")
     return layers(model, side)[layer].get_submodule(family.attention[kind == "cross_attention"])
@@ -202,7 +205,7 @@ def attention(model: PreTrainedModel, side: str, kind: str, layer: int) -> nn.Mo
 
 def depths(config: PreTrainedConfig) -> tuple[int, int]:
     """Number of encoder and of decoder layers."""
-    keys = family_of(config).depth
+    keys = architecture_of(config).depth
     encoder, decoder = (getattr(part, key) for part, key in zip(stack_configs(config), keys, strict=True))
     return encoder, decoder
 
@@ -214,7 +217,7 @@ def set_depths(config: PreTrainedConfig, encoder: int, decoder: int) -> None:
     A key of the decoder's own, which stays in the saved config, prevents it: "decoder_x" stands for "x"
     there.
     """
-    family = family_of(config)
+    family = architecture_of(config)
     for part, key, depth in zip(stack_configs(config), family.depth, (encoder, decoder), strict=True):
         setattr(part, key, depth)
     if family.cache_depth is not None and (decoder > encoder or hasattr(config, family.cache_depth)):
@@ -223,7 +226,7 @@ def set_depths(config: PreTrainedConfig, encoder: int, decoder: int) -> None:
 
 def widths(config: PreTrainedConfig) -> tuple[int, int]:
     """Width H of the encoder's and of the decoder's hidden states; they differ in some T5Gemma models."""
-    key = family_of(config).width
+    key = architecture_of(config).width
     encoder, decoder = (getattr(part, key) for part in stack_configs(config))
     return encoder, decoder
 
@@ -235,7 +238,7 @@ def width(config: PreTrainedConfig) -> int:
 
 def max_positions(config: PreTrainedConfig) -> tuple[int | None, int | None]:
     """How many source and target tokens the model has positions for; None: as many as you like."""
-    family = family_of(config)
+    family = architecture_of(config)
     if family.positions is None:
         return None, None
     source, target = (getattr(config, key) for key in family.positions)
@@ -251,12 +254,12 @@ def max_positions(config: PreTrainedConfig) -> tuple[int | None, int | None]:
 
 def extra_inputs(config: PreTrainedConfig) -> tuple[str, ...]:
     """Further fields of a batch; `global_attention_mask` [B, S] is 1 on the first token and 0 elsewhere."""
-    return family_of(config).extras
+    return architecture_of(config).extras
 
 
 def decoder_start(model: PreTrainedModel) -> int:
     """Id of the first decoder input. Raises ModelError if neither config nor generation config names one."""
-    if family_of(model).nested:
+    if architecture_of(model).nested:
         start = model.config.decoder.bos_token_id
     else:
         start = getattr(model.config, "decoder_start_token_id", None)
@@ -283,7 +286,7 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
         raise ModelError(f"the config of this {model.config.model_type} model names no pad_token_id: set it")
     inputs = labels.new_empty(labels.shape)
     inputs[:, 1:] = labels[:, :-1]
-    if family_of(model).start == "wrap":
+    if architecture_of(model).start == "wrap":
         last = labels.ne(-100).sum(dim=1, keepdim=True).sub(1).clamp(min=0)
         inputs[:, :1] = labels.gather(1, last)
     else:
@@ -294,7 +297,7 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
 def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
     """The encoder's last hidden state [B, S, H]; of `batch` all but the labels is read."""
     encoder = model.get_encoder()
-    if family_of(model).model_type == "bigbird_pegasus":
+    if architecture_of(model).model_type == "bigbird_pegasus":
         _set_bigbird_attention(encoder, batch["input_ids"].shape[1])
     extras = {name: batch[name] for name in extra_inputs(model.config) if name in batch}
     inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], **extras}
@@ -306,7 +309,7 @@ def decode(
     model: PreTrainedModel, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor
 ) -> Tensor:
     """The decoder's last hidden state [B, T, H], which the head reads; of `batch` only the mask is used."""
-    model_type = family_of(model).model_type
+    model_type = architecture_of(model).model_type
     decoder = model.get_decoder()
     if model_type == "fsmt":
         return _decode_fsmt(model, batch["attention_mask"], encoder_state, decoder_input_ids)
@@ -322,13 +325,13 @@ def decode(
     return output.last_hidden_state
 
 
-def head_parts(model: PreTrainedModel) -> HeadParts:
+def output_head(model: PreTrainedModel) -> OutputHead:
     """The parts of the output head; the weight is the parameter itself, tied or not."""
-    family = family_of(model)
+    family = architecture_of(model)
     if family.model_type == "fsmt":  # its decoder owns the projection; `get_output_embeddings` is another matrix
-        return HeadParts(model.get_decoder().output_projection.weight, None)
+        return OutputHead(model.get_decoder().output_projection.weight, None)
     scaled = family.scale is not None and getattr(model.config, family.scale)
-    return HeadParts(
+    return OutputHead(
         weight=model.get_output_embeddings().weight,
         bias=getattr(model, "final_logits_bias", None),
         scale=model.config.d_model**-0.5 if scaled else 1.0,
@@ -338,7 +341,7 @@ def head_parts(model: PreTrainedModel) -> HeadParts:
 
 def head(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """Logits [B, T, V] of the decoder's last hidden state [B, T, H]."""
-    return head_parts(model).logits(hidden)
+    return output_head(model).logits(hidden)
 
 
 def embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
@@ -355,7 +358,7 @@ def zero_pad_row(model: PreTrainedModel) -> nn.Parameter | None:
     Marian starts decoding from pad, and fast decoders start from a zero vector instead. The tied head would
     move the row: keep its gradient and its weight at zero.
     """
-    if not family_of(model).zero_pad:
+    if not architecture_of(model).zero_pad:
         return None
     weight = model.get_decoder().get_input_embeddings().weight
     return weight if not weight[model.config.pad_token_id].any() else None

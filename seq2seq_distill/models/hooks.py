@@ -26,7 +26,7 @@ class Feature(NamedTuple):
 
 
 @contextmanager
-def recorded(
+def capture_features(
     model: PreTrainedModel, wanted: Iterable[Feature], source_length: int | None = None
 ) -> Iterator[dict[Feature, Tensor]]:
     """The wanted features of one forward pass, there once it is over.

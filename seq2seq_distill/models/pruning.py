@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from seq2seq_distill.models import architectures
-from seq2seq_distill.utils.errors import ModelError, shown
+from seq2seq_distill.utils.errors import ModelError, format_value
 
 CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
 _STRUCTURE: Final = frozenset(
@@ -19,7 +19,7 @@ _STRUCTURE: Final = frozenset(
 _RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
 
 
-def keep_layers(layers: nn.ModuleList, ids: Sequence[int]) -> None:
+def select_layers(layers: nn.ModuleList, ids: Sequence[int]) -> None:
     """Reduce `layers` in place to those of `ids`; the first one kept gets T5's relative position biases."""
     first = layers[0]
     kept = [layers[i] for i in ids]
@@ -48,7 +48,7 @@ def keep_prompts(model: PreTrainedModel, encoder_ids: Sequence[int], decoder_ids
 
 def cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids: Sequence[int]) -> None:
     """Write depths, per-layer lists, dtype and the ids of the copied layers into `config`."""
-    family = architectures.family_of(config)
+    family = architectures.architecture_of(config)
     architectures.set_depths(config, len(encoder_ids), len(decoder_ids))
     parts = architectures.stack_configs(config)
     for part, ids in zip(parts, (encoder_ids, decoder_ids), strict=True) if family.nested else [(config, encoder_ids)]:
@@ -64,7 +64,7 @@ def cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids
 
 def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
     """Write the overrides into the config. Raises ModelError unless the same tensors come of it."""
-    config, family = model.config, architectures.family_of(model)
+    config, family = model.config, architectures.architecture_of(model)
     before = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}
     for key, value in overrides.items():
         if value is None:
@@ -135,4 +135,4 @@ def unknown_key(prefix: str, config: PreTrainedConfig, key: str) -> str:
 def first_line(error: Exception) -> str:
     """First line of a library's error, with the next one if it ends in a colon: our messages are one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return shown(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0], 300)
+    return format_value(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0], 300)

@@ -30,10 +30,10 @@ class Int8Linear(nn.Module):
 
 
 @torch.no_grad()
-def lower_linear_maps(module: nn.Module) -> None:
+def quantize_linear_layers(module: nn.Module) -> None:
     """Put an `Int8Linear` in place of every linear map inside, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, Int8Linear(child))
         else:
-            lower_linear_maps(child)
+            quantize_linear_layers(child)

@@ -60,7 +60,7 @@ def precision_policy(precision: str) -> MixedPrecisionPolicy:
     return MixedPrecisionPolicy()
 
 
-def keep_layers(model: PreTrainedModel, keep: bool) -> None:
+def keep_unsharded(model: PreTrainedModel, keep: bool) -> None:
     """Whether a layer's weights stay whole after its forward pass; `False` also frees those that are.
 
     Decoding runs a layer once per token, and not equally often on all processes: kept, it is gathered once.

@@ -25,10 +25,10 @@ from seq2seq_distill.models.pruning import (
     CONFIG_ERRORS,
     cut_config,
     first_line,
-    keep_layers,
     keep_prompts,
     override,
     rebuild_settings,
+    select_layers,
     unknown_key,
 )
 from seq2seq_distill.utils.errors import ModelError
@@ -84,8 +84,8 @@ def create_student(
     decoder_ids = _layer_ids("decoder", decoder_depth, decoder_layers, decoder_layer_ids, choice, quarter)
 
     student = copy.deepcopy(teacher).float().eval()
-    keep_layers(architectures.encoder_layers(student), encoder_ids)
-    keep_layers(architectures.decoder_layers(student), decoder_ids)
+    select_layers(architectures.encoder_layers(student), encoder_ids)
+    select_layers(architectures.decoder_layers(student), decoder_ids)
     if getattr(student.config, "use_prompt", False):
         keep_prompts(student, encoder_ids, decoder_ids)
     cut_config(student.config, encoder_ids, decoder_ids)
@@ -166,11 +166,11 @@ def fresh_student(
     keys = _read_config(config, flag)
     model_type = keys.pop("model_type", None)
     if model_type is None:
-        raise ModelError(f"{flag} names no model_type: choose one of {', '.join(architectures.FAMILIES)}")
+        raise ModelError(f"{flag} names no model_type: choose one of {', '.join(architectures.ARCHITECTURES)}")
     _check_family(model_type, flag)
     if "transformers_version" not in keys:  # written by hand
         _check_keys(keys, AutoConfig.for_model(model_type), flag)
-    family = architectures.FAMILIES[model_type]
+    family = architectures.ARCHITECTURES[model_type]
     try:
         built = AutoConfig.for_model(model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, flag))
         architectures.set_depths(built, *architectures.depths(built))
@@ -184,7 +184,7 @@ def fresh_student(
     return model.float().eval()
 
 
-def same_tokenizer(
+def check_same_tokenizer(
     student: PreTrainedTokenizerBase,
     teacher: PreTrainedTokenizerBase,
     *,
@@ -203,7 +203,7 @@ def same_tokenizer(
 def only_sources_differ(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> bool:
     """Whether two tokenizers give targets the same ids, but sources others: such as Marian's of separate vocabularies.
 
-    By the probe texts, special tokens and vocabularies of `same_tokenizer`.
+    By the probe texts, special tokens and vocabularies of `check_same_tokenizer`.
     """
     return (
         _first_difference(student, teacher) is not None
@@ -283,7 +283,7 @@ def _read_config(config: str | Path | Mapping[str, Any], flag: str) -> dict[str,
 
 
 def _with_vocabulary(
-    family: architectures.Family,
+    family: architectures.Architecture,
     keys: dict[str, Any],
     vocab_size: int,
     tokenizer: PreTrainedTokenizerBase,
@@ -310,7 +310,7 @@ def _with_vocabulary(
 
 def _check_family(model_type: str, prefix: str) -> None:
     try:
-        architectures.family_named(model_type)
+        architectures.architecture_named(model_type)
     except ModelError as error:
         raise ModelError(f"{prefix}: {error}") from error
 

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.quantization import lower_linear_maps
+from seq2seq_distill.models.quantization import quantize_linear_layers
 from seq2seq_distill.models.sharding import shard
 from seq2seq_distill.models.student import load_student
 
@@ -30,7 +30,7 @@ class Teacher:
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        architectures.family_of(model)
+        architectures.architecture_of(model)
         self.model = model.eval().requires_grad_(False)
         """The whole model."""
         self.generation = copy.deepcopy(model.generation_config)
@@ -48,19 +48,19 @@ class Teacher:
                 module._apply(lambda tensor: tensor.to(device), recurse=False)
         return self
 
-    def take_encoder(self, encoder: nn.Module) -> None:
+    def share_encoder(self, encoder: nn.Module) -> None:
         """Use the memory of another encoder with equal weights that never change, instead of its own."""
         others = dict(encoder.named_parameters())
         for name, parameter in self.model.get_encoder().named_parameters():
             parameter.data = others[name].data
 
-    def lower(self, precision: str) -> None:
+    def cast_weights(self, precision: str) -> None:
         """Hold the weights in `bf16`, or those of the layers' linear maps in `int8`; `32` leaves them."""
         if precision == "bf16":
             self.model.to(torch.bfloat16)
         elif precision == "int8":
             for layers in (architectures.encoder_layers(self.model), architectures.decoder_layers(self.model)):
-                lower_linear_maps(layers)
+                quantize_linear_layers(layers)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the architecture and all weights: of what the teacher says of any input."""
@@ -80,14 +80,14 @@ class Teacher:
         """Let passes run through a copy spread over the processes of `mesh`; the whole model stays where it is."""
         if self._sharded is None:
             self._sharded = copy.deepcopy(self.model)
-            self._sharded.within = lambda function: function()
-            shard(self._sharded, self._sharded, mesh, policy, forward=["within"], keep_root=False)
+            self._sharded.run_gathered = lambda function: function()
+            shard(self._sharded, self._sharded, mesh, policy, forward=["run_gathered"], keep_root=False)
 
     def drop_shards(self) -> None:
         """Let passes run through the whole model again."""
         self._sharded = None
 
-    def within(self, function: Callable[[], T]) -> T:
+    def run_gathered(self, function: Callable[[], T]) -> T:
         """Call `function`, which uses the running model. If that is sharded, all processes must call it.
 
         Meanwhile the weights outside the layers are gathered.
@@ -96,7 +96,7 @@ class Teacher:
             return function()
         results: list[T] = []
         # Not returned through FSDP, which would prepare a backward pass for a student's loss among the results.
-        self._sharded.within(lambda: results.append(function()))
+        self._sharded.run_gathered(lambda: results.append(function()))
         if hasattr(self._sharded, "reset_iter_state"):  # without a backward pass FSDP forgets no forward pass by itself
             self._sharded.reset_iter_state()
         return results[0]

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from seq2seq_distill.config.schema import LossConfig, MatchConfig, RunConfig
+from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
 from seq2seq_distill.models.hooks import Feature
 from seq2seq_distill.modules.feature_matching import SIDES, layer_pairs, match_of, match_terms
-from seq2seq_distill.utils.errors import report
+from seq2seq_distill.utils.errors import raise_config_error
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def distillation_loss(
     teacher: ModelOutputs,
     batch: Mapping[str, Tensor],
     loss: LossConfig | None = None,
-    matches: Sequence[MatchConfig] = (),
+    matches: Sequence[FeatureLossConfig] = (),
 ) -> LossReport:
     """The loss of a batch and each of its terms, means over the batch's tokens: what the modules compute.
 
@@ -76,7 +76,7 @@ def distillation_loss(
     """
     loss = loss or LossConfig()
     RunConfig(task="summarization", loss=loss, matches=list(matches)).check()  # of either task
-    report([*_needs_more(loss, matches), *_missing(student, teacher, loss, matches)])
+    raise_config_error([*_needs_more(loss, matches), *_missing(student, teacher, loss, matches)])
     labelled = batch["labels"] != IGNORED
     masks = {"encoder": batch["attention_mask"], "decoder": labelled}
     terms = _head_terms(student.logits, teacher.logits, batch["labels"], loss)
@@ -107,11 +107,11 @@ def _head_terms(student: Tensor, teacher: Tensor, labels: Tensor, loss: LossConf
     return terms | named if len(named) > 1 else terms
 
 
-def _features(entry: MatchConfig, layers: Sequence[Tensor]) -> dict[Feature, Tensor]:
+def _features(entry: FeatureLossConfig, layers: Sequence[Tensor]) -> dict[Feature, Tensor]:
     return {Feature(entry.side, entry.feature, number): layer for number, layer in enumerate(layers)}
 
 
-def _needs_more(loss: LossConfig, matches: Sequence[MatchConfig]) -> Iterator[str]:
+def _needs_more(loss: LossConfig, matches: Sequence[FeatureLossConfig]) -> Iterator[str]:
     """Options that are more than a function of outputs."""
     courses = {name: getattr(loss.schedule, name) for name in ("temperature", "alpha_ce", "alpha_mlm", "alpha_hid")}
     courses |= {f"matches entry {number}": match.schedule for number, match in enumerate(matches)}
@@ -126,7 +126,7 @@ def _needs_more(loss: LossConfig, matches: Sequence[MatchConfig]) -> Iterator[st
 
 
 def _missing(
-    student: ModelOutputs, teacher: ModelOutputs, loss: LossConfig, matches: Sequence[MatchConfig]
+    student: ModelOutputs, teacher: ModelOutputs, loss: LossConfig, matches: Sequence[FeatureLossConfig]
 ) -> Iterator[str]:
     """What is to be compared and was not read, or is not alike."""
     own, other = student.logits.shape[-1], teacher.logits.shape[-1]

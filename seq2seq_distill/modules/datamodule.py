@@ -202,7 +202,7 @@ class Seq2SeqData(LightningDataModule):
             seed=config.seed,
             sizes=sizes,
             weights=weights_by_size(sizes, config.task_exponent) if config.tasks else config.data_weights,
-            apart=bool(config.tasks),
+            homogeneous_batches=bool(config.tasks),
         )
         return RunPlan(
             batches,
@@ -213,7 +213,7 @@ class Seq2SeqData(LightningDataModule):
         )
 
 
-def joined(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
+def concat_tasks(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
     """The data of several tasks as those of one run, whose batches have rows of one task each.
 
     Args:
@@ -232,7 +232,7 @@ def joined(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
     data.encoded = {split: whole([task.encoded[split] for task in tasks]) for split in data.encoded}
     data.plan = data._plan()
     if any(task.teachers for task in tasks):
-        data.teachers = joined(config, [task.teachers or task for task in tasks])
+        data.teachers = concat_tasks(config, [task.teachers or task for task in tasks])
     return data
 
 

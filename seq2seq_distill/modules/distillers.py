@@ -19,26 +19,27 @@ from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.hooks import Feature, recorded
+from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.sharding import is_sharded, precision_policy
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.feature_matching import (
     SIDES,
+    LayerPairs,
     Match,
-    Pairs,
+    build_projections,
     check_shapes,
     copied_layers,
     layer_pairs,
     match_terms,
-    projections,
     resolve,
-    tell_of_frozen,
-    with_weights,
+    use_eager_attention,
+    warn_if_frozen,
 )
 from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
 from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weights, weight_factor
 from seq2seq_distill.modules.summarization import SummarizationModule
+from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -60,31 +61,32 @@ class SummarizationDistiller(SummarizationModule):
             the models.
     """
 
+    @renamed_arguments(further="extra_teachers", own_sources="separate_teacher_inputs")
     def __init__(
         self,
         student: PreTrainedModel,
         teacher: Teacher | None,
         *args: Any,
-        further: Sequence[Teacher] = (),
-        own_sources: bool = False,
+        extra_teachers: Sequence[Teacher] = (),
+        separate_teacher_inputs: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(student, *args, **kwargs)
         self.teacher = teacher
-        self.further = tuple(further)
+        self.extra_teachers = tuple(extra_teachers)
         others = (task.teacher for task in self.tasks if task.teacher is not None)
         self.teachers: tuple[Teacher, ...] = tuple(dict.fromkeys([*filter(None, [teacher]), *others]))
-        """Those that are asked, each for its task; `further` are asked together with the only one."""
+        """Those that are asked, each for its task; `extra_teachers` are asked together with the only one."""
         self.shares_encoder = (
             bool(self.teachers)
-            and not own_sources
+            and not separate_teacher_inputs
             and all(encoder_is_shared(student, each.model) for each in self.teachers)
         )
         """Whether the student's frozen encoder equals the teacher's and reads the same, so that one encoder pass serves
         both."""
         if self.shares_encoder:
             for each in self.teachers:
-                each.take_encoder(student.get_encoder())
+                each.share_encoder(student.get_encoder())
         if self.loss.alpha_hid or self.config.matches:
             check_shapes([each.model for each in self.teachers])
         self._encoder_pairs, self._decoder_pairs = (
@@ -94,10 +96,10 @@ class SummarizationDistiller(SummarizationModule):
         self._attention_before: str | None = None
         if teacher is not None and self.config.matches:
             self.matches = resolve(self.config, student, teacher.model)
-            self.projections = projections(self.matches, student, teacher.model, self.config.seed)
+            self.projections = build_projections(self.matches, student, teacher.model, self.config.seed)
             models = [each.model for each in self.teachers]
-            self._attention_before = with_weights(self.matches, student, models)
-            tell_of_frozen(self.matches, student)
+            self._attention_before = use_eager_attention(self.matches, student, models)
+            warn_if_frozen(self.matches, student)
         self._compared, self._compared_with = self._features()
         longest = self.loss.on_policy_max_length or self.config.encode.max_target_length
         samplers = self.tasks if self.loss.on_policy else ()
@@ -109,23 +111,23 @@ class SummarizationDistiller(SummarizationModule):
         """Optimiser steps before this one, where another loop than Lightning's runs the module and counts them."""
 
     @property
-    def steps_before(self) -> int:
+    def completed_steps(self) -> int:
         """Optimiser steps before this one, for the schedules."""
         return self.global_step if self.other_loops_step is None else self.other_loops_step
 
     @property
-    def current(self) -> LossConfig:
+    def scheduled_loss(self) -> LossConfig:
         """The losses' options: in training those of this step, in validations as configured, so that these compare."""
         if not self.training:
             return self.loss
-        return at_step(self.loss, self.config.optim, self.steps_before, self.total_steps)
+        return at_step(self.loss, self.config.optim, self.completed_steps, self.total_steps)
 
     @property
     def weights(self) -> dict[str, float]:
         """Where targets are sampled, they are no labels to learn, and terms of the sources are left to other steps."""
-        loss = self.current
+        loss = self.scheduled_loss
         weights = {
-            **self.own.weights,
+            **self.extensions.weights,
             "ce_loss": loss.alpha_ce,
             "mlm_loss": loss.alpha_mlm,
             "hid_loss_enc": loss.alpha_hid,
@@ -140,17 +142,17 @@ class SummarizationDistiller(SummarizationModule):
         steps, warmup = self.total_steps, warmup_of_weights(self.loss, self.config.optim, self.total_steps)
         return {
             match.name: match.config.weight
-            * (weight_factor(match.config.schedule, self.steps_before, steps, warmup) if self.training else 1.0)
+            * (weight_factor(match.config.schedule, self.completed_steps, steps, warmup) if self.training else 1.0)
             for match in self.matches
         }
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.current
+        loss = self.scheduled_loss
         self.log_dict({name: getattr(loss, name) for name in changing(loss.schedule)})
         moving = {match.name for match in self.matches if match.config.schedule != "constant"}
         self.log_dict({f"{name}_weight": w for name, w in self._weights_of_matches().items() if name in moving})
         if samples_in(self.global_step, self.config.seed, loss.on_policy):
-            return self._on_policy_step(self.own.processed(batch), self._sampling[batch.get("task", 0)])
+            return self._on_policy_step(self.extensions.processed(batch), self._sampling[batch.get("task", 0)])
         return super().training_step(batch, batch_idx)
 
     def _on_policy_step(self, batch: Batch, sampling: GenerationConfig) -> Tensor:
@@ -213,53 +215,53 @@ class SummarizationDistiller(SummarizationModule):
         if not self.config.trainer.shard_teacher:
             for teacher in self.teachers:
                 teacher.to(self.device, encoder=not self.shares_encoder)
-        for teacher in self.further:
+        for teacher in self.extra_teachers:
             teacher.to(self.device)
 
     def _losses(self, batch: Batch, student: ForwardPass, head_scale: Tensor | float) -> Losses:
         teacher = self.tasks[batch["task"]].teacher if "task" in batch else self.teacher
         if teacher is None:
             cached = SparseTeacher(*unpack(batch))
-            head = self._head_loss(student, cached, head_scale, self.current.temperature)
-            return Losses(head, self._own_terms(batch, student, None))
+            head = self._head_loss(student, cached, head_scale, self.scheduled_loss.temperature)
+            return Losses(head, self._custom_loss_terms(batch, student, None))
         # With a sharded teacher its head is whole only inside.
-        return teacher.within(lambda: self._compare(batch, student, teacher, head_scale))
+        return teacher.run_gathered(lambda: self._compare(batch, student, teacher, head_scale))
 
     def _compare(self, batch: Batch, student: ForwardPass, teacher: Teacher, head_scale: Tensor | float) -> Losses:
         labelled = batch["labels"] != IGNORED
         theirs = self._teacher_pass(batch, student, teacher)
         other = (theirs.head, theirs.hidden)
         temperature = self._temperature_of(student, other, labelled)
-        together = self._together(other, batch, student) if self.further else other
+        together = self._ensemble_outputs(other, batch, student) if self.extra_teachers else other
         head = self._head_loss(student, together, head_scale, temperature)
         # A row of -1 is padding of the plan; its one attended position must not count.
         masks = {"encoder": batch["attention_mask"] * (batch["row"] >= 0)[:, None], "decoder": labelled}
         others = {
             f"hid_loss_{side[:3]}": hidden_mse(
-                _ran(side, pairs, student.features, theirs.features), masks[side], self.loss.normalize_hidden
+                _executed_pairs(side, pairs, student.features, theirs.features), masks[side], self.loss.normalize_hidden
             )
             for side, pairs in zip(SIDES, (self._encoder_pairs, self._decoder_pairs), strict=True)
         }
         others |= match_terms(self.matches, student.features, theirs.features, masks, self.projections)
-        others |= self._own_terms(batch, student, theirs)
+        others |= self._custom_loss_terms(batch, student, theirs)
         if isinstance(temperature, Tensor):
             others["temperature"] = Term(temperature.sum(), labelled.sum())
         return Losses(head, others)
 
-    def _together(self, first: tuple[Head, Tensor], batch: Batch, student: ForwardPass) -> Ensemble:
+    def _ensemble_outputs(self, first: tuple[Head, Tensor], batch: Batch, student: ForwardPass) -> Ensemble:
         """All teachers as one."""
         labelled, options = batch["labels"] != IGNORED, self.config.ensemble
         members, theirs = [first], teacher_batch(batch)
-        for teacher in self.further:
+        for teacher in self.extra_teachers:
             hidden = teacher.decode(theirs, teacher.encode(theirs), student.decoder_input_ids)
-            members.append((architectures.head_parts(teacher.model), hidden[labelled]))
+            members.append((architectures.output_head(teacher.model), hidden[labelled]))
         return Ensemble(members, options.weights or [1.0] * len(members), options.combine)
 
     def _temperature_of(self, student: ForwardPass, teacher: tuple[Head, Tensor], labelled: Tensor) -> Tensor | float:
         """In training with an adaptive schedule one for each position, [N]."""
         schedule = self.loss.schedule
         if not self.training or schedule.temperature not in ("flsw", "cwsm"):
-            return self.current.temperature
+            return self.scheduled_loss.temperature
         return adaptive_temperature(
             schedule.temperature,
             (student.head, student.hidden),
@@ -275,11 +277,11 @@ class SummarizationDistiller(SummarizationModule):
     def _teacher_pass(self, batch: Batch, student: ForwardPass, teacher: Teacher) -> ForwardPass:
         shared = {f: student.features[f] for f in self._compared_with if self.shares_encoder and f.side == "encoder"}
         others, theirs = self._compared_with - shared.keys(), teacher_batch(batch)
-        with recorded(teacher.running, others, theirs["attention_mask"].shape[1]) as features:
+        with capture_features(teacher.running, others, theirs["attention_mask"].shape[1]) as features:
             state = student.encoder_state if self.shares_encoder else teacher.encode(theirs)
             hidden = teacher.decode(theirs, state, student.decoder_input_ids)
         return ForwardPass(
-            head=architectures.head_parts(teacher.running),
+            head=architectures.output_head(teacher.running),
             encoder_state=state,
             decoder_input_ids=student.decoder_input_ids,
             hidden=hidden[batch["labels"] != IGNORED],
@@ -297,7 +299,7 @@ class SummarizationDistiller(SummarizationModule):
             own |= {feature for feature in other if feature.side == "encoder"}
         return frozenset(own), frozenset(other)
 
-    def _pairs(self, teacher: PreTrainedModel) -> tuple[Pairs, Pairs]:
+    def _pairs(self, teacher: PreTrainedModel) -> tuple[LayerPairs, LayerPairs]:
         own, teachers = self.student.config, teacher.config
         for side, ours, theirs in zip(SIDES, architectures.widths(own), architectures.widths(teachers), strict=True):
             if ours != theirs:
@@ -310,7 +312,7 @@ class SummarizationDistiller(SummarizationModule):
         encoder = () if self.shares_encoder else self._pairs_of("encoder", teacher)
         return encoder, self._pairs_of("decoder", teacher)
 
-    def _pairs_of(self, side: str, teacher: PreTrainedModel) -> Pairs:
+    def _pairs_of(self, side: str, teacher: PreTrainedModel) -> LayerPairs:
         depth, teacher_depth = (len(architectures.layers(model, side)) for model in (self.student, teacher))
         copied = copied_layers(side, self.student, teacher_depth)
         how = "spread" if self.loss.supervise_forward or copied is None else "copied"
@@ -328,7 +330,7 @@ def encoder_is_shared(student: PreTrainedModel, teacher: PreTrainedModel) -> boo
     own, teachers = student.get_encoder().state_dict(), teacher.get_encoder().state_dict()
     return (
         not any(parameter.requires_grad for parameter in student.get_encoder().parameters())
-        and architectures.family_of(student) == architectures.family_of(teacher)
+        and architectures.architecture_of(student) == architectures.architecture_of(teacher)
         and own.keys() == teachers.keys()
         and all(
             value.shape == teachers[name].shape and torch.equal(value, teachers[name]) for name, value in own.items()
@@ -336,8 +338,8 @@ def encoder_is_shared(student: PreTrainedModel, teacher: PreTrainedModel) -> boo
     )
 
 
-def _ran(
-    side: str, pairs: Pairs, student: Mapping[Feature, Tensor], teacher: Mapping[Feature, Tensor]
+def _executed_pairs(
+    side: str, pairs: LayerPairs, student: Mapping[Feature, Tensor], teacher: Mapping[Feature, Tensor]
 ) -> list[tuple[Tensor, Tensor]]:
     """The layer outputs of the pairs whose layers LayerDrop has not left out."""
     features = [(Feature(side, "hidden", own), Feature(side, "hidden", other)) for own, other in pairs]

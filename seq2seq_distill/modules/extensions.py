@@ -13,7 +13,7 @@ from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.fused import HEAD_TERMS
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
-from seq2seq_distill.utils.errors import ConfigError, report
+from seq2seq_distill.utils.errors import ConfigError, raise_config_error
 
 OTHERS = """
 loss hid_loss_enc hid_loss_dec temperature alpha_ce alpha_mlm alpha_hid
@@ -28,7 +28,7 @@ OnSaved = Callable[[Path, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
-class OwnTerm:
+class CustomLoss:
     """A loss term besides those of the config: logged by its name, and divided as they are."""
 
     function: Callable[[ForwardPass, ForwardPass | None, Batch], Term]
@@ -42,10 +42,10 @@ class OwnTerm:
 
 
 @dataclass(frozen=True)
-class OwnParts:
+class Extensions:
     """What a run takes besides its config. It is not in run.yaml: give it again when the run goes on."""
 
-    terms: Mapping[str, OwnTerm] = field(default_factory=dict)
+    terms: Mapping[str, CustomLoss] = field(default_factory=dict)
     """By the name that is logged."""
     batch_processor: Callable[[Batch], Batch] | None = None
     """Called on each training batch, on its device, before the step. What the step's losses are divided by stays: the
@@ -55,7 +55,7 @@ class OwnParts:
 
     def __post_init__(self) -> None:
         """Raises ConfigError, a line for each term that cannot be."""
-        report(
+        raise_config_error(
             [f"own term {name!r}: the name is taken, choose another" for name in self.terms if _is_taken(name)]
             + [
                 f"own term {name!r}, weight {term.weight}: give a finite number"
@@ -82,8 +82,8 @@ class OwnParts:
         return {**kept, **self.batch_processor(batch)}
 
 
-def own_terms(
-    terms: Mapping[str, OwnTerm],
+def custom_loss_terms(
+    terms: Mapping[str, CustomLoss],
     student: ForwardPass,
     teacher: ForwardPass | None,
     batch: Batch,

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config.schema import MatchConfig, RunConfig
+from seq2seq_distill.config.schema import FeatureLossConfig, RunConfig
 from seq2seq_distill.losses.attention import attention_ce, attention_mse
 from seq2seq_distill.losses.hidden import (
     cosine_distance,
@@ -25,12 +25,12 @@ from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.hooks import Feature
 from seq2seq_distill.models.layer_map import supervise_forward, supervised_pairs
-from seq2seq_distill.utils.errors import ConfigError, ModelError, report, shown
+from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value, raise_config_error
 
 logger = logging.getLogger(__name__)
 
 SIDES = ("encoder", "decoder")
-Pairs = tuple[tuple[int, int], ...]
+LayerPairs = tuple[tuple[int, int], ...]
 """(student layer, teacher layer), counted from 0."""
 
 _HIDDEN: Final[Mapping[str, Callable[..., Term]]] = MappingProxyType(
@@ -55,7 +55,7 @@ class Match:
 
     name: str
     """In logs: `match_0_decoder_hidden_mse`."""
-    config: MatchConfig
+    config: FeatureLossConfig
     pairs: tuple[tuple[tuple[Feature, ...], tuple[Feature, ...]], ...]
     """What is compared, student's and teacher's: of one layer each, of two for gram."""
 
@@ -86,11 +86,11 @@ def resolve(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedMode
             continue
         problems += _problems(f"--matches entry {number}", match, student, teacher)
         matches.append(match)
-    report(problems)
+    raise_config_error(problems)
     return tuple(matches)
 
 
-def match_of(number: int, entry: MatchConfig, depths: tuple[int, int], copied: list[int] | None) -> Match:
+def match_of(number: int, entry: FeatureLossConfig, depths: tuple[int, int], copied: list[int] | None) -> Match:
     """An entry of --matches for a student and a teacher of these depths.
 
     Args:
@@ -113,7 +113,7 @@ def match_of(number: int, entry: MatchConfig, depths: tuple[int, int], copied: l
     return Match(name, entry, tuple((_features(entry, own), _features(entry, other)) for own, other in pairs))
 
 
-def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] | None, flag: str) -> Pairs:
+def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] | None, flag: str) -> LayerPairs:
     """Pairs of layers by a rule: `copied`, `spread` or `last`; `depths` and `copied` as in `match_of`.
 
     `copied`: each student layer with the teacher layer it was copied from, the last with the last. `spread`: each with
@@ -135,7 +135,7 @@ def copied_layers(side: str, student: PreTrainedModel, teacher_depth: int) -> li
     return None if copied is None or max(copied) >= teacher_depth else copied
 
 
-def projections(
+def build_projections(
     matches: Iterable[Match], student: PreTrainedModel, teacher: PreTrainedModel, seed: int
 ) -> nn.ModuleDict:
     """By name of the match one map [..., H_s] -> [..., H_t] for each of its pairs, drawn from the seed alone."""
@@ -168,7 +168,7 @@ def match_terms(
         student: features of the student's pass.
         teacher: of the teacher's.
         masks: by side, [B, T] and [B, S], true or 1 where a position counts.
-        maps: from `projections`.
+        maps: from `build_projections`.
     """
     return {match.name: _term(match, student, teacher, masks, maps) for match in matches}
 
@@ -195,7 +195,7 @@ def _term(
     return Term(torch.stack([term.sum for term in terms]).mean(), terms[0].count)
 
 
-def _compare(match: MatchConfig, ours: list[Tensor], theirs: list[Tensor], masks: Mapping[str, Tensor]) -> Term:
+def _compare(match: FeatureLossConfig, ours: list[Tensor], theirs: list[Tensor], masks: Mapping[str, Tensor]) -> Term:
     mask = masks[match.side]
     if match.feature != "hidden":
         keys = masks["encoder"] if match.feature == "cross_attention" else mask
@@ -210,12 +210,13 @@ def _layers(place: str, given: int | list[int] | None, whose: str, side: str, de
     for index in indices:
         if index is None or not -depth <= index < depth:
             raise ModelError(
-                f"{place} {shown(given)}: the {whose}'s {side} has {depth} layers, choose {-depth} to {depth - 1}"
+                f"{place} {format_value(given)}: the {whose}'s {side} has {depth} layers, choose {-depth} to "
+                f"{depth - 1}"
             )
     return [index % depth for index in indices if index is not None]
 
 
-def _features(entry: MatchConfig, layers: list[int]) -> tuple[Feature, ...]:
+def _features(entry: FeatureLossConfig, layers: list[int]) -> tuple[Feature, ...]:
     return tuple(Feature(entry.side, entry.feature, layer) for layer in layers)
 
 
@@ -252,7 +253,9 @@ def check_shapes(teachers: Sequence[PreTrainedModel]) -> None:
         )
 
 
-def with_weights(matches: Sequence[Match], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]) -> str | None:
+def use_eager_attention(
+    matches: Sequence[Match], student: PreTrainedModel, teachers: Sequence[PreTrainedModel]
+) -> str | None:
     """Let all models compute attention so that its weights are there, if they are compared.
 
     Returns the implementation that the teachers had.
@@ -270,7 +273,7 @@ def with_weights(matches: Sequence[Match], student: PreTrainedModel, teachers: S
     return before
 
 
-def tell_of_frozen(matches: Sequence[Match], student: PreTrainedModel) -> None:
+def warn_if_frozen(matches: Sequence[Match], student: PreTrainedModel) -> None:
     """The parameters of an encoder that is frozen learn nothing from a comparison."""
     if not any(parameter.requires_grad for parameter in architectures.encoder_layers(student).parameters()):
         for match in matches:

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from seq2seq_distill.models.architectures import HeadParts
+from seq2seq_distill.models.architectures import OutputHead
 from seq2seq_distill.models.hooks import Feature
 
 Batch = Mapping[str, Tensor]
@@ -16,7 +16,7 @@ Batch = Mapping[str, Tensor]
 class ForwardPass:
     """One forward pass of a model, up to the output head; B rows, S source positions, T target positions, N labels."""
 
-    head: HeadParts
+    head: OutputHead
     """What gives the logits of hidden states."""
     encoder_state: Tensor
     """[B, S, H]"""

@@ -39,7 +39,7 @@ def sampled_labels(student: PreTrainedModel, batch: Mapping[str, Any], config: G
     """
     with decoding(student):
         ids = generate_batch(student, batch, config)
-    if architectures.family_of(student).start == "wrap":
+    if architectures.architecture_of(student).start == "wrap":
         # The last label is the decoder's first input there; of mBART's data it is the language, behind the end.
         start = config.decoder_start_token_id
         ids = [own if own[-1:] == [start] else [*own, start] for own in ids]

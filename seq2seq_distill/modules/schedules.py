@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from seq2seq_distill.config.schema import Course, LossConfig, OptimConfig, ScheduleConfig
+from seq2seq_distill.config.schema import LossConfig, OptimConfig, ScheduleConfig, WeightSchedule
 from seq2seq_distill.modules.optim import warmup_steps
 
 WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")
@@ -38,7 +38,7 @@ def changing(schedule: ScheduleConfig) -> list[str]:
     return [*weights, "temperature"] if schedule.temperature in ("linear", "cosine") else weights
 
 
-def weight_factor(course: Course, step: int, total_steps: int, warmup_steps: int) -> float:
+def weight_factor(course: WeightSchedule, step: int, total_steps: int, warmup_steps: int) -> float:
     """What a weight is multiplied by, 0 to 1.
 
     Args:

@@ -22,14 +22,15 @@ from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.metrics.corpus import means_of_all, score
-from seq2seq_distill.metrics.degeneration import behaviour, collapse
+from seq2seq_distill.metrics.degeneration import collapse, output_statistics
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.hooks import Feature, recorded
-from seq2seq_distill.models.sharding import is_sharded, keep_layers, precision_policy, shard, zero_row
-from seq2seq_distill.modules.extensions import OwnParts, own_terms
+from seq2seq_distill.models.hooks import Feature, capture_features
+from seq2seq_distill.models.sharding import is_sharded, keep_unsharded, precision_policy, shard, zero_row
+from seq2seq_distill.modules.extensions import Extensions, custom_loss_terms
 from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
 from seq2seq_distill.modules.tasks import Task
+from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class SummarizationModule(LightningModule):
         tokenizer: turns generated ids into text.
         config: the run's config.
         total_steps: optimiser steps of the run, for the schedule.
-        own: loss terms and a change of batches besides what the config says.
+        extensions: loss terms and a change of batches besides what the config says.
         tasks: of several tasks, each; by default the one that the config says.
 
     Raises:
@@ -61,13 +62,14 @@ class SummarizationModule(LightningModule):
 
     task: ClassVar[str] = "summarization"
 
+    @renamed_arguments(own="extensions")
     def __init__(
         self,
         student: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         config: RunConfig,
         total_steps: int,
-        own: OwnParts | None = None,
+        extensions: Extensions | None = None,
         tasks: Sequence[Task] = (),
     ) -> None:
         super().__init__()
@@ -76,7 +78,7 @@ class SummarizationModule(LightningModule):
         self.config = config
         self.loss = config.loss
         self.total_steps = total_steps
-        self.own = own or OwnParts()
+        self.extensions = extensions or Extensions()
         settings = generation_settings(config)
         self.tasks = tuple(tasks) or (Task(self.task, config.tgt_lang, generation_config(student, settings)),)
         self.projections = nn.ModuleDict()
@@ -129,15 +131,15 @@ class SummarizationModule(LightningModule):
     @property
     def weights(self) -> dict[str, float]:
         """Weight of each term in the loss."""
-        return {"mlm_loss": 1.0, **self.own.weights}
+        return {"mlm_loss": 1.0, **self.extensions.weights}
 
     @property
     def source_terms(self) -> frozenset[str]:
         """Terms that are means over source tokens; all others are means over target tokens."""
-        return self.own.source_terms
+        return self.extensions.source_terms
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        batch, parts = self.own.processed(batch), self._parts_of_step
+        batch, parts = self.extensions.processed(batch), self._parts_of_step
         losses = self._step(batch, parts / max(1, int(batch["target_tokens"])))
         terms = losses.terms
         of_source = self.source_terms
@@ -151,11 +153,11 @@ class SummarizationModule(LightningModule):
         labels = batch["labels"]
         labelled = labels != IGNORED
         decoder_input_ids = architectures.decoder_inputs(self.student, labels)
-        with recorded(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
+        with capture_features(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
             encoder_state = architectures.encode(self.student, batch)
             hidden = architectures.decode(self.student, batch, encoder_state, decoder_input_ids)
         student = ForwardPass(
-            head=architectures.head_parts(self.student),
+            head=architectures.output_head(self.student),
             encoder_state=encoder_state,
             decoder_input_ids=decoder_input_ids,
             hidden=hidden[labelled],
@@ -166,10 +168,10 @@ class SummarizationModule(LightningModule):
 
     def _losses(self, batch: Batch, student: ForwardPass, head_scale: Tensor | float) -> Losses:
         """From the student's pass to its losses; a distiller compares it with the teacher."""
-        return Losses(self._head_loss(student, None, head_scale), self._own_terms(batch, student, None))
+        return Losses(self._head_loss(student, None, head_scale), self._custom_loss_terms(batch, student, None))
 
-    def _own_terms(self, batch: Batch, student: ForwardPass, teacher: ForwardPass | None) -> dict[str, Term]:
-        return own_terms(self.own.terms, student, teacher, batch, checked=not self.training)
+    def _custom_loss_terms(self, batch: Batch, student: ForwardPass, teacher: ForwardPass | None) -> dict[str, Term]:
+        return custom_loss_terms(self.extensions.terms, student, teacher, batch, checked=not self.training)
 
     def _head_loss(
         self,
@@ -225,7 +227,7 @@ class SummarizationModule(LightningModule):
     # Validation and test
 
     def on_validation_epoch_start(self) -> None:
-        keep_layers(self.student, True)
+        keep_unsharded(self.student, True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         terms = self._step(batch).terms
@@ -235,20 +237,20 @@ class SummarizationModule(LightningModule):
         self._generate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        keep_layers(self.student, False)
+        keep_unsharded(self.student, False)
         sums, self._sums = self._over_processes(self._sums), [{} for _ in self.tasks]
         report = blend(reduce(add, sums), self.weights)
         self.log_dict(report.named("val_"), rank_zero_only=False)
         if len(self.tasks) > 1:
             for task, terms in zip(self.tasks, sums, strict=True):
                 self.log_dict(blend(terms, self.weights).named(f"val_{task.name}/"), rank_zero_only=False)
-        self.log_dict({f"val_{name}": value for name, value in self._judge("val").items()})
+        self.log_dict({f"val_{name}": value for name, value in self._score_outputs("val").items()})
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self._generate(batch)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test_{name}": value for name, value in self._judge("test").items()})
+        self.log_dict({f"test_{name}": value for name, value in self._score_outputs("test").items()})
 
     def _generate(self, batch: Batch) -> None:
         generation = self.tasks[batch.get("task", 0)].generation
@@ -258,7 +260,7 @@ class SummarizationModule(LightningModule):
             if row >= 0:
                 self._generated.append((row, text.strip(), generated_length(own, generation)))
 
-    def _judge(self, split: str) -> dict[str, float]:
+    def _score_outputs(self, split: str) -> dict[str, float]:
         """Scores over the whole split, outputs of all processes together, each row once."""
         gathered: list[list[tuple[int, str, int]]] = [self._generated]
         if self.trainer.world_size > 1:
@@ -273,7 +275,7 @@ class SummarizationModule(LightningModule):
         self.generations = Generations(texts, lengths)
         references = [references[row] for row in rows]
         scores = self._scores(texts, references, [data.task_of(split, row) for row in rows])
-        figures = self._behaviour(texts, references) if split == "val" else {}
+        figures = self._statistics(texts, references) if split == "val" else {}
         return {**scores, "gen_len": sum(lengths) / len(lengths), **figures}
 
     def _scores(self, texts: list[str], references: list[str], tasks: list[int]) -> dict[str, float]:
@@ -289,9 +291,9 @@ class SummarizationModule(LightningModule):
         named = zip(self.tasks, by_task, strict=True)
         return means | {f"{task.name}/{name}": value for task, own in named for name, value in own.items()}
 
-    def _behaviour(self, texts: list[str], references: list[str]) -> dict[str, float]:
+    def _statistics(self, texts: list[str], references: list[str]) -> dict[str, float]:
         """How the outputs look beside the references; a student in training that has collapsed is told of."""
-        figures = behaviour(texts, references)
+        figures = output_statistics(texts, references)
         words = collapse(figures)
         if words and self.trainer.global_step > 0 and self.trainer.is_global_zero:
             logger.warning("step %d: %s", self.trainer.global_step, words)

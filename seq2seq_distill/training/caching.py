@@ -17,7 +17,7 @@ from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.teacher import Teacher
-from seq2seq_distill.training.components import Parts
+from seq2seq_distill.training.components import RunComponents
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ MAX_TOKENS = 8192
 """Source and target tokens of a batch, padding counted."""
 
 
-def with_cache(config: RunConfig, parts: Parts) -> Parts:
+def with_cache(config: RunConfig, parts: RunComponents) -> RunComponents:
     """The parts of a run that learns from its cache, which is filled first; the teacher is let go.
 
     Raises:
@@ -46,22 +46,22 @@ def with_cache(config: RunConfig, parts: Parts) -> Parts:
     return replace(parts, teacher=None)
 
 
-def open_cache(config: RunConfig, parts: Parts) -> TeacherCache:
+def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
     """The cache that the config names, of these parts."""
     model = parts.student if parts.teacher is None else parts.teacher.model
     contents = Contents(
-        vocabulary=len(architectures.head_parts(model).weight),
+        vocabulary=len(architectures.output_head(model).weight),
         temperature=config.loss.temperature,
         top_k=config.cache.top_k,
         draws=config.cache.draws,
         precision=config.cache.precision,
     )
-    encoded = {split: parts.teachers_reading.data.encoded[split] for split in SPLITS}
+    encoded = {split: parts.teacher_view.data.encoded[split] for split in SPLITS}
     fingerprint = None if parts.teacher is None else parts.teacher.fingerprint()
     return TeacherCache(Path(str(config.teacher_cache)).expanduser(), contents, encoded, fingerprint)
 
 
-def fill(cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig) -> None:
+def fill(cache: TeacherCache, parts: RunComponents, teacher: Teacher, config: RunConfig) -> None:
     """Compute what is missing; with several processes, each its share, and wait for the others'."""
     rank, world = place_among_processes()
     # Each process has shards of its own, whatever the others have written when it comes to look.
@@ -102,7 +102,7 @@ def own_device() -> torch.device:
 
 @torch.no_grad()
 def _outputs(
-    cache: TeacherCache, parts: Parts, teacher: Teacher, config: RunConfig, split: str, first: int
+    cache: TeacherCache, parts: RunComponents, teacher: Teacher, config: RunConfig, split: str, first: int
 ) -> list[dict[str, torch.Tensor]]:
     """The fields of a shard's rows, in order."""
     device = next(teacher.model.parameters()).device
@@ -110,7 +110,7 @@ def _outputs(
     found: dict[int, dict[str, torch.Tensor]] = {}
     mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
     for rows in _batches(parts, split, cache.rows_of(split, first)):
-        batch = to_device(parts.teachers_reading.data.collated(split, rows), device)
+        batch = to_device(parts.teacher_view.data.collated(split, rows), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             inputs = architectures.decoder_inputs(teacher.model, batch["labels"])
             hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORED]
@@ -123,9 +123,9 @@ def _outputs(
     return [found[row] for row in cache.rows_of(split, first)]
 
 
-def _batches(parts: Parts, split: str, rows: range) -> list[list[int]]:
+def _batches(parts: RunComponents, split: str, rows: range) -> list[list[int]]:
     """Rows of like length together."""
-    encoded = parts.teachers_reading.data.encoded[split].select(rows)
+    encoded = parts.teacher_view.data.encoded[split].select(rows)
     source, target = lengths(encoded["input_ids"]), lengths(encoded["labels"])
     plan = BatchPlan(source, target, size=len(rows), max_tokens=MAX_TOKENS)
     return [(rows.start + step).tolist() for step in plan.steps(0)]

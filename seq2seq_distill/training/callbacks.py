@@ -52,7 +52,7 @@ class SeedByBatch(Callback):
         torch.manual_seed(number)
 
 
-class EndWithValidation(Callback):
+class ValidateAtEnd(Callback):
     """Ask for a validation after the last batch, whether or not the interval divides the run."""
 
     def on_train_batch_end(
@@ -120,7 +120,7 @@ class BestStudent(Callback):
             self._on_saved(self._folder.best, step, values)
 
 
-class Figures(Callback):
+class ThroughputLogger(Callback):
     """Log learning rate, data epoch, tokens of the batch, share of padding, and tokens a second."""
 
     def __init__(self, plan: RunPlan) -> None:

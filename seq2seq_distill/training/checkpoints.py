@@ -24,7 +24,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 
 from seq2seq_distill.data.batching import RunPlan
 from seq2seq_distill.training.output_folder import OutputFolder, open_synced, write_text
-from seq2seq_distill.training.signals import StopSignals
+from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class HashedCheckpointIO(CheckpointIO):
         hash_file(Path(path)).unlink(missing_ok=True)
 
 
-class ResumePoints(Checkpoint):
+class ResumeCheckpoint(Checkpoint):
     """Writes last.ckpt where an optimiser step has just ended: at validations, by steps, by minutes, at a signal.
 
     A validation is preceded by a checkpoint too, so that a run that ends inside one loses nothing. Resumed from there,
@@ -95,7 +95,7 @@ class ResumePoints(Checkpoint):
         self,
         folder: OutputFolder,
         plan: RunPlan,
-        signals: StopSignals,
+        signals: SignalHandler,
         every_n_steps: int | None = None,
         every_minutes: float | None = None,
     ) -> None:
@@ -109,6 +109,11 @@ class ResumePoints(Checkpoint):
         self._validated = 0  # optimiser steps before the last validation that ended
         self._ended = False  # whether that validation ended the training, as early stopping may
         self._processes: int | None = None  # of the run that wrote the checkpoint
+
+    @property
+    def state_key(self) -> str:
+        """Its name in the checkpoints of version 0.1, where the class was called so."""
+        return "ResumePoints"
 
     def state_dict(self) -> dict[str, Any]:
         return {"validated": self._validated, "ended": self._ended, "processes": self._processes}

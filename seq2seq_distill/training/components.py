@@ -11,35 +11,35 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from seq2seq_distill import demo
 from seq2seq_distill.config.schema import RunConfig, StudentConfig
 from seq2seq_distill.data.encoding import task_params
-from seq2seq_distill.data.teacher_inputs import as_teacher_reads
+from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
-from seq2seq_distill.decoding.generation import settle
+from seq2seq_distill.decoding.generation import configure_generation
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.layer_map import check_depth
-from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
+from seq2seq_distill.models.student import check_same_tokenizer, create_student, fresh_student, load_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
-from seq2seq_distill.modules.datamodule import Seq2SeqData, Texts, joined, load_texts
+from seq2seq_distill.modules.datamodule import Seq2SeqData, Texts, concat_tasks, load_texts
 from seq2seq_distill.modules.summarization import generation_settings
-from seq2seq_distill.training.views import Reading, read_texts, students_tokenizer, teachers_tokenizer
+from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import ModelError, UserError
 
 
 @dataclass(frozen=True)
-class TaskParts:
+class TaskComponents:
     """One of a run's several tasks."""
 
     name: str
     config: RunConfig
     """The run's, as if the task were alone."""
     teacher: Teacher | None
-    readings: tuple[Reading, Reading]
+    views: tuple[EncodedView, EncodedView]
     """How student and teacher read the task's texts."""
     generations: tuple[GenerationConfig, GenerationConfig | None]
     """How student and teacher decode."""
 
     @contextmanager
-    def settled(self, student: PreTrainedModel) -> Iterator[None]:
+    def generating_as_for_task(self, student: PreTrainedModel) -> Iterator[None]:
         """Inside, student and teacher decode as for this task."""
         models = [student, *([self.teacher.model] if self.teacher else [])]
         before = [model.generation_config for model in models]
@@ -53,7 +53,7 @@ class TaskParts:
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunComponents:
     """What a run is put together from; of several tasks, tokenizer and teacher are the first one's, data are of all."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -61,28 +61,28 @@ class Parts:
     teacher: Teacher | None
     student: PreTrainedModel
     data: Seq2SeqData
-    further: tuple[Teacher, ...] = ()
+    extra_teachers: tuple[Teacher, ...] = ()
     """Teachers besides the first."""
-    own_reading: Reading | None = None
+    separate_teacher_view: EncodedView | None = None
     """How the teachers read the texts, where that is not as the student does."""
-    tasks: tuple[TaskParts, ...] = ()
+    tasks: tuple[TaskComponents, ...] = ()
     """Empty if there is one only."""
 
     @property
     def teachers(self) -> list[Teacher]:
         """All of the run, each once."""
-        own = (self.teacher, *self.further, *(task.teacher for task in self.tasks))
+        own = (self.teacher, *self.extra_teachers, *(task.teacher for task in self.tasks))
         return list(dict.fromkeys(teacher for teacher in own if teacher is not None))
 
     @property
-    def students_reading(self) -> Reading:
+    def student_view(self) -> EncodedView:
         """How the student reads the texts."""
-        return Reading(self.tokenizer, self.data)
+        return EncodedView(self.tokenizer, self.data)
 
     @property
-    def teachers_reading(self) -> Reading:
+    def teacher_view(self) -> EncodedView:
         """How the teachers read the texts."""
-        return self.own_reading or self.students_reading
+        return self.separate_teacher_view or self.student_view
 
 
 @contextmanager
@@ -96,14 +96,16 @@ def of_task(name: str | None) -> Iterator[None]:
         raise type(error)("\n".join(f"--tasks {name}: {line}" for line in str(error).split("\n"))) from None
 
 
-def build_parts(config: RunConfig) -> Parts:
+def build_components(config: RunConfig) -> RunComponents:
     """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
     with of_task(config.tasks[0].name if config.tasks else None):
         parts, usual, untouched = _of_first_task(config, config.each_task()[0])
     return _with_tasks(config, parts, usual, untouched) if config.tasks else parts
 
 
-def _of_first_task(config: RunConfig, first: RunConfig) -> tuple[Parts, PreTrainedTokenizerBase, GenerationConfig]:
+def _of_first_task(
+    config: RunConfig, first: RunConfig
+) -> tuple[RunComponents, PreTrainedTokenizerBase, GenerationConfig]:
     """The parts of a run's first or only task, its teacher's tokenizer, and how the student would decode without it."""
     texts = _texts(first)
     usual, tokenizer, teachers = _tokenizers(first, texts)
@@ -112,42 +114,46 @@ def _of_first_task(config: RunConfig, first: RunConfig) -> tuple[Parts, PreTrain
     _freeze(first, student, teacher)
     cut = teacher is not None and not (first.student.path or first.student.config)
     untouched = copy.deepcopy(teacher.generation if teacher and cut else student.generation_config)
-    _settle(first, student, tokenizer)
+    _configure_generation(first, student, tokenizer)
     model = teacher.model if teacher else student
-    data, own_reading = read_texts(first, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
+    data, separate_teacher_view = encode_texts(
+        first, texts, (tokenizer, teachers), student, teacher.model if teacher else None
+    )
     paths = config.ensemble.teachers
-    further = tuple(_further_teacher(config, path, usual, model, "--ensemble.teachers") for path in paths)
-    return Parts(tokenizer, teacher, student, data, further, own_reading), usual, untouched
+    extra_teachers = tuple(_extra_teacher(config, path, usual, model, "--ensemble.teachers") for path in paths)
+    return RunComponents(tokenizer, teacher, student, data, extra_teachers, separate_teacher_view), usual, untouched
 
 
-def _with_tasks(config: RunConfig, parts: Parts, usual: PreTrainedTokenizerBase, untouched: GenerationConfig) -> Parts:
+def _with_tasks(
+    config: RunConfig, parts: RunComponents, usual: PreTrainedTokenizerBase, untouched: GenerationConfig
+) -> RunComponents:
     """The parts with those of several tasks; `parts` and the rest as `_of_first_task` gives them."""
     student, (first, *others) = parts.student, config.each_task()
     teachers = {teacher_path(first): parts.teacher}
     theirs = parts.teacher.model.generation_config if parts.teacher else None
-    readings, generations = (parts.students_reading, parts.teachers_reading), (student.generation_config, theirs)
-    tasks = [TaskParts(str(config.tasks[0].name), first, parts.teacher, readings, generations)]
+    views, generations = (parts.student_view, parts.teacher_view), (student.generation_config, theirs)
+    tasks = [TaskComponents(str(config.tasks[0].name), first, parts.teacher, views, generations)]
     for entry, own in zip(config.tasks[1:], others, strict=True):
         path, name = teacher_path(own), str(entry.name)
         with of_task(name):
             if path not in teachers:
                 model = parts.teacher.model if parts.teacher else student
-                teachers[path] = _further_teacher(first, str(path), usual, model, "--teacher")
+                teachers[path] = _extra_teacher(first, str(path), usual, model, "--teacher")
             tasks.append(_task(own, name, student, teachers[path], untouched))
-    return replace(parts, data=joined(config, [task.readings[0].data for task in tasks]), tasks=tuple(tasks))
+    return replace(parts, data=concat_tasks(config, [task.views[0].data for task in tasks]), tasks=tuple(tasks))
 
 
 def _task(
     config: RunConfig, name: str, student: PreTrainedModel, teacher: Teacher | None, untouched: GenerationConfig
-) -> TaskParts:
+) -> TaskComponents:
     """A task besides the first."""
     texts = _texts(config)
     _, tokenizer, teachers = _tokenizers(config, texts)
-    data, own = read_texts(config, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
-    reading = Reading(tokenizer, data)
+    data, own = encode_texts(config, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
+    reading = EncodedView(tokenizer, data)
     theirs = _generation(config, teacher.model, teachers, teacher.generation) if teacher else None
     generations = (_generation(config, student, tokenizer, untouched), theirs)
-    return TaskParts(name, config, teacher, (reading, own or reading), generations)
+    return TaskComponents(name, config, teacher, (reading, own or reading), generations)
 
 
 def _texts(config: RunConfig) -> Texts:
@@ -169,7 +175,7 @@ def _generation(
     """How a model, which without a task would decode as `untouched`, decodes for this one; it stays as it is."""
     before, model.generation_config = model.generation_config, copy.deepcopy(untouched)
     try:
-        _settle(config, model, tokenizer)
+        _configure_generation(config, model, tokenizer)
         return model.generation_config
     finally:
         model.generation_config = before
@@ -181,11 +187,11 @@ def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher
     if path is None:
         return None
     teacher = load_teacher(path, dtype=torch.float32)
-    _settle(as_teacher_reads(config), teacher.model, tokenizer)
+    _configure_generation(teacher_run_config(config), teacher.model, tokenizer)
     return teacher
 
 
-def _further_teacher(
+def _extra_teacher(
     config: RunConfig, path: str, tokenizer: PreTrainedTokenizerBase, first: PreTrainedModel, flag: str
 ) -> Teacher:
     """A teacher besides the first, named by `flag`.
@@ -195,10 +201,10 @@ def _further_teacher(
     """
     path = demo.model_source(path)
     its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, flag=flag)
-    same_tokenizer(its_tokenizer, tokenizer, flag=f"{flag} {path}", remedy="choose teachers of one tokenizer")
+    check_same_tokenizer(its_tokenizer, tokenizer, flag=f"{flag} {path}", remedy="choose teachers of one tokenizer")
     teacher = load_teacher(path, dtype=torch.float32, flag=flag)
-    _settle(config, teacher.model, tokenizer)
-    sizes = [len(architectures.head_parts(model).weight) for model in (teacher.model, first)]
+    _configure_generation(config, teacher.model, tokenizer)
+    sizes = [len(architectures.output_head(model).weight) for model in (teacher.model, first)]
     starts = [architectures.decoder_start(model) for model in (teacher.model, first)]
     for what, (own, other) in {"output tokens": sizes, "as the id from which decoding starts": starts}.items():
         if own != other:
@@ -230,13 +236,13 @@ def teacher_path(config: RunConfig) -> str | None:
     return None if config.teacher is None else demo.model_source(config.teacher)
 
 
-def _settle(config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+def _configure_generation(config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     settings = replace(
         generation_settings(config),
         forced_bos_token_id=forced_bos_token_id(tokenizer, config.tgt_lang, model.generation_config),
     )
     params = task_params(model.config, str(config.task), (config.src_lang, config.tgt_lang))
-    settle(model, settings, params, decoder_start_token_id(tokenizer, config.tgt_lang))
+    configure_generation(model, settings, params, decoder_start_token_id(tokenizer, config.tgt_lang))
 
 
 def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrainedTokenizerBase:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from seq2seq_distill.config.schema import LossConfig, MatchConfig, RunConfig
+from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig
 from seq2seq_distill.losses.blend import LossReport, add, blend
 from seq2seq_distill.losses.logits import IGNORED, Term
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
-from seq2seq_distill.modules.extensions import OwnParts, OwnTerm
-from seq2seq_distill.utils.errors import ModelError, report
+from seq2seq_distill.modules.extensions import CustomLoss, Extensions
+from seq2seq_distill.utils.errors import ModelError, raise_config_error
 
 OF_TARGETS = ("labels", "decoder_input_ids", "decoder_attention_mask")
 """Fields of a batch that tell what is to be generated."""
@@ -52,16 +52,16 @@ class DistillationTrainer(Seq2SeqTrainer):
         *,
         teacher: Teacher | PreTrainedModel | str | Path,
         loss: LossConfig | None = None,
-        matches: Sequence[MatchConfig] = (),
-        terms: Mapping[str, OwnTerm] | None = None,
+        matches: Sequence[FeatureLossConfig] = (),
+        terms: Mapping[str, CustomLoss] | None = None,
         **kwargs: Any,
     ) -> None:
         # Which of the two tasks matters for scores alone, and this class makes none.
         config = RunConfig(task="summarization", loss=loss or LossConfig(), matches=list(matches), seed=args.seed)
         config.check()
-        report(list(_problems(args, config, kwargs)))
+        raise_config_error(list(_problems(args, config, kwargs)))
         self.teacher = _as_teacher(teacher, model).to(model.device)
-        own = OwnParts(terms or {})
+        own = Extensions(terms or {})
         self.distiller = SummarizationDistiller(model, self.teacher, kwargs.get("processing_class"), config, 0, own)
         """What computes the losses. It is no part of the model."""
         self._generates = args.predict_with_generate
@@ -199,7 +199,7 @@ def _as_teacher(given: Teacher | PreTrainedModel | str | Path, student: PreTrain
     if isinstance(given, PreTrainedModel):
         given = Teacher(given)
     teacher = given if isinstance(given, Teacher) else load_teacher(given, flag="teacher")
-    own, other = (len(architectures.head_parts(model).weight) for model in (student, teacher.model))
+    own, other = (len(architectures.output_head(model).weight) for model in (student, teacher.model))
     if own != other:
         raise ModelError(f"the student has {own} output tokens, the teacher {other}: choose models of one vocabulary")
     return teacher

@@ -25,7 +25,7 @@ WORKER_DIED = ("dataloader worker",)
 PROCESS_DIED = ("connection closed by peer", "connection reset by peer", "timed out waiting", "nccl", "gloo")
 
 
-class FiniteNumbers(Callback):
+class NonFiniteGuard(Callback):
     """Before every optimiser step: stop the run, or leave the step out, if a gradient is NaN or infinite.
 
     A loss that is not finite makes its gradients so. They are summed over processes by then: all decide alike.
@@ -90,20 +90,20 @@ class LastBatch(Callback):
 
 
 @contextmanager
-def explained(config: RunConfig, last: LastBatch) -> Iterator[None]:
+def translate_errors(config: RunConfig, last: LastBatch) -> Iterator[None]:
     """Turn what the libraries raise when machine or disk fail into a `RunError`; all else passes through."""
     try:
         yield
     except (UserError, RunError, Stopped):
         raise
     except Exception as error:
-        message = explanation(error, config, last.shape)
+        message = describe_failure(error, config, last.shape)
         if message is None:
             raise
         raise RunError(message) from error
 
 
-def explanation(error: BaseException, config: RunConfig, shape: str = "") -> str | None:
+def describe_failure(error: BaseException, config: RunConfig, shape: str = "") -> str | None:
     """One line about a failure of machine or disk, with its remedy; `None` if the error is something else."""
     chain = list(_chain(error))
     for each in chain:

@@ -20,8 +20,8 @@ from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import architectures
-from seq2seq_distill.training.components import Parts, of_task
-from seq2seq_distill.training.token_checks import Finding, embedding, token_differences, tokens
+from seq2seq_distill.training.components import RunComponents, of_task
+from seq2seq_distill.training.token_checks import Finding, check_special_tokens, embedding, token_differences
 from seq2seq_distill.utils.errors import ModelError
 
 logger = logging.getLogger(__name__)
@@ -38,19 +38,21 @@ TOLERANCE = 1e-3
 Batch = Mapping[str, Tensor]
 
 
-def preflight(parts: Parts, config: RunConfig) -> None:
+def preflight(parts: RunComponents, config: RunConfig) -> None:
     """`check_pair` of the run's student with each of its teachers, on the data of its task."""
     cut = not (config.student.path or config.student.config)
     if not parts.tasks:
         check_pair(parts, config, cut=cut)
     for task in parts.tasks:
-        reading, theirs = task.readings
-        own = replace(parts, tokenizer=reading.tokenizer, teacher=task.teacher, data=reading.data, own_reading=theirs)
-        with of_task(task.name), task.settled(parts.student):
+        reading, theirs = task.views
+        own = replace(
+            parts, tokenizer=reading.tokenizer, teacher=task.teacher, data=reading.data, separate_teacher_view=theirs
+        )
+        with of_task(task.name), task.generating_as_for_task(parts.student):
             check_pair(own, task.config, cut=cut and task.teacher is parts.teacher)
 
 
-def check_pair(parts: Parts, config: RunConfig, *, cut: bool) -> None:
+def check_pair(parts: RunComponents, config: RunConfig, *, cut: bool) -> None:
     """Check student and teacher against each other and the training data; on the CPU, in seconds.
 
     Of each model: all tokens have embeddings; training and generation start the decoder with the same token; the
@@ -75,28 +77,28 @@ def check_pair(parts: Parts, config: RunConfig, *, cut: bool) -> None:
     student, teacher = parts.student, parts.teacher.model if parts.teacher else None
     names = (f"--teacher {config.teacher}", _student_name(config))
     rows = parts.data.encoded["train"][:READ]["labels"]
-    _settle(
+    _raise_or_warn(
         names,
-        None if teacher is None else list(tokens(teacher, rows, parts.teachers_reading)),
-        list(tokens(student, rows, parts.students_reading)),
+        None if teacher is None else list(check_special_tokens(teacher, rows, parts.teacher_view)),
+        list(check_special_tokens(student, rows, parts.student_view)),
         [] if teacher is None else list(token_differences(student, teacher, rows, parts.tokenizer, config)),
     )
     batches, read = (
         [_cut(data.collated("train", [row])) for row in range(min(PASSED, len(rows)))]
-        for data in (parts.data, parts.teachers_reading.data)
+        for data in (parts.data, parts.teacher_view.data)
     )
     with torch.no_grad(), _as_before([student] if teacher is None else [student, teacher]):
         ours = _logits(student, batches)
         theirs = _logits(teacher, read) if teacher else []
-        _settle(
+        _raise_or_warn(
             names,
             None if teacher is None else list(_passes(teacher, read, theirs)),
             list(_passes(student, batches, ours)),
             [] if teacher is None else list(_weight_differences(student, teacher, read, theirs, config, cut)),
         )
-    _tell("pre-flight: the student's loss on %d training examples is %.3f", len(batches), _loss(ours, batches))
+    _log_info("pre-flight: the student's loss on %d training examples is %.3f", len(batches), _loss(ours, batches))
     if teacher is not None:
-        _tell("pre-flight: the teacher's is %.3f", _loss(theirs, batches))
+        _log_info("pre-flight: the teacher's is %.3f", _loss(theirs, batches))
         _compare_with_guessing(names[0], _loss(theirs, batches), theirs[0].shape[-1])
 
 
@@ -112,7 +114,7 @@ def _as_before(models: Sequence[PreTrainedModel]) -> Iterator[None]:
                 encoder.set_attention_type(kind)
 
 
-def _settle(
+def _raise_or_warn(
     names: tuple[str, str], of_teacher: list[Finding] | None, of_student: list[Finding], between: list[Finding]
 ) -> None:
     """Log what may be meant so and raise the rest; what the student has of its teacher is told once."""
@@ -135,7 +137,7 @@ def _warn(line: str) -> None:
 
 
 @rank_zero_only
-def _tell(text: str, *values: float) -> None:
+def _log_info(text: str, *values: float) -> None:
     logger.info(text, *values)
 
 
@@ -218,7 +220,8 @@ def _own_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
     fields = dict(batch)
     # FSMT fails on labels alone, and so do most whose config leaves the start token to the generation config.
     nameless = (
-        getattr(model.config, "decoder_start_token_id", None) is None and not architectures.family_of(model).nested
+        getattr(model.config, "decoder_start_token_id", None) is None
+        and not architectures.architecture_of(model).nested
     )
     if model.config.model_type == "fsmt" or nameless:
         fields["decoder_input_ids"] = architectures.decoder_inputs(model, fields.pop("labels"))
@@ -249,7 +252,7 @@ def _equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
 def _ties(model: PreTrainedModel) -> dict[str, bool]:
     """Which matrices are one and the same parameter."""
     encoder, decoder = embedding(model.get_encoder()), embedding(model.get_decoder())
-    head = architectures.head_parts(model).weight
+    head = architectures.output_head(model).weight
     return {"decoder embeddings and head": decoder is head, "encoder and decoder embeddings": encoder is decoder}
 
 
@@ -290,7 +293,7 @@ def _at_full_depth(student: PreTrainedModel, teacher: PreTrainedModel) -> PreTra
         del layers[:]
         layers.extend(copy.deepcopy(theirs[side], memo))
     architectures.set_depths(whole.config, *architectures.depths(teacher.config))
-    family = architectures.family_of(teacher)
+    family = architectures.architecture_of(teacher)
     for own, other in zip(
         architectures.stack_configs(whole.config), architectures.stack_configs(teacher.config), strict=True
     ):

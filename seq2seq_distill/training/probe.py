@@ -10,9 +10,9 @@ import torch
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.losses.blend import blend
-from seq2seq_distill.metrics.cost import PeakMemory, bytes_of, wait_for
+from seq2seq_distill.metrics.cost import PeakMemory, model_bytes, synchronize
 from seq2seq_distill.training.caching import device_of
-from seq2seq_distill.training.components import Parts
+from seq2seq_distill.training.components import RunComponents
 from seq2seq_distill.training.run import make_module
 
 WARM_UP = 3
@@ -22,12 +22,12 @@ WARM_UP = 3
 class Probe:
     """The run's module and optimiser on the device of this process, without the Trainer around them."""
 
-    def __init__(self, config: RunConfig, parts: Parts) -> None:
+    def __init__(self, config: RunConfig, parts: RunComponents) -> None:
         self.parts, self.device = parts, device_of(config)
         self.module = make_module(config, parts).to(self.device).train()
         self.teachers = parts.teachers
         for teacher in self.teachers:
-            teacher.lower(config.trainer.teacher_precision)
+            teacher.cast_weights(config.trainer.teacher_precision)
             teacher.to(self.device)
         self.optimizer = self.module.configure_optimizers()["optimizer"]
 
@@ -40,7 +40,7 @@ class Probe:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        wait_for(self.device)
+        synchronize(self.device)
 
     def seconds_per_step(self, steps: int) -> float:
         """Median over the run's first steps, after a warm-up."""
@@ -58,7 +58,7 @@ class Probe:
         with PeakMemory(self.device) as peak:
             for _ in range(2):
                 self.step(self.parts.data.training_batch(largest))
-        return peak.bytes + bytes_of(self.module) + sum(bytes_of(teacher.model) for teacher in self.teachers)
+        return peak.bytes + model_bytes(self.module) + sum(model_bytes(teacher.model) for teacher in self.teachers)
 
     def _padded(self, step: int) -> int:
         batches, rows = self.parts.data.plan.batches, self.parts.data.plan.rows(step)

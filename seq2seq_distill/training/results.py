@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.corpus import bleu_signature, means_of_all
-from seq2seq_distill.metrics.cost import bytes_of, measure_decoding, parameters, speedup
+from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.summarization import Generations, SummarizationModule
 
@@ -32,7 +32,7 @@ def test_model(
     return scores, module.generations
 
 
-def measured(
+def measure_models(
     models: Mapping[str, PreTrainedModel], data: Mapping[str, Seq2SeqData], settings: GenerationSettings, n: int
 ) -> tuple[dict[str, dict[str, Any]], float | None]:
     """Parameters, bytes and, on the first `n` test inputs one at a time, decoding speed; and student over teacher.
@@ -40,7 +40,12 @@ def measured(
     `data` has the same rows for each model, as it reads them.
     """
     figures: dict[str, dict[str, Any]] = {
-        name: {"parameters": parameters(model), "bytes": bytes_of(model), "latency_ms": None, "ms_per_token": None}
+        name: {
+            "parameters": count_parameters(model),
+            "bytes": model_bytes(model),
+            "latency_ms": None,
+            "ms_per_token": None,
+        }
         for name, model in models.items()
     }
     rows = range(min(n, len(data["student"].encoded["test"])))
@@ -53,7 +58,9 @@ def measured(
     return figures, speedup(timed["teacher"], timed["student"]) if "teacher" in timed else None
 
 
-def combine(task: str, student: dict[str, Any], teacher: dict[str, Any] | None, speed: float | None) -> dict[str, Any]:
+def build_results(
+    task: str, student: dict[str, Any], teacher: dict[str, Any] | None, speed: float | None
+) -> dict[str, Any]:
     """The content of results.json; without a teacher the last three are null."""
     kept = None
     if teacher is not None:
@@ -61,7 +68,7 @@ def combine(task: str, student: dict[str, Any], teacher: dict[str, Any] | None, 
     return {"task": task, "student": student, "teacher": teacher, "kept": kept, "speedup": speed}
 
 
-def together(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def merge_task_results(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The content of results.json of several tasks: those of each, and means of the figures that all have."""
     means: dict[str, Any] = {}
     for part in ("student", "teacher", "kept"):
@@ -102,7 +109,9 @@ def print_table(
         table.add_column(column, justify="left" if not column else "right")
     for name, value in student.items():
         other = teacher.get(name)
-        table.add_row(name, number(value), number(other), f"{value / other:.3f}" if value and other else "")
+        table.add_row(
+            name, format_number(value), format_number(other), f"{value / other:.3f}" if value and other else ""
+        )
     if results["speedup"]:
         table.add_row("speed-up per token", "", "", f"{results['speedup']:.2f}")
     (console or Console()).print(table)
@@ -115,13 +124,13 @@ def markdown_table(results: Mapping[str, Any]) -> list[str]:
     for name, value in results["student"].items():
         other = teacher.get(name)
         share = f"{value / other:.3f}" if value and other else ""
-        lines.append(f"| {name} | {number(value)} | {number(other)} | {share} |")
+        lines.append(f"| {name} | {format_number(value)} | {format_number(other)} | {share} |")
     if results["speedup"]:
         lines.append(f"| speed-up per token | | | {results['speedup']:.2f} |")
     return lines
 
 
-def number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     """For people: thousands separated, two decimals, nothing for null."""
     if value is None:
         return ""

@@ -16,19 +16,27 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.models import architectures
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
-from seq2seq_distill.modules.extensions import OwnParts
+from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.modules.summarization import SummarizationModule, generation_settings
 from seq2seq_distill.modules.tasks import Task
 from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.training.caching import with_cache
 from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole
-from seq2seq_distill.training.components import Parts, TaskParts, build_parts, teacher_of
-from seq2seq_distill.training.failures import LastBatch, explained
+from seq2seq_distill.training.components import RunComponents, TaskComponents, build_components, teacher_of
+from seq2seq_distill.training.failures import LastBatch, translate_errors
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model, write_json, write_jsonl
 from seq2seq_distill.training.preflight import preflight
-from seq2seq_distill.training.results import combine, how_scored, measured, print_table, signature, test_model, together
-from seq2seq_distill.training.signals import StopSignals
+from seq2seq_distill.training.results import (
+    build_results,
+    how_scored,
+    measure_models,
+    merge_task_results,
+    print_table,
+    signature,
+    test_model,
+)
+from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.trainer import build_trainer, check_trainer
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
@@ -44,48 +52,50 @@ DISTILLERS: dict[str, type[SummarizationDistiller]] = {
 }
 
 
-def run_config(config: RunConfig, callbacks: Sequence[Callback] = (), own: OwnParts | None = None) -> dict[str, Any]:
+def run_config(
+    config: RunConfig, callbacks: Sequence[Callback] = (), extensions: Extensions | None = None
+) -> dict[str, Any]:
     """Train as the config says, test the best student and the teacher, and return what results.json holds.
 
     Args:
         config: the whole config.
         callbacks: further Lightning callbacks.
-        own: further loss terms, a change of each batch, a call at each saved student.
+        extensions: further loss terms, a change of each batch, a call at each saved student.
 
     Raises:
         UserError: a `ConfigError`, `DataError` or `ModelError` whose one line (or lines) names flag, value and remedy.
     """
     config.check()
-    own = own or OwnParts()
-    if own.batch_processor is not None and config.teacher_cache:
+    extensions = extensions or Extensions()
+    if extensions.batch_processor is not None and config.teacher_cache:
         raise ConfigError(
             f"--teacher_cache {config.teacher_cache} holds what the teacher says of batches that batch_processor would "
             "change: leave out one of the two"
         )
     folder, last = OutputFolder(config.folder), LastBatch()
-    with StopSignals() as signals, _locked(folder), explained(config, last):
+    with SignalHandler() as signals, _locked(folder), translate_errors(config, last):
         checkpoint = _where_to_start(config, folder)
         if config.resume == "auto" and checkpoint and folder.results.exists():
             return _show_again(config, folder)
         check_trainer(config)
         seed_everything(config.seed, workers=True, verbose=False)
-        parts = build_parts(config)
+        parts = build_components(config)
         _check_data(config, parts, folder, checkpoint)
         preflight(parts, config)
         if config.teacher_cache:
             parts = with_cache(config, parts)
-        module = make_module(config, parts, own)
-        _tell(config, parts, module)
+        module = make_module(config, parts, extensions)
+        _log_summary(config, parts, module)
         for teacher in parts.teachers:
-            teacher.lower(config.trainer.teacher_precision)
-        trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks], own.on_student_saved)
+            teacher.cast_weights(config.trainer.teacher_precision)
+        trainer = build_trainer(config, parts.data, folder, signals, [last, *callbacks], extensions.on_student_saved)
         _write_start(config, parts, folder, afresh=checkpoint is None)
         if checkpoint is None:
             trainer.validate(module, datamodule=parts.data, verbose=False)  # the untrained student is step 0
         else:
             logger.info("going on from %s", checkpoint)
         trainer.fit(module, datamodule=parts.data, ckpt_path=checkpoint, weights_only=True)
-        return _judge(config, parts, trainer, folder)
+        return _test_best_student(config, parts, trainer, folder)
 
 
 def _is_first() -> bool:
@@ -127,7 +137,7 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
     return str(checkpoint)
 
 
-def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoint: str | None) -> None:
+def _check_data(config: RunConfig, parts: RunComponents, folder: OutputFolder, checkpoint: str | None) -> None:
     """A run goes on with the data that it began with."""
     before = folder.read_run().get("provenance", {}).get("data_fingerprint")
     if checkpoint is not None and config.resume == "auto" and before not in (None, parts.data.fingerprint):
@@ -137,18 +147,28 @@ def _check_data(config: RunConfig, parts: Parts, folder: OutputFolder, checkpoin
         )
 
 
-def make_module(config: RunConfig, parts: Parts, own: OwnParts | None = None) -> SummarizationModule:
+def make_module(config: RunConfig, parts: RunComponents, extensions: Extensions | None = None) -> SummarizationModule:
     """The module that trains these parts: with a teacher or its cached outputs, and `--method kd`, a distiller."""
     kind, steps, tasks = config.kinds[0], parts.data.plan.total_steps, _tasks(parts)
     if config.method == "kd" and (parts.teachers or config.teacher_cache):
-        models, further, apart = (parts.student, parts.teacher, parts.tokenizer), parts.further, parts.data.teachers
-        return DISTILLERS[kind](
-            *models, config, steps, own, further=further, own_sources=apart is not None, tasks=tasks
+        models, extra_teachers, apart = (
+            (parts.student, parts.teacher, parts.tokenizer),
+            parts.extra_teachers,
+            parts.data.teachers,
         )
-    return MODULES[kind](parts.student, parts.tokenizer, config, steps, own, tasks)
+        return DISTILLERS[kind](
+            *models,
+            config,
+            steps,
+            extensions,
+            extra_teachers=extra_teachers,
+            separate_teacher_inputs=apart is not None,
+            tasks=tasks,
+        )
+    return MODULES[kind](parts.student, parts.tokenizer, config, steps, extensions, tasks)
 
 
-def _tasks(parts: Parts) -> list[Task]:
+def _tasks(parts: RunComponents) -> list[Task]:
     """What several tasks ask of the module."""
     return [
         Task(str(task.config.task), task.config.tgt_lang, task.generations[0], task.teacher, task.name)
@@ -157,7 +177,7 @@ def _tasks(parts: Parts) -> list[Task]:
 
 
 @rank_zero_only
-def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
+def _log_summary(config: RunConfig, parts: RunComponents, module: SummarizationModule) -> None:
     encoder, decoder = architectures.depths(parts.student.config)
     copied = [getattr(parts.student.config, f"distilled_{side}_layers", None) for side in ("encoder", "decoder")]
     trained = sum(p.numel() for p in parts.student.parameters() if p.requires_grad)
@@ -165,7 +185,7 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
     rows = {split: len(encoded) for split, encoded in parts.data.encoded.items()}
     logger.info("data: %d training, %d validation, %d test examples", rows["train"], rows["val"], rows["test"])
     for task in parts.tasks:
-        logger.info("task %s: %d training examples", task.name, len(task.readings[0].data.encoded["train"]))
+        logger.info("task %s: %d training examples", task.name, len(task.views[0].data.encoded["train"]))
     logger.info("cut: %.1f%% of training sources, %.1f%% of targets", 100 * cut["source"], 100 * cut["target"])
     logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
     logger.info(
@@ -177,7 +197,7 @@ def _tell(config: RunConfig, parts: Parts, module: SummarizationModule) -> None:
 
 
 @rank_zero_only
-def _write_start(config: RunConfig, parts: Parts, folder: OutputFolder, *, afresh: bool) -> None:
+def _write_start(config: RunConfig, parts: RunComponents, folder: OutputFolder, *, afresh: bool) -> None:
     folder.results.unlink(missing_ok=True)  # until the run has ended again
     folder.write_run(replace(config, output_dir=str(folder.path)), provenance(parts.data.fingerprint))
     if afresh or not folder.student_init.exists():
@@ -198,16 +218,18 @@ def _show_again(config: RunConfig, folder: OutputFolder) -> dict[str, Any]:
     return results
 
 
-def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFolder) -> dict[str, Any]:
+def _test_best_student(
+    config: RunConfig, parts: RunComponents, trainer: Trainer, folder: OutputFolder
+) -> dict[str, Any]:
     """Test the best student and its teachers, write and show what came out."""
     student = AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)
     own = (student.generation_config, parts.teacher.model.generation_config if parts.teacher else None)
-    alone = TaskParts("", config, parts.teacher, (parts.students_reading, parts.teachers_reading), own)
-    judged = [_judge_task(task, student, trainer) for task in parts.tasks or [alone]]
+    alone = TaskComponents("", config, parts.teacher, (parts.student_view, parts.teacher_view), own)
+    judged = [_test_task(task, student, trainer) for task in parts.tasks or [alone]]
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
         found = [result for result, _ in judged]
-        results = together([task.name for task in parts.tasks], found) if parts.tasks else found[0]
+        results = merge_task_results([task.name for task in parts.tasks], found) if parts.tasks else found[0]
         write_jsonl(folder.test_generations, [record for _, records in judged for record in records])
         save_model(folder.best, student, parts.tokenizer, model_card(config, results))
         HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
@@ -217,26 +239,26 @@ def _judge(config: RunConfig, parts: Parts, trainer: Trainer, folder: OutputFold
     return results
 
 
-def _judge_task(
-    task: TaskParts, student: PreTrainedModel, trainer: Trainer
+def _test_task(
+    task: TaskComponents, student: PreTrainedModel, trainer: Trainer
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What results.json says of a task, and the lines of test_generations.jsonl; empty but on process 0."""
     config, kind, models = task.config, str(task.config.task), {"student": student}
     teacher = task.teacher if config.trainer.teacher_precision == "32" else None
-    teacher = teacher or teacher_of(config, task.readings[1].tokenizer)  # a run with a cache has let it go
+    teacher = teacher or teacher_of(config, task.views[1].tokenizer)  # a run with a cache has let it go
     if teacher is not None:
         models["teacher"] = teacher.model
-    scores, outputs, readings = {}, {}, dict(zip(models, task.readings, strict=False))
-    with replace(task, teacher=teacher).settled(student):
+    scores, outputs, views = {}, {}, dict(zip(models, task.views, strict=False))
+    with replace(task, teacher=teacher).generating_as_for_task(student):
         for name, model in models.items():
-            module = MODULES[kind](model, readings[name].tokenizer, config, 0)
-            scores[name], outputs[name] = test_model(module, trainer, readings[name].data)
+            module = MODULES[kind](model, views[name].tokenizer, config, 0)
+            scores[name], outputs[name] = test_model(module, trainer, views[name].data)
         if not trainer.is_global_zero:
             return {}, []
-        data = {name: reading.data for name, reading in readings.items()}
-        figures, speed = measured(models, data, generation_settings(config), config.eval.n_speed)
+        data = {name: reading.data for name, reading in views.items()}
+        figures, speed = measure_models(models, data, generation_settings(config), config.eval.n_speed)
     sides = {name: {**scores[name], **figures[name]} for name in models}
     columns = zip(data["student"].references("test"), *(outputs[name].texts for name in models), strict=True)
     names, place = ("reference", *models), {"task": task.name} if task.name else {}
     records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
-    return combine(kind, sides["student"], sides.get("teacher"), speed), records
+    return build_results(kind, sides["student"], sides.get("teacher"), speed), records

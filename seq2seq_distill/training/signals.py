@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
-class StopSignals:
+class SignalHandler:
     """Turns signals into a `Stopped` that is raised where nothing is lost.
 
     Used as a context around a run. At first a signal ends the run at once. After `wait` it is only noted in
@@ -29,7 +29,7 @@ class StopSignals:
         self._waiting = False
         self._earlier: dict[int, Any] = {}
 
-    def __enter__(self) -> "StopSignals":
+    def __enter__(self) -> "SignalHandler":
         self._earlier = {number: signal.getsignal(number) for number in STOPPING}
         self.install()
         return self

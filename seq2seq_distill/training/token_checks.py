@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.models import architectures
 from seq2seq_distill.modules.datamodule import Seq2SeqData
-from seq2seq_distill.training.views import Reading
+from seq2seq_distill.training.views import EncodedView
 
 Rows = Sequence[Sequence[int]]
 """Training targets, as ids."""
@@ -27,7 +27,7 @@ class Finding:
     """wrong: in any model. unlike: in a student whose teacher is not so. odd: it may be meant so."""
 
 
-def tokens(model: PreTrainedModel, rows: Rows, reading: Reading) -> Iterator[Finding]:
+def check_special_tokens(model: PreTrainedModel, rows: Rows, reading: EncodedView) -> Iterator[Finding]:
     """What is off in a model's own tokens.
 
     All tokens have embeddings; training and generation start the decoder with the same token, a special one; the
@@ -71,7 +71,7 @@ def _vocabulary(model: PreTrainedModel, data: Seq2SeqData, tokenizer: PreTrained
     highest, token = max((id_, token) for token, id_ in tokenizer.get_vocab().items())
     for side, column in (("encoder", "input_ids"), ("decoder", "labels")):
         size = embedding(getattr(model, f"get_{side}")()).shape[0]
-        size = size if side == "encoder" else min(size, architectures.head_parts(model).weight.shape[0])
+        size = size if side == "encoder" else min(size, architectures.output_head(model).weight.shape[0])
         if highest < size:
             continue
         remedy = f"save it anew after resize_token_embeddings({highest + 1})"
@@ -79,7 +79,7 @@ def _vocabulary(model: PreTrainedModel, data: Seq2SeqData, tokenizer: PreTrained
         if used >= size:
             yield Finding(f"its {side} has {size} tokens, but the training data goes up to id {used}: {remedy}")
         elif (
-            side == "encoder" or len(architectures.family_of(model).vocab) == 1
+            side == "encoder" or len(architectures.architecture_of(model).vocab) == 1
         ):  # else the tokenizer has two vocabularies
             yield Finding(f"its {side} has {size} tokens, but {token!r} of the tokenizer is {highest}: {remedy}", "odd")
 
@@ -114,15 +114,15 @@ def token_differences(
     """Where a student's tokens are not the teacher's: decoder inputs, vocabulary (`kd`), ends, forced first token."""
     own, other = (_most(_starts(model, rows)) for model in (student, teacher))
     if own != other and config.method == "kd":
-        wraps = architectures.family_of(student).start == "wrap"
+        wraps = architectures.architecture_of(student).start == "wrap"
         remedy = "choose another model_type" if wraps else f"set decoder_start_token_id {other} in its config"
         yield Finding(
             f"training starts its decoder with {_token(tokenizer, own)}, the teacher's with "
             f"{_token(tokenizer, other)}, and feeds both the same: {remedy}"
         )
-    own, other = (architectures.head_parts(model).weight.shape[0] for model in (student, teacher))
+    own, other = (architectures.output_head(model).weight.shape[0] for model in (student, teacher))
     if own != other and config.method == "kd":
-        key = architectures.family_of(student).vocab[-1]
+        key = architectures.architecture_of(student).vocab[-1]
         yield Finding(f"it chooses among {own} tokens, the teacher among {other}: set {key} {other} in its config")
     own_ends, other_ends = (sorted(_end_ids(model)) for model in (student, teacher))
     if own_ends != other_ends:

@@ -15,11 +15,11 @@ from seq2seq_distill.config.schema import RunConfig, TrainerConfig
 from seq2seq_distill.metrics.corpus import monitor_mode
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import OnSaved
-from seq2seq_distill.training.callbacks import BestStudent, EndWithValidation, Figures, SeedByBatch
-from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumePoints
-from seq2seq_distill.training.failures import FiniteNumbers
+from seq2seq_distill.training.callbacks import BestStudent, SeedByBatch, ThroughputLogger, ValidateAtEnd
+from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumeCheckpoint
+from seq2seq_distill.training.failures import NonFiniteGuard
 from seq2seq_distill.training.output_folder import OutputFolder
-from seq2seq_distill.training.signals import StopSignals
+from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.strategies import end_with_main, strategy_options
 from seq2seq_distill.utils.errors import ConfigError, RunError, UserError
 
@@ -28,7 +28,7 @@ def build_trainer(
     config: RunConfig,
     data: Seq2SeqData,
     folder: OutputFolder,
-    signals: StopSignals,
+    signals: SignalHandler,
     callbacks: Sequence[Callback] = (),
     on_student_saved: OnSaved | None = None,
 ) -> Trainer:
@@ -86,7 +86,7 @@ def _trainer(config: RunConfig, **parts: Any) -> Trainer:
 def _plugins(folder: OutputFolder) -> list[Any]:
     plugins: list[Any] = [HashedCheckpointIO(folder)]
     if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save inside a step; `StopSignals` requeues
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # it would save inside a step; `SignalHandler` requeues
     return plugins
 
 
@@ -94,16 +94,16 @@ def _callbacks(
     config: RunConfig,
     data: Seq2SeqData,
     folder: OutputFolder,
-    signals: StopSignals,
+    signals: SignalHandler,
     on_student_saved: OnSaved | None,
 ) -> list[Callback]:
     monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
     callbacks: list[Callback] = [
         SeedByBatch(config.seed),
-        EndWithValidation(),
-        Figures(data.plan),
+        ValidateAtEnd(),
+        ThroughputLogger(data.plan),
         BestStudent(folder, data.plan, config.monitor, on_student_saved),
-        FiniteNumbers(config.on_nonfinite, data.plan, folder),
+        NonFiniteGuard(config.on_nonfinite, data.plan, folder),
         BestCheckpoints(
             folder.checkpoints,
             filename="step={step}-" + monitor + "={" + monitor + ":.4f}",
@@ -114,7 +114,9 @@ def _callbacks(
             enable_version_counter=False,  # a resumed run writes what it wrote before
         ),
         # The last, so that its checkpoint knows what the validation changed in all others.
-        ResumePoints(folder, data.plan, signals, config.trainer.save_every_n_steps, config.trainer.save_every_minutes),
+        ResumeCheckpoint(
+            folder, data.plan, signals, config.trainer.save_every_n_steps, config.trainer.save_every_minutes
+        ),
     ]
     if config.eval.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=config.eval.patience))

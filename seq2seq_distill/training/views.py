@@ -10,12 +10,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seq2seq_distill.config.loss_conflicts import position_problems
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.data.encoding import Collator, default_prefix
-from seq2seq_distill.data.teacher_inputs import as_teacher_reads
+from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.tokenizers import language_codes, load_tokenizer
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.student import only_sources_differ, same_tokenizer
+from seq2seq_distill.models.student import check_same_tokenizer, only_sources_differ
 from seq2seq_distill.modules.datamodule import Seq2SeqData, Texts
-from seq2seq_distill.utils.errors import ModelError, report
+from seq2seq_distill.utils.errors import ModelError, raise_config_error
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ OTHER_TOKENS = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class EncodedView:
     """How a model reads the texts of a run."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -34,7 +34,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class _View:
+class _ViewSettings:
     """What decides the tokens of a model's sources."""
 
     tokenizer: PreTrainedTokenizerBase
@@ -53,7 +53,7 @@ def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> 
     own = load_tokenizer(path, config.src_lang, config.tgt_lang, flag="--student.path")
     if only_sources_differ(own, teachers):
         return own
-    same_tokenizer(own, teachers, remedy=OTHER_TOKENS)
+    check_same_tokenizer(own, teachers, remedy=OTHER_TOKENS)
     return teachers
 
 
@@ -68,13 +68,13 @@ def teachers_tokenizer(config: RunConfig, path: str | None, usual: PreTrainedTok
     return load_tokenizer(path, language, config.tgt_lang, src_flag="--teacher_source.src_lang")
 
 
-def read_texts(
+def encode_texts(
     config: RunConfig,
     texts: Texts,
     tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
-) -> tuple[Seq2SeqData, Reading | None]:
+) -> tuple[Seq2SeqData, EncodedView | None]:
     """The encoded texts of a run; and how the teacher reads them, if that is not as the student does.
 
     Batches of the former then bring the teacher's sources too, where it teaches.
@@ -90,17 +90,17 @@ def read_texts(
         ConfigError: sources differ, and states of source positions are to be compared.
         ModelError: targets differ.
     """
-    theirs, first = as_teacher_reads(config), teacher or student  # the first one's config says the prefix
+    theirs, first = teacher_run_config(config), teacher or student  # the first one's config says the prefix
     positions = [architectures.max_positions(model.config) for model in (student, first)]
     sources, target = [limit[0] for limit in positions], _smallest(limit[1] for limit in positions)
     if config.teacher_source.max_length is None:  # as the student's, so that both can read it
         sources = [_smallest(sources)] * 2
     views = [
-        _View(tokenizer, _prefix(own, first), _smallest((own.encode.max_source_length, limit)))
+        _ViewSettings(tokenizer, _prefix(own, first), _smallest((own.encode.max_source_length, limit)))
         for own, tokenizer, limit in zip((config, theirs), tokenizers, sources, strict=True)
     ]
 
-    def encoded(config: RunConfig, view: _View, model: PreTrainedModel) -> Seq2SeqData:
+    def encoded(config: RunConfig, view: _ViewSettings, model: PreTrainedModel) -> Seq2SeqData:
         collate = Collator(pad_id(view.tokenizer, first), architectures.extra_inputs(model.config))
         limits = (view.length, target)
         return Seq2SeqData(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
@@ -108,9 +108,9 @@ def read_texts(
     data = encoded(config, views[0], student)
     if teacher is None or views[0] == views[1]:
         return data, None
-    report(list(position_problems(config)))
-    _tell(*views)
-    own = Reading(tokenizers[1], encoded(theirs, views[1], teacher))
+    raise_config_error(list(position_problems(config)))
+    _log_differences(*views)
+    own = EncodedView(tokenizers[1], encoded(theirs, views[1], teacher))
     _check_targets(config, data, own.data)
     data.teachers = own.data if config.method == "kd" else None
     return data, own
@@ -130,8 +130,10 @@ def _prefix(config: RunConfig, model: PreTrainedModel) -> str:
 
 
 @rank_zero_only
-def _tell(ours: _View, theirs: _View) -> None:
-    differing = [field.name for field in fields(_View) if getattr(ours, field.name) != getattr(theirs, field.name)]
+def _log_differences(ours: _ViewSettings, theirs: _ViewSettings) -> None:
+    differing = [
+        field.name for field in fields(_ViewSettings) if getattr(ours, field.name) != getattr(theirs, field.name)
+    ]
     logger.info(
         "student and teacher read different sources, each by its own %s; targets are the same", " and ".join(differing)
     )

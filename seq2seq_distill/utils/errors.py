@@ -8,14 +8,14 @@ _REPR = reprlib.Repr()
 _REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 4, 20, 20, 200, 200
 
 
-class _Told(Exception):
+class _OneLineError(Exception):
     """Ends the command with its message alone, which shows no secrets."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
 
 
-class UserError(_Told):
+class UserError(_OneLineError):
     """A mistake that the user can mend: one line that names flag or file, value and remedy; exit code 2."""
 
 
@@ -31,7 +31,7 @@ class ModelError(UserError):
     """A teacher or a student."""
 
 
-class RunError(_Told):
+class RunError(_OneLineError):
     """Something outside the command's input failed, such as a disk or a process; one line; exit code 3.
 
     The same command goes on from the last checkpoint once it is mended.
@@ -46,13 +46,13 @@ class Stopped(Exception):
         self.signal = signal
 
 
-def report(mistakes: list[str]) -> None:
+def raise_config_error(mistakes: list[str]) -> None:
     """Raise one ConfigError for all mistakes, a line each, if there are any."""
     if mistakes:
         raise ConfigError("\n".join(mistakes))
 
 
-def shown(value: object, longest: int = 200) -> str:
+def format_value(value: object, longest: int = 200) -> str:
     """A value as it stands in a message: one line of printable characters, cut after `longest`; nothing as quotes."""
     if value is None:
         return "null"

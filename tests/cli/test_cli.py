@@ -14,7 +14,14 @@ import yaml
 
 from seq2seq_distill.cli.main import VERBS, main, parse
 from seq2seq_distill.cli.parser import Parser, element_of
-from seq2seq_distill.config.schema import BatchConfig, LossConfig, MatchConfig, OptimConfig, RunConfig, StudentConfig
+from seq2seq_distill.config.schema import (
+    BatchConfig,
+    FeatureLossConfig,
+    LossConfig,
+    OptimConfig,
+    RunConfig,
+    StudentConfig,
+)
 from tests.tiny_runs import save_teacher, write_data
 
 HEAVY = ("torch", "pytorch_lightning", "transformers", "datasets", "sacrebleu")
@@ -106,7 +113,10 @@ class TestUnderstanding:
         ],
     )
     def test_lists_of_mappings(self, tmp_path, written):
-        expected = [MatchConfig(layers="last", loss="cosine"), MatchConfig(student=0, teacher=-2, weight=0.5)]
+        expected = [
+            FeatureLossConfig(layers="last", loss="cosine"),
+            FeatureLossConfig(student=0, teacher=-2, weight=0.5),
+        ]
         config = parse("run", [*GOOD, "--matches", *written])
         assert config.matches == expected
         path = tmp_path / "a.yaml"
@@ -161,7 +171,7 @@ class TestHelp:
         with pytest.raises(SystemExit, match="0"):
             main(["--matches.help"])
         printed = capsys.readouterr().out
-        assert all(f"--matches.{field.name} " in printed for field in fields(MatchConfig))
+        assert all(f"--matches.{field.name} " in printed for field in fields(FeatureLossConfig))
 
     def test_names_the_verbs(self, capsys):
         with pytest.raises(SystemExit):

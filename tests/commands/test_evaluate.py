@@ -18,7 +18,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands.evaluate import command, speed, systems
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.commands.inputs import Loaded, load_model, load_rows, run_of
+from seq2seq_distill.commands.inputs import LoadedModel, load_model, load_rows, read_run_record
 from seq2seq_distill.data.sources import SPLITS
 from seq2seq_distill.decoding.generation import GenerationSettings
 from tests.tiny_runs import save_teacher, write_data
@@ -229,9 +229,9 @@ class TestGenerate:
         about = {"task": "translation", "data": ["x"], "eval": {"generate": {"no_repeat_ngram_size": 3}}}
         (tmp_path / "run.yaml").write_text(json.dumps(about))
         config = EvaluateConfig(models=[str(tmp_path / "best")])
-        assert command.with_run(config).generate == {"no_repeat_ngram_size": 3}
+        assert command.with_run_defaults(config).generate == {"no_repeat_ngram_size": 3}
         other = {"repetition_penalty": 2.0}
-        assert command.with_run(replace(config, generate=other)).generate == other
+        assert command.with_run_defaults(replace(config, generate=other)).generate == other
 
     def test_a_misspelt_option_is_told_before_anything_is_decoded(self, place, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(command, "decode_all", None)
@@ -263,7 +263,7 @@ class TestLoading:
         finally:
             torch.set_num_threads(before)
 
-    def load(self, model: Path, **settings: Any) -> Loaded:
+    def load(self, model: Path, **settings: Any) -> LoadedModel:
         return load_model(str(model), "--models", EvaluateConfig(task="summarization"), GenerationSettings(**settings))
 
     def test_what_the_config_says_of_the_task_counts(self, model):
@@ -274,7 +274,7 @@ class TestLoading:
     def test_a_run_has_settled_it_already(self, model):
         (model.parent / "run.yaml").write_text("task: summarization\n")
         assert self.load(model).generation.num_beams == 1
-        assert run_of(str(model)) == {"task": "summarization"} and run_of("no/such/model") == {}
+        assert read_run_record(str(model)) == {"task": "summarization"} and read_run_record("no/such/model") == {}
 
     def test_sources_have_the_prefix_and_are_cut(self, model):
         loaded = self.load(model)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq_distill.commands.evaluate import charts
-from seq2seq_distill.commands.evaluate.report import EXAMPLES, marked, page
+from seq2seq_distill.commands.evaluate.report import EXAMPLES, diff_words, render_html
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables, tables
 
 NASTY = '<script>alert("x")</script> & </div><img src=x onerror=alert(1)> "quoted" \'so\' {{ 7 * 7 }}'
@@ -99,7 +99,7 @@ def report(run: Path) -> str:
         model("student", run / "best", 36, 2.4),
         model(f"file {NASTY}", "outputs.txt", 30, None),
     ]
-    return page(results(*models), texts, rows())
+    return render_html(results(*models), texts, rows())
 
 
 class Page(HTMLParser):
@@ -160,14 +160,14 @@ class TestPage:
         assert int(shown[0]) % 10 == 1  # the shortest reference suffers most from two more words
 
     def test_without_speed_or_runs_or_another_model_it_is_shorter(self, report):
-        alone = page(results(model("a", "a.txt", 30, None)), {"a": rows()["target"][:]}, rows())
+        alone = render_html(results(model("a", "a.txt", 30, None)), {"a": rows()["target"][:]}, rows())
         assert "Quality against speed" in report and "Quality against speed" not in alone
         assert "Validation BLEU" in report and "Training" not in alone
         assert Page(alone).open == []
 
     def test_a_damaged_metrics_file_costs_the_curves_alone(self, run):
         (run / "metrics.jsonl").write_text('{"step": 0, "val_b')
-        own = page(results(model("a", run / "best", 30, 1.0)), {"a": rows()["target"][:]}, rows())
+        own = render_html(results(model("a", run / "best", 30, 1.0)), {"a": rows()["target"][:]}, rows())
         assert "Training" not in own
 
     @pytest.mark.parametrize(("width", "dark"), [(1280, False), (360, True)])
@@ -206,18 +206,18 @@ class TestPage:
 class TestMarked:
     @given(st.text("ab, 北京", max_size=20), st.text("ab, 北京", max_size=20))
     def test_pieces_make_the_texts_and_the_rest_is_equal(self, first, other):
-        left, right = marked(first, other)
+        left, right = diff_words(first, other)
         assert "".join(text for text, _ in left) == first
         assert "".join(text for text, _ in right) == other
         assert "".join(t for t, changed in left if not changed) == "".join(t for t, changed in right if not changed)
 
     def test_goes_word_by_word(self):
-        left, right = marked("zwei alte Männer.", "zwei junge Männer!")
+        left, right = diff_words("zwei alte Männer.", "zwei junge Männer!")
         assert left == [("zwei ", False), ("alte", True), (" Männer", False), (".", True)]
         assert right == [("zwei ", False), ("junge", True), (" Männer", False), ("!", True)]
 
     def test_scripts_without_spaces_go_by_character(self):
-        assert marked("我喜欢苹果", "我喜欢梨")[1] == [("我喜欢", False), ("梨", True)]
+        assert diff_words("我喜欢苹果", "我喜欢梨")[1] == [("我喜欢", False), ("梨", True)]
 
 
 class TestCharts:

@@ -15,8 +15,8 @@ from seq2seq_distill.config.schema import (
     BatchConfig,
     EncodeConfig,
     EvalConfig,
+    FeatureLossConfig,
     LossConfig,
-    MatchConfig,
     OptimConfig,
     RunConfig,
     StudentConfig,
@@ -384,8 +384,8 @@ class TestConflicts:
         assert mistakes(run(**{"trainer.extra": {"profiler": "simple"}})) == []
 
 
-def entry(**keys: Any) -> MatchConfig:
-    return MatchConfig(**{"student": -1, "teacher": -1} | keys)
+def entry(**keys: Any) -> FeatureLossConfig:
+    return FeatureLossConfig(**{"student": -1, "teacher": -1} | keys)
 
 
 class TestMatches:
@@ -393,7 +393,7 @@ class TestMatches:
     @pytest.mark.parametrize("layers", ["copied", "spread", "last"])
     def test_that_are_fine(self, side, layers):
         entries = [
-            MatchConfig(side=side, layers=layers),
+            FeatureLossConfig(side=side, layers=layers),
             entry(side=side, loss="mmd", weight=0.0),
             entry(side=side, feature="self_attention", loss="ce"),
             entry(side=side, student=[0, -1], teacher=[0, 5], loss="gram", projection="relu"),
@@ -428,11 +428,11 @@ class TestMatches:
             (entry(layers="last"), "layers last and student -1: give the one or the other"),
             (entry(teacher=None), "lacks teacher: give a layer, or layers copied, spread or last instead of both"),
             (
-                MatchConfig(),
+                FeatureLossConfig(),
                 "lacks student and teacher: give a layer, or layers copied, spread or last instead of both",
             ),
             (
-                MatchConfig(layers="copied", loss="gram"),
+                FeatureLossConfig(layers="copied", loss="gram"),
                 "layers copied: gram compares the way between two layers, give student and teacher",
             ),
             (

@@ -126,7 +126,7 @@ class TestDataWeights:
 class TestSourcesApart:
     @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 9), st.booleans())
     def test_a_step_has_rows_of_one_source(self, sizes: list[int], size: int, grouped: bool) -> None:
-        plan = batch_plan(sum(sizes), sizes=sizes, apart=True, size=size, group_by_length=grouped)
+        plan = batch_plan(sum(sizes), sizes=sizes, homogeneous_batches=True, size=size, group_by_length=grouped)
         ends = np.cumsum(sizes)
         steps = plan.steps(0)
         assert all(len({int(np.searchsorted(ends, row, side="right")) for row in rows}) == 1 for rows in steps)
@@ -135,7 +135,7 @@ class TestSourcesApart:
 
     def test_sources_take_turns(self) -> None:
         for grouped in (True, False):
-            plan = batch_plan(80, sizes=(40, 40), apart=True, size=2, group_by_length=grouped)
+            plan = batch_plan(80, sizes=(40, 40), homogeneous_batches=True, size=2, group_by_length=grouped)
             sources = [int(rows[0] >= 40) for rows in plan.steps(0)]
             assert sum(a != b for a, b in zip(sources, sources[1:], strict=False)) > 10
 
@@ -144,7 +144,7 @@ class TestSourcesApart:
         assert weights_by_size([7, 11, 13], 1.0) == [1.0, 1.0, 1.0]
         assert weights_by_size([900, 100], 0.0) == [pytest.approx(500 / 900), 5.0]
         assert weights_by_size([900, 100], 0.5) == [pytest.approx(750 / 900), 2.5]  # 30 to 10 of 1,000 rows
-        plan = batch_plan(40, sizes=(36, 4), weights=weights_by_size([36, 4], 0.5), apart=True)
+        plan = batch_plan(40, sizes=(36, 4), weights=weights_by_size([36, 4], 0.5), homogeneous_batches=True)
         times = Counter(int(row >= 36) for rows in plan.steps(0) for row in rows)
         assert times == {0: 30, 1: 10}
 

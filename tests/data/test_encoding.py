@@ -128,8 +128,8 @@ class TestEncodeSplit:
     def test_report_tells_the_shares(self) -> None:
         rows = Dataset.from_dict({"source_truncated": [True, False, False, False], "target_truncated": [False] * 4})
         assert truncation_report(rows, 512, 64) == (
-            "truncated: 25.0% of the sources (--encoding.max_source_length 512), "
-            "0.0% of the targets (--encoding.max_target_length 64)"
+            "truncated: 25.0% of the sources (--encode.max_source_length 512), "
+            "0.0% of the targets (--encode.max_target_length 64)"
         )
 
     def test_prefix_stands_before_sources_alone(self, pairs: Dataset, tmp_path: Path) -> None:

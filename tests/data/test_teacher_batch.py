@@ -8,7 +8,7 @@ from transformers import MarianTokenizer
 
 from seq2seq_distill.config.schema import EncodeConfig, RunConfig, TeacherSourceConfig
 from seq2seq_distill.data.encoding import Collator
-from seq2seq_distill.data.teacher_inputs import as_teacher_reads, beside, teacher_batch
+from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs, teacher_batch, teacher_run_config
 from seq2seq_distill.models.student import only_sources_differ
 from tests.tiny_tokenizers import marian_tokenizer, mbart_tokenizer, separate_marian_tokenizer
 
@@ -17,7 +17,7 @@ CONFIG = RunConfig(src_lang="en", tgt_lang="de", encode=EncodeConfig(prefix="a",
 
 class TestConfig:
     def test_without_options_the_teacher_reads_as_the_student(self):
-        assert as_teacher_reads(CONFIG) == CONFIG
+        assert teacher_run_config(CONFIG) == CONFIG
 
     @pytest.mark.parametrize(
         ("own", "read"),
@@ -30,7 +30,7 @@ class TestConfig:
     )
     def test_an_option_is_the_teachers_alone(self, own, read):
         config = replace(CONFIG, teacher_source=TeacherSourceConfig(**own))
-        other = as_teacher_reads(config)
+        other = teacher_run_config(config)
         assert (other.encode.prefix, other.encode.max_source_length, other.src_lang) == read
         assert (other.tgt_lang, other.encode.max_target_length) == ("de", config.encode.max_target_length)
 
@@ -49,7 +49,7 @@ class TestBatch:
     @pytest.mark.parametrize(("ours", "theirs"), [((), ()), (EXTRAS, ()), ((), EXTRAS), (EXTRAS, EXTRAS)])
     def test_the_teachers_batch_comes_back_whatever_fields_a_side_has(self, ours, theirs):
         own, other = self.batch([3, 4], [5], extras=ours), self.batch([9, 9, 3], [9, 9], extras=theirs)
-        both = beside(own, other)
+        both = attach_teacher_inputs(own, other)
         assert all(both[name] is field for name, field in own.items())
         found = teacher_batch({**both, "teacher_ids": 1})
         assert found.keys() == {*other, "teacher_ids"}

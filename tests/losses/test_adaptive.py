@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seq2seq_distill.losses import chunks as chunking
 from seq2seq_distill.losses.adaptive import adaptive_temperature
-from seq2seq_distill.models.architectures import HeadParts
+from seq2seq_distill.models.architectures import OutputHead
 from tests.losses.test_fused import Case
 
 Way = Literal["flsw", "cwsm"]
@@ -66,7 +66,7 @@ class TestEach:
     def test_a_harder_token_has_a_lower_one(self, way: Way) -> None:
         """The student knows the first token and guesses at the second; the teacher knows both."""
         case = Case(2, 11, (11, 11), bias=False)
-        case.heads = [HeadParts(torch.eye(11), None)] * 2
+        case.heads = [OutputHead(torch.eye(11), None)] * 2
         case.hidden = [torch.zeros(2, 11), torch.zeros(2, 11)]
         case.hidden[0][0, 4] = case.hidden[1][:, 4] = 8.0
         case.hidden[0][1, 2] = 0.1

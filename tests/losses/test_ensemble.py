@@ -12,7 +12,7 @@ from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.ensemble import combined
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import kl_divergence
-from seq2seq_distill.models.architectures import HeadParts
+from seq2seq_distill.models.architectures import OutputHead
 
 LABELS = torch.tensor([2, 0, 3])
 WAYS = ("probabilities", "logits", "best")
@@ -69,8 +69,8 @@ def test_the_best_changes_from_token_to_token():
 class TestInTheHead:
     """The chunked head with an ensemble gives the dense divergence from the combined logits."""
 
-    def case(self) -> tuple[HeadParts, Tensor, Ensemble, list[Tensor]]:
-        heads = [HeadParts(draw(5, width, seed=width), draw(1, 5, seed=9)) for width in (4, 3, 6)]
+    def case(self) -> tuple[OutputHead, Tensor, Ensemble, list[Tensor]]:
+        heads = [OutputHead(draw(5, width, seed=width), draw(1, 5, seed=9)) for width in (4, 3, 6)]
         hidden = [draw(3, width, seed=10 + width) / 4 for width in (4, 3, 6)]
         student = replace(heads[0], weight=heads[0].weight.requires_grad_())
         members = list(zip(heads[1:], hidden[1:], strict=True))

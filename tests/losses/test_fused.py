@@ -20,7 +20,7 @@ from seq2seq_distill.losses import chunks as chunking
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import Term, cross_entropy, entropy, kl_divergence
-from seq2seq_distill.models.architectures import HeadParts, head_parts
+from seq2seq_distill.models.architectures import OutputHead, output_head
 from tests.tiny_models import FAMILIES, tiny_model
 
 BOTH = {"ce_loss": 0.8, "mlm_loss": 0.2}
@@ -47,7 +47,7 @@ class Case:
             return (size * torch.randn(*shape, generator=generator, dtype=torch.float64)).to(dtype)
 
         self.heads = [
-            HeadParts(draw(vocabulary, width), draw(1, vocabulary) if bias else None, **parts) for width in widths
+            OutputHead(draw(vocabulary, width), draw(1, vocabulary) if bias else None, **parts) for width in widths
         ]
         self.hidden = [draw(positions, width) for width in widths]
         self.labels = torch.randint(vocabulary, (positions,), generator=generator)
@@ -126,7 +126,7 @@ class TestEqualsTheDensePath:
     def test_every_family(self, model_type: str) -> None:
         case = Case(vocabulary=64, widths=(16, 16), bias=False)
         models = [tiny_model(model_type, seed=seed).double().requires_grad_(False) for seed in (0, 1)]
-        case.heads = [head_parts(model) for model in models]
+        case.heads = [output_head(model) for model in models]
         case.inputs = [case.hidden[0], case.heads[0].weight.requires_grad_()]
         assert_same(case, case.chunked(temperature=2.0), case.dense(temperature=2.0))
 

@@ -14,10 +14,10 @@ from seq2seq_distill.metrics import cost
 from seq2seq_distill.metrics.cost import (
     PeakMemory,
     Times,
-    bytes_of,
+    count_parameters,
     decoding_memory,
     measure_decoding,
-    parameters,
+    model_bytes,
     speedup,
 )
 from seq2seq_distill.utils.errors import DataError
@@ -40,35 +40,35 @@ def batches(n: int) -> list[dict[str, torch.Tensor]]:
 class TestSize:
     def test_closed_form(self) -> None:
         model = nn.Linear(3, 4)
-        assert parameters(model) == 16
-        assert bytes_of(model) == 64
-        assert bytes_of(model.half()) == 32
+        assert count_parameters(model) == 16
+        assert model_bytes(model) == 64
+        assert model_bytes(model.half()) == 32
 
     def test_tied_weights_count_once(self) -> None:
         embedding, head = nn.Embedding(64, 16), nn.Linear(16, 64, bias=False)
         model = nn.Sequential(embedding, head)
-        assert parameters(model) == 2 * 64 * 16
+        assert count_parameters(model) == 2 * 64 * 16
         head.weight = embedding.weight
-        assert parameters(model) == 64 * 16
+        assert count_parameters(model) == 64 * 16
         head.weight = nn.Parameter(embedding.weight.data)  # two parameters on one storage
-        assert parameters(model) == 64 * 16
-        assert bytes_of(model) == 4 * 64 * 16
+        assert count_parameters(model) == 64 * 16
+        assert model_bytes(model) == 4 * 64 * 16
 
     def test_tied_head_of_a_real_architecture(self) -> None:
         model = tiny()
-        assert parameters(model) == sum(p.numel() for p in model.parameters())
-        assert bytes_of(model) == 4 * (parameters(model) + model.get_buffer("final_logits_bias").numel())
+        assert count_parameters(model) == sum(p.numel() for p in model.parameters())
+        assert model_bytes(model) == 4 * (count_parameters(model) + model.get_buffer("final_logits_bias").numel())
 
     def test_buffers_count_as_bytes_only_if_they_are_saved(self) -> None:
         model = nn.Linear(3, 4, bias=False)
         model.register_buffer("kept", torch.zeros(5))
         model.register_buffer("made_anew", torch.zeros(7), persistent=False)
-        assert (parameters(model), bytes_of(model)) == (12, 4 * (12 + 5))
+        assert (count_parameters(model), model_bytes(model)) == (12, 4 * (12 + 5))
 
     def test_weights_that_are_not_there_yet_still_count(self) -> None:
         with torch.device("meta"):
             model = nn.Sequential(nn.Linear(3, 4), nn.Linear(3, 4))
-        assert parameters(model) == 32
+        assert count_parameters(model) == 32
 
 
 class TestMeasureDecoding:
@@ -159,4 +159,4 @@ class TestPeakMemory:
         needs = [
             decoding_memory(model, batches(1)[0], GenerationSettings(beams=beams, max_length=20)) for beams in (1, 4)
         ]
-        assert bytes_of(model) < needs[0] < needs[1]
+        assert model_bytes(model) < needs[0] < needs[1]

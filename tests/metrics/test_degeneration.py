@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.metrics.degeneration import Behaviour, Faults, behaviour, collapse, faults
+from seq2seq_distill.metrics.degeneration import (
+    OutputFaults,
+    OutputStatistics,
+    collapse,
+    count_faults,
+    output_statistics,
+)
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.utils.errors import DataError
 
@@ -19,7 +25,7 @@ REFERENCES = [
     "the girl with the red hat reads a book",
     "three cats sleep under the old table",
 ]
-HEALTHY = behaviour(REFERENCES, REFERENCES)
+HEALTHY = output_statistics(REFERENCES, REFERENCES)
 texts = st.lists(st.text(st.sampled_from("ab c雪\n"), max_size=12), min_size=1, max_size=6)
 
 
@@ -32,7 +38,7 @@ class TestFigures:
         assert HEALTHY.named("val_").keys() == {"val_empty", "val_repetition", "val_length_ratio"}
 
     def test_empty_is_what_has_nothing_but_white_space(self) -> None:
-        assert behaviour(["", " \n", "<n>", "a"], REFERENCES).empty == 0.75
+        assert output_statistics(["", " \n", "<n>", "a"], REFERENCES).empty == 0.75
 
     @pytest.mark.parametrize(
         ("text", "repetition"),
@@ -45,58 +51,58 @@ class TestFigures:
         ],
     )
     def test_repetition_is_the_share_of_4_grams_seen_before_in_the_text(self, text: str, repetition: float) -> None:
-        assert behaviour([text], ["x"]).repetition == pytest.approx(repetition)
+        assert output_statistics([text], ["x"]).repetition == pytest.approx(repetition)
 
     def test_repetition_is_pooled_and_not_across_texts(self) -> None:
         """2 of 3 and 0 of 1 4-grams are 2 of 4; the same text twice repeats nothing."""
-        assert behaviour(["a a a a a a", "a b c d"], ["x", "y"]).repetition == 0.5
-        assert behaviour(["a b c d"] * 2, ["x", "y"]).repetition == 0
+        assert output_statistics(["a a a a a a", "a b c d"], ["x", "y"]).repetition == 0.5
+        assert output_statistics(["a b c d"] * 2, ["x", "y"]).repetition == 0
 
     def test_a_loop_without_spaces_is_a_loop(self) -> None:
-        loop = behaviour(["no" * 100], ["nothing is said twice here"])
+        loop = output_statistics(["no" * 100], ["nothing is said twice here"])
         assert loop.repetition > 0.95 and loop.length_ratio == 200 / 5
-        assert behaviour(["Donaudampfschifffahrtsgesellschaft"], ["x"]).length_ratio == 1
+        assert output_statistics(["Donaudampfschifffahrtsgesellschaft"], ["x"]).length_ratio == 1
 
     @pytest.mark.parametrize("text", ["这是一只狗", "これはいぬだ", "นี่คือสุนัข", "ນີ້ແມ່ນໝາ", "នេះជាឆ្កែ", "ဤသည်ခွေး"])
     def test_scripts_without_spaces_count_by_characters(self, text: str) -> None:
-        assert behaviour([text], [text[0]]).length_ratio == len(text)
-        assert behaviour([text * 30], [text]).repetition > 0.8
+        assert output_statistics([text], [text[0]]).length_ratio == len(text)
+        assert output_statistics([text * 30], [text]).repetition > 0.8
 
     @pytest.mark.parametrize("text", ["это собака", "αυτό είναι", "이것은 개입니다", "هذا كلب"])
     def test_scripts_with_spaces_count_by_words(self, text: str) -> None:
-        assert behaviour([text], ["x"]).length_ratio == 2
+        assert output_statistics([text], ["x"]).length_ratio == 2
 
     def test_length_ratio_is_that_of_the_whole_corpus(self) -> None:
         """As BLEU's: 4 words for 2; the mean of the rows' ratios is 1.75."""
-        assert behaviour(["a a a", "a"], ["b", "b"]).length_ratio == 2
-        assert behaviour(["a", "a"], ["", ""]).length_ratio == 2
+        assert output_statistics(["a a a", "a"], ["b", "b"]).length_ratio == 2
+        assert output_statistics(["a", "a"], ["", ""]).length_ratio == 2
 
     def test_identical_is_the_share_of_the_commonest_output(self) -> None:
-        figures = behaviour(["the", "the ", "a", "the"], REFERENCES)
+        figures = output_statistics(["the", "the ", "a", "the"], REFERENCES)
         assert (figures.identical, figures.commonest) == (0.75, "the")
 
     @given(texts)
     def test_shares_are_shares_and_the_order_of_rows_does_not_matter(self, outputs: list[str]) -> None:
         references = [f"{i} reference" for i in range(len(outputs))]
-        figures = behaviour(outputs, references)
+        figures = output_statistics(outputs, references)
         for share in (figures.empty, figures.repetition, figures.identical):
             assert 0 <= share <= 1
         assert figures.length_ratio >= 0
         rows = list(zip(outputs, references, strict=True))
         random.Random(0).shuffle(rows)
-        assert behaviour(*map(list, zip(*rows, strict=True))).named() == figures.named()
+        assert output_statistics(*map(list, zip(*rows, strict=True))).named() == figures.named()
 
     @given(texts, st.integers(2, 4))
     def test_a_split_several_times_over_has_the_same_figures(self, outputs: list[str], times: int) -> None:
         references = ["a reference"] * len(outputs)
-        once, more = behaviour(outputs, references), behaviour(outputs * times, references * times)
+        once, more = output_statistics(outputs, references), output_statistics(outputs * times, references * times)
         assert more.named() == pytest.approx(once.named()) and more.identical == pytest.approx(once.identical)
 
     def test_no_rows_and_unequal_rows_are_refused(self) -> None:
         with pytest.raises(DataError, match="nothing to judge"):
-            behaviour([], [])
+            output_statistics([], [])
         with pytest.raises(ValueError, match="1 outputs for 2 references"):
-            behaviour(["a"], ["b", "c"])
+            output_statistics(["a"], ["b", "c"])
 
 
 class TestFaults:
@@ -119,36 +125,38 @@ class TestFaults:
     )
     def test_each_alone(self, output, fault):
         wanted = {name: float(name == fault) for name in ("empty", "repeated", "copied", "wrong_length")}
-        assert faults([output], [self.source], [self.reference]) == Faults(**wanted)
+        assert count_faults([output], [self.source], [self.reference]) == OutputFaults(**wanted)
 
     def test_a_long_copy_with_a_changed_word_is_one(self):
         words = [f"w{i}" for i in range(30)]
-        assert faults([" ".join([*words[:29], "x"])], [" ".join(words)], ["y " * 20]).copied == 1
-        assert faults([" ".join(words[:20])], [" ".join(words)], ["y " * 20]).copied == 0
+        assert count_faults([" ".join([*words[:29], "x"])], [" ".join(words)], ["y " * 20]).copied == 1
+        assert count_faults([" ".join(words[:20])], [" ".join(words)], ["y " * 20]).copied == 0
 
     def test_shares(self):
         outputs = ["", "Hund", "die Hunde laufen über das Feld", ""]
-        assert faults(outputs, [self.source] * 4, [self.reference] * 4) == Faults(0.5, 0, 0, 0.25)
+        assert count_faults(outputs, [self.source] * 4, [self.reference] * 4) == OutputFaults(0.5, 0, 0, 0.25)
 
     def test_scripts_without_spaces_count_characters(self):
-        assert faults(["我喜欢吃苹果"], ["a b"], ["我喜欢吃梨"]) == Faults(0, 0, 0, 0)
+        assert count_faults(["我喜欢吃苹果"], ["a b"], ["我喜欢吃梨"]) == OutputFaults(0, 0, 0, 0)
 
     def test_unequal_lengths_and_nothing_are_refused(self):
         with pytest.raises(DataError, match="nothing to judge"):
-            faults([], [], [])
+            count_faults([], [], [])
         with pytest.raises(ValueError, match="zip"):
-            faults(["a"], ["b", "c"], ["d"])
+            count_faults(["a"], ["b", "c"], ["d"])
 
 
 class TestCollapse:
     def words(self, outputs: list[str], references: list[str] = REFERENCES) -> str:
-        line = collapse(behaviour(outputs, references))
+        line = collapse(output_statistics(outputs, references))
         assert line is not None and "\n" not in line
         return line
 
     def test_a_student_that_learns_is_left_alone(self) -> None:
         assert collapse(HEALTHY) is None
-        assert collapse(behaviour(["a dog runs", "two men sit on it", "", "cats sleep in it"], REFERENCES)) is None
+        assert (
+            collapse(output_statistics(["a dog runs", "two men sit on it", "", "cats sleep in it"], REFERENCES)) is None
+        )
 
     def test_one_text_for_everything(self) -> None:
         line = self.words(["the dog runs over the field"] * 4)
@@ -178,21 +186,21 @@ class TestCollapse:
 
     def test_what_is_usual_in_the_references_is_no_collapse(self) -> None:
         labels = ["yes"] * 3 + ["no"]
-        assert collapse(behaviour(["yes"] * 4, labels)) is None
+        assert collapse(output_statistics(["yes"] * 4, labels)) is None
         chorus = [f"{word} la la la la la la la la" for word in "abcd"]
-        assert collapse(behaviour(chorus[::-1], chorus)) is None
-        assert collapse(behaviour(["", "", "", "a"], ["", "", "", "a"])) is None
+        assert collapse(output_statistics(chorus[::-1], chorus)) is None
+        assert collapse(output_statistics(["", "", "", "a"], ["", "", "", "a"])) is None
 
     @pytest.mark.parametrize("rows", [1, 2])
     def test_one_or_two_rows_tell_nothing_of_sameness(self, rows: int) -> None:
-        assert collapse(behaviour(["a dog runs over the field"] * rows, REFERENCES[:rows])) is None
+        assert collapse(output_statistics(["a dog runs over the field"] * rows, REFERENCES[:rows])) is None
 
     @pytest.mark.parametrize(
         "change",
         [{"empty": 0.6}, {"repetition": 0.4}, {"identical": 0.6}, {"length_ratio": 0.3}, {"length_ratio": 4.0}],
     )
     def test_each_figure_alone_is_enough(self, change: dict[str, Any]) -> None:
-        figures: Behaviour = replace(HEALTHY, **change)
+        figures: OutputStatistics = replace(HEALTHY, **change)
         assert collapse(figures) is not None
 
 
@@ -204,8 +212,8 @@ def test_validation_warns_once_of_a_trained_student_alone(
     step: int, process_0: bool, outputs: list[str], warnings: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     module: Any = SimpleNamespace(trainer=SimpleNamespace(global_step=step, is_global_zero=process_0))
-    figures = SummarizationModule._behaviour(module, outputs, REFERENCES)
-    assert figures == behaviour(outputs, REFERENCES).named()
+    figures = SummarizationModule._statistics(module, outputs, REFERENCES)
+    assert figures == output_statistics(outputs, REFERENCES).named()
     assert len(caplog.records) == warnings
     if warnings:
         assert caplog.messages[0].startswith("step 20: the student has collapsed") and "--optim.lr" in caplog.text

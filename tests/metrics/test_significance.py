@@ -13,7 +13,7 @@ from sacrebleu.significance import PairedTest
 
 from seq2seq_distill.commands.evaluate.scores import corpus_scores, example_scores
 from seq2seq_distill.metrics.corpus import rouge, rouge_per_example
-from seq2seq_distill.metrics.significance import Mean, judge
+from seq2seq_distill.metrics.significance import Mean, compare_systems
 
 WORDS = "the a cat dog man field book sat runs reads on in near old small green".split()
 
@@ -36,7 +36,7 @@ class TestJudge:
     @pytest.mark.parametrize("metric", [BLEU, CHRF])
     def test_figures_are_those_of_sacrebleu(self, metric, monkeypatch):
         systems = {"a": worse(REFERENCES, 0.2), "b": worse(REFERENCES, 0.3, seed=1)}
-        got = judge(metric(), systems, REFERENCES, 200, 7)
+        got = compare_systems(metric(), systems, REFERENCES, 200, 7)
         monkeypatch.setenv("SACREBLEU_SEED", "7")
         _, wanted = PairedTest(list(systems.items()), {"x": metric()}, [REFERENCES], "bs", 200)()
         for own, other in zip(got.values(), wanted[metric().corpus_score(["a"], [["a"]]).name], strict=True):
@@ -46,7 +46,7 @@ class TestJudge:
     def test_means_are_drawn_and_judged_in_the_same_way(self):
         """Against the definition, in float64, from the same random numbers."""
         first, other = (np.array(rouge_per_example(worse(REFERENCES, 0.3, s), REFERENCES)["rougeL"]) for s in (0, 1))
-        got = judge(Mean(), {"a": first, "b": other}, None, 300, 5)
+        got = compare_systems(Mean(), {"a": first, "b": other}, None, 300, 5)
         rows = np.random.default_rng(5).choice(len(first), size=(300, len(first)), replace=True)
         draws = other[rows].mean(axis=1)
         gaps = np.abs(draws - first[rows].mean(axis=1))
@@ -62,18 +62,18 @@ class TestJudge:
         """sacrebleu alone would give the smallest p there is."""
         references = corpus(1, len(texts))
         values = [float(len(text)) for text in texts]
-        assert judge(BLEU(), {"a": texts, "b": texts}, references, 100, 1)["b"].p == 1
-        assert judge(Mean(), {"a": values, "b": values}, None, 100, 1)["b"].p == 1
+        assert compare_systems(BLEU(), {"a": texts, "b": texts}, references, 100, 1)["b"].p == 1
+        assert compare_systems(Mean(), {"a": values, "b": values}, None, 100, 1)["b"].p == 1
 
     def test_the_smallest_p_is_that_of_sacrebleu_for_equal_systems(self):
-        """Once it no longer is, `judge` need not look for them."""
+        """Once it no longer is, `compare_systems` need not look for them."""
         _, found = PairedTest([("a", REFERENCES), ("b", REFERENCES)], {"x": BLEU()}, [REFERENCES], "bs", 100)()
         assert found["BLEU"][1].p_value == pytest.approx(1 / 101)
 
     def test_skill_is_told_from_chance(self):
         a, b = worse(REFERENCES, 0.3, seed=1), worse(REFERENCES, 0.3, seed=2)
         good = worse(REFERENCES, 0.05)
-        found = judge(CHRF(), {"a": a, "chance": b, "skill": good}, REFERENCES, 500, 1)
+        found = compare_systems(CHRF(), {"a": a, "chance": b, "skill": good}, REFERENCES, 500, 1)
         assert found["a"].p is None
         assert found["skill"].p == pytest.approx(1 / 501) and found["skill"].low > found["a"].high
         assert found["chance"].p is not None and found["chance"].p > 0.05
@@ -81,7 +81,7 @@ class TestJudge:
     def test_the_seed_decides_and_the_environment_is_left_alone(self, monkeypatch):
         systems = {"a": worse(REFERENCES, 0.3, 1), "b": worse(REFERENCES, 0.3, 2)}
         monkeypatch.setenv("SACREBLEU_SEED", "none")
-        one, same, other = (judge(BLEU(), systems, REFERENCES, 100, seed) for seed in (1, 1, 2))
+        one, same, other = (compare_systems(BLEU(), systems, REFERENCES, 100, seed) for seed in (1, 1, 2))
         assert one == same != other
         assert os.environ["SACREBLEU_SEED"] == "none"
 

@@ -4,7 +4,7 @@ import errno
 import os
 
 from seq2seq_distill.config.schema import RunConfig
-from seq2seq_distill.training.failures import explanation
+from seq2seq_distill.training.failures import describe_failure
 
 
 def no_space() -> OSError:
@@ -26,4 +26,4 @@ FAULTS: tuple[tuple[str, Exception], ...] = (
 
 def messages() -> list[tuple[str, str]]:
     """Each fault with its message, for a run in the folder `run`."""
-    return [(title, explanation(error, RunConfig(output_dir="run")) or "") for title, error in FAULTS]
+    return [(title, describe_failure(error, RunConfig(output_dir="run")) or "") for title, error in FAULTS]

@@ -8,6 +8,7 @@ from transformers import AutoConfig, PreTrainedModel
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.architectures import (
     REFUSED,
+    architecture_of,
     decode,
     decoder_inputs,
     decoder_layers,
@@ -15,20 +16,23 @@ from seq2seq_distill.models.architectures import (
     embedding_modules,
     encode,
     encoder_layers,
-    family_of,
     head,
-    head_parts,
     max_positions,
+    output_head,
     set_depths,
     width,
     widths,
     zero_pad_row,
 )
-from seq2seq_distill.models.hooks import Feature, recorded
+from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_model, untie_head
 
-WEIGHTLESS = [(family.model_type, side) for family in architectures.FAMILIES.values() for side, _ in family.weightless]
+WEIGHTLESS = [
+    (family.model_type, side)
+    for family in architectures.ARCHITECTURES.values()
+    for side, _ in family.no_attention_weights
+]
 FINAL_NORMS = {
     **dict.fromkeys(("mbart", "pegasus", "pegasus_x", "m2m_100", "blenderbot"), "layer_norm"),
     **dict.fromkeys(("t5", "mt5", "umt5", "longt5"), "final_layer_norm"),
@@ -140,7 +144,7 @@ def test_a_model_without_start_token_is_told_so() -> None:
 @every_family
 def test_the_table_knows_depth_width_and_layers(model_type: str) -> None:
     model = tiny_model(model_type, encoder_layers=2, decoder_layers=3)
-    assert family_of(model) is family_of(model.config)
+    assert architecture_of(model) is architecture_of(model.config)
     assert depths(model.config) == (len(encoder_layers(model)), len(decoder_layers(model))) == (2, 3)
     assert width(model.config) == 16 and widths(model.config) == (16, 16)
     set_depths(model.config, 1, 2)
@@ -155,7 +159,7 @@ def test_layer_outputs_are_the_hidden_states_after_each_layer(model_type: str) -
     batch = tiny_batch(model)
     inputs = decoder_inputs(model, batch["labels"])
     wanted = {Feature(side, "hidden", layer) for side, layer in (("encoder", 0), ("encoder", 1), ("decoder", 0))}
-    with recorded(model, wanted, source_length=7) as features:
+    with capture_features(model, wanted, source_length=7) as features:
         decode(model, batch, encode(model, batch), inputs)
     assert features.keys() == wanted
     assert all(hidden.shape == (3, 7 if key.side == "encoder" else 5, 16) for key, hidden in features.items())
@@ -181,7 +185,7 @@ def test_the_last_layers_output_is_taken_before_the_final_norm(model_type: str) 
     for norm in filter(None, norms):
         norm.weight.copy_(torch.linspace(2, 3, 16))  # a fresh norm changes little
     wanted = [Feature(side, "hidden", len(architectures.layers(model, side)) - 1) for side in sides]
-    with recorded(model, wanted, source_length=7) as features:
+    with capture_features(model, wanted, source_length=7) as features:
         state = encode(model, batch)
         outputs = state[:, :7], decode(model, batch, state, decoder_inputs(model, batch["labels"]))
     for feature, norm, output in zip(wanted, norms, outputs, strict=True):
@@ -199,9 +203,9 @@ def test_attention_weights_are_those_that_the_model_returns(model_type: str) -> 
     batch = tiny_batch(model)
     inputs = decoder_inputs(model, batch["labels"])
     kinds = {("encoder", "self_attention"), ("decoder", "self_attention"), ("decoder", "cross_attention")}
-    kinds = {kind for kind in kinds if kind[0] not in dict(family_of(model).weightless)}
+    kinds = {kind for kind in kinds if kind[0] not in dict(architecture_of(model).no_attention_weights)}
     wanted = {Feature(*kind, layer) for kind in kinds for layer in (0, 1)}
-    with recorded(model, wanted) as features:
+    with capture_features(model, wanted) as features:
         decode(model, batch, encode(model, batch), inputs)
     assert features.keys() == wanted
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -237,7 +241,7 @@ def test_layers_skipped_by_layerdrop_are_absent_and_shift_nothing(model_type: st
             layer.register_forward_pre_hook(lambda *args, i=i, calls=calls: calls.append(i))
             for i, layer in enumerate(layers)
         ]
-        with recorded(model, [Feature("decoder", "hidden", layer) for layer in range(6)]) as features:
+        with capture_features(model, [Feature("decoder", "hidden", layer) for layer in range(6)]) as features:
             decode(model, batch, encode(model, batch), inputs)
         for handle in handles:
             handle.remove()
@@ -277,7 +281,7 @@ def test_led_source_limit_is_whole_windows() -> None:
 @every_family
 def test_head_parts_are_the_parameters_themselves(model_type: str) -> None:
     model = tiny_model(model_type)
-    parts = head_parts(model)
+    parts = output_head(model)
     assert parts.weight.shape == (64, 16)
     assert any(parts.weight is weight for weight in model.parameters())
 
@@ -288,7 +292,7 @@ def test_untied_t5_heads_are_used_as_they_are() -> None:
         model = untie_head(tiny_model("t5", tie_word_embeddings=scaled))
         batch = tiny_batch(model)
         inputs = decoder_inputs(model, batch["labels"])
-        assert head_parts(model).scale == (0.25 if scaled else 1.0)
+        assert output_head(model).scale == (0.25 if scaled else 1.0)
         expected = model(**source(batch), decoder_input_ids=inputs).logits
         assert torch.equal(split_logits(model, batch), expected)
 
@@ -334,7 +338,7 @@ def test_other_architectures_are_refused_by_name_with_the_reason(model_type: str
     config = AutoConfig.for_model("bart")
     config.__dict__["model_type"] = model_type
     with pytest.raises(ModelError, match=f"'{model_type}' is not supported: its? "):
-        family_of(config)
+        architecture_of(config)
 
 
 def test_no_text_family_of_transformers_is_forgotten() -> None:
@@ -363,9 +367,9 @@ def test_no_text_family_of_transformers_is_forgotten() -> None:
         ),
         *("seamless_m4t", "seamless_m4t_v2", "switch_transformers", "t5", "t5gemma", "t5gemma2", "umt5"),
     }
-    assert texts == architectures.FAMILIES.keys() | REFUSED.keys()
+    assert texts == architectures.ARCHITECTURES.keys() | REFUSED.keys()
 
 
 def test_an_unknown_architecture_is_refused() -> None:
     with pytest.raises(ModelError, match="'gpt2' is not supported: it is no encoder-decoder text model"):
-        family_of(AutoConfig.for_model("gpt2"))
+        architecture_of(AutoConfig.for_model("gpt2"))

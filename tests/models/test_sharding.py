@@ -19,7 +19,7 @@ from seq2seq_distill.models import architectures
 from seq2seq_distill.models.sharding import (
     gather,
     is_sharded,
-    keep_layers,
+    keep_unsharded,
     precision_policy,
     shard,
     whole_state,
@@ -50,7 +50,7 @@ def mesh() -> Iterator[DeviceMesh]:
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
-@pytest.mark.parametrize("model_type", architectures.FAMILIES)
+@pytest.mark.parametrize("model_type", architectures.ARCHITECTURES)
 def test_a_sharded_step_is_the_whole_one(mesh: DeviceMesh, model_type: str) -> None:
     teacher = tiny_model(model_type)
     config = RunConfig(task="summarization", loss=LossConfig(alpha_hid=1.0))
@@ -102,9 +102,9 @@ def test_layers_are_kept_only_when_told_to(mesh: DeviceMesh) -> None:
         return not any(isinstance(p, DTensor) for p in layer.parameters())
 
     assert not whole_after_a_pass()
-    keep_layers(model, True)
+    keep_unsharded(model, True)
     assert whole_after_a_pass()
-    keep_layers(model, False)
+    keep_unsharded(model, False)
     assert all(isinstance(p, DTensor) for p in layer.parameters())
     assert not whole_after_a_pass()
 
@@ -116,7 +116,7 @@ def test_a_teacher_forgets_its_passes(mesh: DeviceMesh) -> None:
     expected = teacher.encode(batch)
     teacher.shard(mesh, WHOLE)
     for _ in range(3):
-        assert torch.equal(teacher.within(lambda: teacher.encode(batch)), expected)
+        assert torch.equal(teacher.run_gathered(lambda: teacher.encode(batch)), expected)
     assert not teacher.running._get_fsdp_state()._comm_ctx.post_forward_order  # type: ignore[operator]
     teacher.drop_shards()
     assert teacher.running is teacher.model and torch.equal(teacher.encode(batch), expected)

@@ -20,11 +20,11 @@ from seq2seq_distill.models.architectures import (
     encode,
     encoder_layers,
     head,
-    head_parts,
+    output_head,
     stack_configs,
     zero_pad_row,
 )
-from seq2seq_distill.models.student import create_student, fresh_student, load_student, same_tokenizer
+from seq2seq_distill.models.student import check_same_tokenizer, create_student, fresh_student, load_student
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_config_keys, tiny_model, untie_head
 
@@ -168,7 +168,7 @@ def test_untied_t5_heads_stay_apart(model_type: str, tmp_path: Path) -> None:
     assert not torch.equal(student.lm_head.weight, student.shared.weight)
     again = reloaded(student, tmp_path)
     assert torch.equal(logits(again, batch), logits(student, batch))
-    assert head_parts(again).scale == head_parts(student).scale
+    assert output_head(again).scale == output_head(student).scale
 
 
 @pytest.mark.parametrize("model_type", [*T5_KIN, "longt5-tglobal"])
@@ -363,7 +363,7 @@ def test_fresh_models_start_decoding_by_the_familys_custom(model_type: str, tmp_
     model: Any = fresh_student({"model_type": model_type, **keys}, 64, tokenizer())
     config = stack_configs(model.config)[1]
     assert (config.pad_token_id, config.eos_token_id) == (0, 2)
-    start = {"pad": 0, "eos": 2, "wrap": 2, "bos": 3}[architectures.FAMILIES[model_type].start]
+    start = {"pad": 0, "eos": 2, "wrap": 2, "bos": 3}[architectures.ARCHITECTURES[model_type].start]
     labels = torch.tensor([[5, 6, 2], [7, 2, -100]])
     assert decoder_inputs(model, labels)[:, 0].tolist() == [start, start]
     batch = {**tiny_batch(model, 2), "labels": labels}
@@ -422,13 +422,13 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
 
 def test_same_tokenizer_looks_beyond_the_size() -> None:
     """Two vocabularies of one size are not one tokenizer."""
-    same_tokenizer(tokenizer(), tokenizer())
+    check_same_tokenizer(tokenizer(), tokenizer())
     with pytest.raises(ModelError, match=r"^--student.path: its tokenizer is not the teacher's: in .* token \d is"):
-        same_tokenizer(tokenizer("the brown quick fox"), tokenizer())
+        check_same_tokenizer(tokenizer("the brown quick fox"), tokenizer())
     with pytest.raises(ModelError, match="the id of 'fax' is 7, the teacher's None"):
-        same_tokenizer(tokenizer("the quick brown fax"), tokenizer("the quick brown fix"))
+        check_same_tokenizer(tokenizer("the quick brown fax"), tokenizer("the quick brown fix"))
     with pytest.raises(ModelError, match="bos is None, the teacher's 3"):
-        same_tokenizer(tokenizer(bos=None), tokenizer())
+        check_same_tokenizer(tokenizer(bos=None), tokenizer())
 
 
 def test_loading_errors_are_one_line_that_names_the_flag(tmp_path: Path) -> None:

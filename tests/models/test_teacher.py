@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seq2seq_distill.models.architectures import decode, decoder_inputs, decoder_layers, encode, head
-from seq2seq_distill.models.hooks import Feature, recorded
+from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import tiny_batch, tiny_model
@@ -66,17 +66,17 @@ def test_features_of_a_pass_are_read_afterwards_and_only_those_wanted() -> None:
     wanted = [Feature("decoder", "hidden", layer) for layer in (2, 0)]
     for target in (5, 4):
         batch = tiny_batch(teacher.model, target=target)
-        with recorded(teacher.model, wanted) as features:
+        with capture_features(teacher.model, wanted) as features:
             teacher.decode(batch, teacher.encode(batch), decoder_inputs(teacher.model, batch["labels"]))
         assert features.keys() == set(wanted)
         assert features[wanted[0]].shape == (3, target, 16)
-    with pytest.raises(IndexError), recorded(teacher.model, [Feature("decoder", "hidden", 3)]):
+    with pytest.raises(IndexError), capture_features(teacher.model, [Feature("decoder", "hidden", 3)]):
         pass
 
 
 def test_hooks_are_removed_when_the_pass_fails() -> None:
     model = tiny_model("bart")
-    with pytest.raises(ZeroDivisionError), recorded(model, [Feature("decoder", "hidden", 0)]):
+    with pytest.raises(ZeroDivisionError), capture_features(model, [Feature("decoder", "hidden", 0)]):
         raise ZeroDivisionError
     assert not decoder_layers(model)[0]._forward_hooks
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config.schema import LossConfig, MatchConfig, RunConfig, ScheduleConfig
+from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import architectures
@@ -19,10 +19,10 @@ from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
 
 MATCHES = [
-    MatchConfig(side="encoder", student=0, teacher=-1, loss="cosine", weight=0.3),
-    MatchConfig(layers="last", loss="mmd"),
-    MatchConfig(feature="cross_attention", student=-1, teacher=1, loss="ce", weight=0.5),
-    MatchConfig(side="encoder", feature="self_attention", student=0, teacher=0),
+    FeatureLossConfig(side="encoder", student=0, teacher=-1, loss="cosine", weight=0.3),
+    FeatureLossConfig(layers="last", loss="mmd"),
+    FeatureLossConfig(feature="cross_attention", student=-1, teacher=1, loss="ce", weight=0.5),
+    FeatureLossConfig(side="encoder", feature="self_attention", student=0, teacher=0),
 ]
 
 
@@ -72,13 +72,21 @@ BATCH = {"labels": torch.tensor([[1, 2, IGNORED]]), "attention_mask": torch.ones
     [
         (LossConfig(on_policy=0.5), [], "on_policy 0.5: sample the targets yourself"),
         (LossConfig(schedule=ScheduleConfig(temperature="flsw")), [], "schedule of temperature, flsw: .* of the step"),
-        (LossConfig(), [MatchConfig(layers="last", projection="tanh")], "entry 0, projection tanh: project in the ada"),
+        (
+            LossConfig(),
+            [FeatureLossConfig(layers="last", projection="tanh")],
+            "entry 0, projection tanh: project in the ada",
+        ),
         (LossConfig(alpha_hid=1.0), [], "alpha_hid compares encoder hidden, of which the student's outputs have none"),
         (LossConfig(temperature=-1.0), [], "--loss.temperature -1.0"),
-        (LossConfig(), [MatchConfig(layers="last")], "entry 0 compares decoder hidden, 2 wide in the student and 4 in"),
+        (
+            LossConfig(),
+            [FeatureLossConfig(layers="last")],
+            "entry 0 compares decoder hidden, 2 wide in the student and 4 in",
+        ),
     ],
 )
-def test_what_outputs_do_not_have_is_refused(loss: LossConfig, matches: list[MatchConfig], message: str) -> None:
+def test_what_outputs_do_not_have_is_refused(loss: LossConfig, matches: list[FeatureLossConfig], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         distillation_loss(NARROW, OTHER, BATCH, loss, matches)
 
@@ -90,10 +98,10 @@ def test_another_vocabulary_is_refused() -> None:
 
 def test_a_layer_that_is_not_there_is_refused() -> None:
     with pytest.raises(ModelError, match="entry 0, teacher 3: the teacher's decoder has 1 layers, choose -1 to 0"):
-        distillation_loss(OTHER, OTHER, BATCH, matches=[MatchConfig(student=0, teacher=3)])
+        distillation_loss(OTHER, OTHER, BATCH, matches=[FeatureLossConfig(student=0, teacher=3)])
 
 
 def test_equal_outputs_have_nothing_to_learn_from_each_other() -> None:
-    found = distillation_loss(OTHER, OTHER, BATCH, LossConfig(alpha_hid=1.0), [MatchConfig(layers="last")])
+    found = distillation_loss(OTHER, OTHER, BATCH, LossConfig(alpha_hid=1.0), [FeatureLossConfig(layers="last")])
     assert found.parts["mlm_loss"] > 0
     assert all(abs(value) < 1e-6 for name, value in found.parts.items() if name != "mlm_loss")

@@ -16,13 +16,13 @@ from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 from seq2seq_distill.commands.average import average
 from seq2seq_distill.commands.convert import convert
 from seq2seq_distill.commands.options import AverageConfig, ConvertConfig
-from seq2seq_distill.config.schema import LossConfig, MatchConfig, OptimConfig, RunConfig
+from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, OptimConfig, RunConfig
 from seq2seq_distill.losses.attention import attention_ce
 from seq2seq_distill.losses.hidden import cosine_distance, fsp_gram
 from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
-from seq2seq_distill.models.hooks import Feature, recorded
+from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
@@ -38,24 +38,24 @@ HIDDEN_LOSSES = ("mse", "cosine", "pkd", "pkd_first", "mmd")
 LABELS_ALONE = LossConfig(alpha_ce=0.0, alpha_mlm=0.0)
 
 
-def match(**keys: Any) -> MatchConfig:
-    return MatchConfig(**({"student": -1, "teacher": -1} if "layers" not in keys else {}) | keys)
+def match(**keys: Any) -> FeatureLossConfig:
+    return FeatureLossConfig(**({"student": -1, "teacher": -1} if "layers" not in keys else {}) | keys)
 
 
 def distiller(
-    student: PreTrainedModel, teacher: PreTrainedModel, *matches: MatchConfig, loss: LossConfig | None = None
+    student: PreTrainedModel, teacher: PreTrainedModel, *matches: FeatureLossConfig, loss: LossConfig | None = None
 ) -> SummarizationDistiller:
     """In eval mode: nothing is random."""
     run = RunConfig(task="summarization", matches=list(matches), loss=loss or LossConfig())
     return SummarizationDistiller(student, Teacher(teacher), plain_tokenizer(), run, 4).eval()
 
 
-def all_matches(model_type: str) -> list[MatchConfig]:
+def all_matches(model_type: str) -> list[FeatureLossConfig]:
     """Every feature by every loss, as far as the family has them."""
     found = [match(side=side, loss=loss) for side in ("encoder", "decoder") for loss in HIDDEN_LOSSES]
     found += [match(side=side, loss="gram", student=[0, -1], teacher=[0, -1]) for side in ("encoder", "decoder")]
     kinds = {("encoder", "self_attention"), ("decoder", "self_attention"), ("decoder", "cross_attention")}
-    without = dict(architectures.FAMILIES[model_type].weightless)
+    without = dict(architectures.ARCHITECTURES[model_type].no_attention_weights)
     found += [
         match(side=side, feature=kind, loss=loss)
         for side, kind in sorted(kinds)
@@ -126,7 +126,7 @@ def test_shared_encoder_gives_what_separate_encoders_give(model_type: str) -> No
     student = create_student(teacher, decoder_layers=1)
     freeze_parts(student, encoder=True, embeddings=True)
     matches = [match(side="encoder", student=0), match()]
-    if "encoder" not in dict(architectures.FAMILIES[model_type].weightless):
+    if "encoder" not in dict(architectures.ARCHITECTURES[model_type].no_attention_weights):
         matches.append(match(side="encoder", student=0, feature="self_attention", loss="ce"))
     module = distiller(student, teacher, *matches)
     assert module.shares_encoder
@@ -182,7 +182,7 @@ def test_chosen_layers_meet_and_negative_numbers_count_from_the_end(side: str, m
 def features_of(model: PreTrainedModel, batch: dict[str, Tensor], side: str) -> dict[tuple[str, int], Tensor]:
     depth = len(architectures.layers(model, side))
     wanted = [Feature(side, kind, layer) for kind in ("hidden", "self_attention") for layer in range(depth)]
-    with torch.no_grad(), recorded(model, wanted) as features:
+    with torch.no_grad(), capture_features(model, wanted) as features:
         state = architectures.encode(model, batch)
         architectures.decode(model, batch, state, architectures.decoder_inputs(model, batch["labels"]))
     return {(feature.kind, feature.layer): tensor for feature, tensor in features.items()}
@@ -235,7 +235,7 @@ def test_a_layer_that_layerdrop_leaves_out_adds_neither_sum_nor_count(side: str)
     batch, seen = rows(teacher), set()
     for seed in range(20):
         torch.manual_seed(seed)
-        with recorded(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
+        with capture_features(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
             terms = list(of_matches(module._step(batch).terms).values())
         ran = {feature.layer for feature in features}
         seen.add(tuple(sorted(ran)))
@@ -245,7 +245,8 @@ def test_a_layer_that_layerdrop_leaves_out_adds_neither_sum_nor_count(side: str)
 
 
 @pytest.mark.parametrize(
-    "model_type", [f.model_type for f in architectures.FAMILIES.values() if "decoder" not in dict(f.weightless)]
+    "model_type",
+    [f.model_type for f in architectures.ARCHITECTURES.values() if "decoder" not in dict(f.no_attention_weights)],
 )
 def test_attention_that_is_compared_is_not_dropped_out(model_type: str) -> None:
     teacher = tiny_model(model_type)
@@ -351,7 +352,7 @@ def test_projections_follow_from_the_seed_alone() -> None:
 # ------------------------------------------------------------------------------------------------------- refused
 
 
-WRONG: dict[str, tuple[MatchConfig, str]] = {
+WRONG: dict[str, tuple[FeatureLossConfig, str]] = {
     "teacher layer": (
         match(teacher=2),
         "--matches entry 0, teacher 2: the teacher's decoder has 2 layers, choose -2 to 1",
@@ -389,7 +390,8 @@ def test_deeper_student_is_refused_by_spread_and_all_mistakes_are_told() -> None
 
 
 @pytest.mark.parametrize(
-    ("model_type", "side"), [(f.model_type, side) for f in architectures.FAMILIES.values() for side, _ in f.weightless]
+    ("model_type", "side"),
+    [(f.model_type, side) for f in architectures.ARCHITECTURES.values() for side, _ in f.no_attention_weights],
 )
 def test_attention_without_weights_is_refused(model_type: str, side: str) -> None:
     teacher = tiny_model(model_type)

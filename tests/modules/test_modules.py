@@ -15,7 +15,7 @@ from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.logits import IGNORED, Term, kl_divergence
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
-from seq2seq_distill.models.hooks import Feature, recorded
+from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
@@ -271,7 +271,7 @@ def test_teacher_of_lower_precision_says_nearly_the_same(model_type: str, precis
     for lowered in ("32", precision):
         module = distiller(student, copy.deepcopy(teacher))
         assert module.shares_encoder
-        module.teacher.lower(lowered)
+        module.teacher.cast_weights(lowered)
         losses.append(report(module, batch).parts["ce_loss"].item())
     assert losses[1] == pytest.approx(losses[0], rel=close)
     assert losses[1] != losses[0]
@@ -413,7 +413,7 @@ def test_layerdrop_drops_pairs_and_shifts_none(side: str) -> None:
     seen = set()
     for seed in range(40):
         torch.manual_seed(seed)
-        with recorded(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
+        with capture_features(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
             term = module._step(batch).terms[f"hid_loss_{side[:3]}"]
         ran = tuple(feature.layer for feature in features)
         seen.add(ran)
@@ -494,7 +494,7 @@ def test_freezing_the_encoder_leaves_the_rest_alone(model_type: str) -> None:
     freeze_parts(student, encoder=True, embeddings=False)
     trained = {name for name, p in student.named_parameters() if p.requires_grad}
     assert trained == {name for name in born if id(student.get_parameter(name)) in outside}
-    assert architectures.head_parts(student).weight.requires_grad
+    assert architectures.output_head(student).weight.requires_grad
     assert not any(p.requires_grad for p in architectures.encoder_layers(student).parameters())
 
 

@@ -13,7 +13,7 @@ from seq2seq_distill.losses.logits import kl_divergence
 from seq2seq_distill.models import architectures
 from seq2seq_distill.modules import distillers
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
-from seq2seq_distill.training.components import build_parts
+from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.run import run_config
 from tests.tiny_runs import config
 
@@ -39,7 +39,7 @@ class TestSampledLabels:
     @pytest.mark.parametrize("model_type", ["marian", "t5", "mbart", "m2m_100"])
     def test_they_are_as_labels_of_data_are(self, tmp_path, model_type):
         run = on_policy(tmp_path, model_type=model_type)
-        parts = build_parts(run)
+        parts = build_components(run)
         batch = {**parts.data.collated("train", [0, 1, 2])}
         batch["row"] = torch.tensor([0, -1, 2])
         sampling = sampling_config(parts.student, run.loss, longest=6)
@@ -85,7 +85,7 @@ class TestSteps:
 
         before = None
         monkeypatch.setattr(distillers, "sampled_labels", remember)
-        reference = build_parts(run)
+        reference = build_components(run)
         run_config(run, [Gradients()])
         assert len(seen) == 2
         student, teacher = reference.student.eval(), reference.teacher

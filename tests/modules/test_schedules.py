@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.config.schema import Course, LossConfig, ScheduleConfig
+from seq2seq_distill.config.schema import LossConfig, ScheduleConfig, WeightSchedule
 from seq2seq_distill.modules.schedules import progress, temperature_at, weight_factor
 
-COURSES = get_args(Course)
+COURSES = get_args(WeightSchedule)
 
 
 def loss(schedule: str, first: float = 4.0, last: float = 1.0) -> LossConfig:
@@ -64,11 +64,11 @@ class TestWeights:
             ("warmup", [0, 0.5, 1, 1, 1]),
         ],
     )
-    def test_from_the_first_step_to_the_last(self, course: Course, expected: list[float]) -> None:
+    def test_from_the_first_step_to_the_last(self, course: WeightSchedule, expected: list[float]) -> None:
         assert [weight_factor(course, step, 5, 2) for step in range(5)] == pytest.approx(expected)
 
     @given(st.sampled_from(COURSES), st.integers(0, 300), st.integers(1, 200), st.integers(0, 300))
-    def test_is_a_share(self, course: Course, step: int, total: int, warmup: int) -> None:
+    def test_is_a_share(self, course: WeightSchedule, step: int, total: int, warmup: int) -> None:
         assert 0 <= weight_factor(course, step, total, warmup) <= 1
 
     def test_without_a_warmup_is_whole_at_once(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from seq2seq_distill.cli.main import VERBS, parse
-from seq2seq_distill.models.architectures import FAMILIES, REFUSED
+from seq2seq_distill.models.architectures import ARCHITECTURES, REFUSED
 from seq2seq_distill.models.layer_map import COPY, SUPERVISE
 
 ROOT = Path(__file__).parents[2]
@@ -200,7 +200,7 @@ def test_the_recipes_are_all_listed():
 def test_every_family_is_listed():
     readme, students = ((ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/students.md"))
     supported, refused = students.split("Refused, by name")
-    for family in FAMILIES:
+    for family in ARCHITECTURES:
         assert f"`{family}`" in readme and f"| `{family}` |" in supported
     for family in REFUSED:
         assert f"`{family}`" in refused

@@ -16,12 +16,12 @@ def run(name: str, **arguments: object) -> dict[str, float]:
 
 
 def test_every_example_is_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"own_parts", "trainer", "adaptor"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"extensions", "trainer", "adaptor"}
 
 
-def test_own_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_extensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     teacher, data = str(save_teacher(tmp_path / "teacher")), str(write_data(tmp_path / "data"))
-    results = run("own_parts", output_dir=str(tmp_path / "run"), max_steps=2, rows=24, teacher=teacher, data=data)
+    results = run("extensions", output_dir=str(tmp_path / "run"), max_steps=2, rows=24, teacher=teacher, data=data)
     assert results["student"]["parameters"] < results["teacher"]["parameters"]
     assert "teachers_choice" in (tmp_path / "run" / "metrics.jsonl").read_text()
     told = capsys.readouterr().out

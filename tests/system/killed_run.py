@@ -130,7 +130,7 @@ def arm(fault: str, folder: Path) -> list[Callback]:
         case "cache":  # while the n-th split is tokenised
             encoding._tokenise = dying_after(encoding._tokenise, int(number), kill)
         case "start":
-            name = ("build_parts", "_check_data", "build_trainer", "save_model")[int(number)]
+            name = ("build_components", "_check_data", "build_trainer", "save_model")[int(number)]
             setattr(train, name, dying_after(getattr(train, name), 1, kill))
     return []
 

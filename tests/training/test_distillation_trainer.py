@@ -19,7 +19,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from seq2seq_distill.config.schema import LossConfig, MatchConfig, RunConfig, ScheduleConfig
+from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.losses.logits import Term
@@ -28,7 +28,7 @@ from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
-from seq2seq_distill.modules.extensions import OwnTerm
+from seq2seq_distill.modules.extensions import CustomLoss
 from seq2seq_distill.modules.forward_pass import ForwardPass
 from seq2seq_distill.training.distillation_trainer import DistillationTrainer
 from seq2seq_distill.utils.errors import ConfigError, ModelError
@@ -37,7 +37,10 @@ from tests.tiny_tokenizers import plain_tokenizer
 
 ROOT = Path(__file__).parents[2]
 LOSS = LossConfig(alpha_hid=1.0, label_smoothing=0.1, divergence="jsd")
-MATCHES = [MatchConfig(layers="last", loss="cosine"), MatchConfig(side="encoder", layers="last", loss="mmd")]
+MATCHES = [
+    FeatureLossConfig(layers="last", loss="cosine"),
+    FeatureLossConfig(side="encoder", layers="last", loss="mmd"),
+]
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
@@ -230,8 +233,11 @@ class TestRefusals:
             ({"compute_metrics": len}, "compute_metrics needs generated ids here: set predict_with_generate=True"),
             ({"model_init": len}, "model_init: leave it out"),
             ({"loss": LossConfig(on_policy=0.5)}, r"LossConfig\(on_policy=0.5\).*use run_config"),
-            ({"matches": [MatchConfig(layers="last", projection="tanh")]}, "entry 0, projection tanh: use run_config"),
-            ({"matches": [MatchConfig(student=0)]}, "--matches entry 0 lacks teacher"),
+            (
+                {"matches": [FeatureLossConfig(layers="last", projection="tanh")]},
+                "entry 0, projection tanh: use run_config",
+            ),
+            ({"matches": [FeatureLossConfig(student=0)]}, "--matches entry 0 lacks teacher"),
             ({"loss": LossConfig(temperature=0.0)}, "--loss.temperature 0.0"),
         ],
     )
@@ -258,7 +264,7 @@ def steps(folder: Path, rows: int) -> None:
         student,
         teacher,
         matches=MATCHES,
-        terms={"lengths": OwnTerm(lengths, over="source")},
+        terms={"lengths": CustomLoss(lengths, over="source")},
         per_device_train_batch_size=rows,
         max_steps=2,
         gradient_accumulation_steps=2,

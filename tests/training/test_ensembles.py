@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM
 
-from seq2seq_distill.training.components import build_parts
+from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.run import make_module, run_config
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_runs import config, save_teacher
@@ -32,13 +32,13 @@ def test_losses_are_of_all_teachers_together(tmp_path):
     found = {}
     for weights in ([1.0, 1e-9], [1e-9, 1.0], [1.0, 1.0]):
         own = config(tmp_path, student={"dropout": 0.0}, ensemble={"teachers": [second], "weights": weights})
-        parts = build_parts(own)
+        parts = build_components(own)
         module = make_module(own, parts).eval()
         found[tuple(weights)] = float(module._step(parts.data.training_batch(0)).terms["ce_loss"].sum)
     alone = {}
     for name in (run.teacher, second):
         own = config(tmp_path, teacher=name)
-        parts = replace(build_parts(own), student=build_parts(run).student)
+        parts = replace(build_components(own), student=build_components(run).student)
         module = make_module(own, parts).eval()
         alone[name] = float(module._step(parts.data.training_batch(0)).terms["ce_loss"].sum)
     assert found[1.0, 1e-9] == pytest.approx(alone[run.teacher], rel=1e-4)
@@ -63,4 +63,4 @@ def test_a_run_repeats_itself_and_keeps_its_teachers_out_of_its_checkpoints(tmp_
 def test_a_teacher_of_another_vocabulary_is_refused(tmp_path):
     run = config(tmp_path, ensemble={"teachers": [str(save_teacher(tmp_path / "other", "bart"))]})
     with pytest.raises(ModelError, match=r"--ensemble.teachers .*other: its tokenizer is not the teacher's"):
-        build_parts(run)
+        build_components(run)

@@ -16,7 +16,7 @@ from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
-from seq2seq_distill.modules.extensions import TAKEN, OwnParts, OwnTerm
+from seq2seq_distill.modules.extensions import TAKEN, CustomLoss, Extensions
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_models import tiny_batch, tiny_model
@@ -45,20 +45,20 @@ def encoder_again(student: Any, teacher: Any, batch: Any) -> Term:
 
 
 TERMS = {
-    "labels_again": OwnTerm(labels_again),
-    "teacher_again": OwnTerm(teacher_again, weight=0.5),
-    "encoder_again": OwnTerm(encoder_again, weight=2.0, over="source"),
+    "labels_again": CustomLoss(labels_again),
+    "teacher_again": CustomLoss(teacher_again, weight=0.5),
+    "encoder_again": CustomLoss(encoder_again, weight=2.0, over="source"),
 }
 
 
-def module(own: OwnParts, loss: LossConfig) -> tuple[SummarizationDistiller, dict[str, torch.Tensor]]:
+def module(own: Extensions, loss: LossConfig) -> tuple[SummarizationDistiller, dict[str, torch.Tensor]]:
     teacher = tiny_model("bart")
     settings = RunConfig(task="summarization", loss=loss)
     found = SummarizationDistiller(create_student(teacher, 1, 1), Teacher(teacher), plain_tokenizer(), settings, 4, own)
     return found.eval(), {**tiny_batch(teacher), "row": torch.arange(3)}
 
 
-def gradients(own: OwnParts, loss: LossConfig) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def gradients(own: Extensions, loss: LossConfig) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Of all parameters; and the parts of the loss."""
     found, batch = module(own, loss)
     losses = found._step(batch, 1 / (batch["labels"] != IGNORED).sum())
@@ -69,8 +69,8 @@ def gradients(own: OwnParts, loss: LossConfig) -> tuple[dict[str, torch.Tensor],
 
 class TestTerms:
     def test_own_copies_of_our_terms_give_their_values_and_gradients(self) -> None:
-        ours, report = gradients(OwnParts(), LossConfig(alpha_ce=0.5, alpha_mlm=1.0))
-        own = OwnParts({name: TERMS[name] for name in ("labels_again", "teacher_again")})
+        ours, report = gradients(Extensions(), LossConfig(alpha_ce=0.5, alpha_mlm=1.0))
+        own = Extensions({name: TERMS[name] for name in ("labels_again", "teacher_again")})
         theirs, other = gradients(own, LossConfig(alpha_ce=0.0, alpha_mlm=0.0))
         torch.testing.assert_close(other["loss"], report["loss"])
         torch.testing.assert_close(other["labels_again"], report["mlm_loss"])
@@ -79,7 +79,7 @@ class TestTerms:
             torch.testing.assert_close(theirs[name], gradient, rtol=1e-4, atol=1e-6)
 
     def test_a_row_that_counts_nowhere_changes_nothing(self) -> None:
-        found, batch = module(OwnParts(TERMS), LossConfig())
+        found, batch = module(Extensions(TERMS), LossConfig())
         last = torch.tensor([0, 1, -1])
         labels = batch["labels"].masked_fill((last < 0)[:, None], IGNORED)
         with_empty = found._step({**batch, "labels": labels, "row": last}).terms
@@ -91,13 +91,16 @@ class TestTerms:
     @pytest.mark.parametrize(
         ("term", "message"),
         [
-            (OwnTerm(lambda *_: torch.ones(())), r"'mine' returns Tensor: return Term\(sum, count\)"),
-            (OwnTerm(lambda *_: Term(torch.ones(()), torch.tensor(3))), "'mine' counts 3, but the batch has 12 target"),
-            (OwnTerm(labels_again, over="source"), "'mine' counts 12, but the batch has 18 source tokens"),
+            (CustomLoss(lambda *_: torch.ones(())), r"'mine' returns Tensor: return Term\(sum, count\)"),
+            (
+                CustomLoss(lambda *_: Term(torch.ones(()), torch.tensor(3))),
+                "'mine' counts 3, but the batch has 12 target",
+            ),
+            (CustomLoss(labels_again, over="source"), "'mine' counts 12, but the batch has 18 source tokens"),
         ],
     )
-    def test_what_cannot_be_divided_is_refused(self, term: OwnTerm, message: str) -> None:
-        found, batch = module(OwnParts({"mine": term}), LossConfig())
+    def test_what_cannot_be_divided_is_refused(self, term: CustomLoss, message: str) -> None:
+        found, batch = module(Extensions({"mine": term}), LossConfig())
         with pytest.raises(ConfigError, match=message):
             found._step(batch)
 
@@ -112,7 +115,7 @@ class TestTerms:
     )
     def test_names_and_weights(self, name: str, weight: float, message: str) -> None:
         with pytest.raises(ConfigError, match=message):
-            OwnParts({name: OwnTerm(labels_again, weight)})
+            Extensions({name: CustomLoss(labels_again, weight)})
 
 
 class TestRuns:
@@ -124,7 +127,7 @@ class TestRuns:
             optim = {"lr": 0.02, "eps": 1e-2, "warmup_steps": 0}
             batch = {"size": 3}  # dealt out to 4, one is without rows
             run = config(tmp_path, output_dir=str(folder), trainer=trainer, optim=optim, batch=batch, student=STILL)
-            run_config(run, own=OwnParts(TERMS))
+            run_config(run, extensions=Extensions(TERMS))
             ends.append(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
             lines.append([json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()])
         for name, weight in ends[0].items():
@@ -152,9 +155,9 @@ class TestRuns:
             same.append(bool((batch["input_ids"] == 5).all()))
             return labels_again(student, teacher, batch)
 
-        own = OwnParts({"source": OwnTerm(source, 0.0)}, process, tell)
+        own = Extensions({"source": CustomLoss(source, 0.0)}, process, tell)
         run = config(tmp_path, method="sft", eval={"monitor": "loss"}, optim={"lr": 1e-2, "warmup_steps": 0})
-        run_config(run, own=own)
+        run_config(run, extensions=own)
         assert len(seen) == 4 and len(seen[0]) == 8
         assert same.count(True) == 4 and same.count(False) == 3  # one batch for each validation
         lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -170,7 +173,7 @@ class TestRuns:
     def test_processed_batches_have_no_cached_teacher(self, tmp_path: Path) -> None:
         run = config(tmp_path, teacher_cache=str(tmp_path / "cache"))
         with pytest.raises(ConfigError, match="--teacher_cache .* that batch_processor would change: leave out one"):
-            run_config(run, own=OwnParts(batch_processor=dict))
+            run_config(run, extensions=Extensions(batch_processor=dict))
 
     def test_with_a_cached_teacher_there_is_no_pass_of_it(self, tmp_path: Path) -> None:
         passes = []
@@ -180,5 +183,5 @@ class TestRuns:
             return cross_entropy(student.logits, student.labels)
 
         run = config(tmp_path, teacher_cache=str(tmp_path / "cache"), trainer={"max_steps": 1})
-        run_config(run, own=OwnParts({"own": OwnTerm(own)}))
+        run_config(run, extensions=Extensions({"own": CustomLoss(own)}))
         assert passes and set(passes) == {None}

@@ -17,7 +17,7 @@ from pytorch_lightning import Callback
 
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.training.checkpoints import newest_whole, read_checkpoint
-from seq2seq_distill.training.failures import explanation
+from seq2seq_distill.training.failures import describe_failure
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError, RunError, Stopped
@@ -220,9 +220,9 @@ def test_a_signal_before_the_training_ends_the_run_at_once(run):
     ],
 )
 def test_what_libraries_say_is_understood(run, error, words):
-    assert words in str(explanation(error, run))
+    assert words in str(describe_failure(error, run))
 
 
 def test_other_errors_stay_what_they_are(run):
     """A traceback means a defect of ours; it must not be talked away."""
-    assert explanation(ValueError("shapes differ"), run) is None
+    assert describe_failure(ValueError("shapes differ"), run) is None

@@ -80,7 +80,7 @@ class TestLoggers:
 def test_what_lightning_refuses_is_told_before_anything_is_loaded(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "build_parts", lambda config: pytest.fail("the parts were loaded"))
+    monkeypatch.setattr(train, "build_components", lambda config: pytest.fail("the parts were loaded"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = RunConfig(
         task="translation",

@@ -89,7 +89,7 @@ def test_a_schedule_scales_the_configured_weight(
         same._compared, same._compared_with = module._compared, module._compared_with
         torch.testing.assert_close(scheduled.loss, report(same.train(), batch).loss)
         assert module.eval().weights == {"ce_loss": 0.5, "mlm_loss": 2.0, "hid_loss_enc": 3.0, "hid_loss_dec": 3.0}
-        assert module.current == SCHEDULED
+        assert module.scheduled_loss == SCHEDULED
 
 
 def test_the_warm_up_of_weights_is_by_default_that_of_the_learning_rate() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
-from seq2seq_distill.training.components import build_parts
+from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.preflight import _at_full_depth, _cut, preflight
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.training.token_checks import _ends
@@ -37,7 +37,7 @@ class Case:
     def __init__(self, folder: Path, model_type: str = "bart", **teacher: Any) -> None:
         save_teacher(folder / "teacher", model_type, **teacher)
         self.config = config(folder, model_type)
-        self.parts = build_parts(self.config)
+        self.parts = build_components(self.config)
 
     def copy(self) -> "Case":
         new = object.__new__(Case)
@@ -415,12 +415,12 @@ def test_a_layer_that_is_no_copy(case: Case) -> None:
 @torch.no_grad()
 def test_what_is_not_a_layer_differs(sound: Callable[[str], Case], model_type: str) -> None:
     case = sound(model_type)
-    architectures.head_parts(case.student).weight.mul_(1.5)
+    architectures.output_head(case.student).weight.mul_(1.5)
     lines = case.fault()
     assert len(lines) == 1 and "with all of the teacher's layers its loss on a training example is" in lines[0]
     name = lines[0].rpartition("look at ")[2]
     weight = case.student.state_dict()[name]
-    assert torch.equal(weight, architectures.head_parts(case.student).weight)
+    assert torch.equal(weight, architectures.output_head(case.student).weight)
 
 
 def test_a_setting_differs(case: Case, warnings: Callable[[], list[str]]) -> None:

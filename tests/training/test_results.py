@@ -8,14 +8,21 @@ from rich.console import Console
 
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.training.model_card import model_card
-from seq2seq_distill.training.results import SCORES, combine, markdown_table, number, print_table, signature
+from seq2seq_distill.training.results import (
+    SCORES,
+    build_results,
+    format_number,
+    markdown_table,
+    print_table,
+    signature,
+)
 
 STUDENT = {"bleu": 30.0, "chrf": 55.0, "gen_len": 9.5, "parameters": 1_000_000, "bytes": 4_000_000}
 STUDENT |= {"latency_ms": 10.0, "ms_per_token": 1.0}
 TEACHER = {"bleu": 40.0, "chrf": 50.0, "gen_len": 10.0, "parameters": 4_000_000, "bytes": 16_000_000}
 TEACHER |= {"latency_ms": 25.0, "ms_per_token": 2.5}
-RESULTS = combine("translation", STUDENT, TEACHER, 2.5)
-ALONE = combine("translation", {**STUDENT, "latency_ms": None, "ms_per_token": None}, None, None)
+RESULTS = build_results("translation", STUDENT, TEACHER, 2.5)
+ALONE = build_results("translation", {**STUDENT, "latency_ms": None, "ms_per_token": None}, None, None)
 
 
 class TestCombine:
@@ -26,19 +33,25 @@ class TestCombine:
 
     def test_summaries_are_compared_by_all_of_rouge(self):
         scores = dict.fromkeys(SCORES["summarization"], 20.0)
-        kept = combine("summarization", scores, scores, 1.0)["kept"]
+        kept = build_results("summarization", scores, scores, 1.0)["kept"]
         assert kept == dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), 1.0)
 
     def test_without_a_teacher_three_are_null(self):
         assert (ALONE["teacher"], ALONE["kept"], ALONE["speedup"]) == (None, None, None)
 
     def test_of_a_teacher_that_scores_nothing_no_share_can_be_kept(self):
-        assert combine("translation", STUDENT, {**TEACHER, "bleu": 0.0}, 2.5)["kept"]["bleu"] is None
+        assert build_results("translation", STUDENT, {**TEACHER, "bleu": 0.0}, 2.5)["kept"]["bleu"] is None
 
 
 class TestTables:
     def test_numbers_are_for_people(self):
-        assert [number(value) for value in (None, 0, 1_234_567, 2.345, 0.0)] == ["", "0", "1,234,567", "2.35", "0.00"]
+        assert [format_number(value) for value in (None, 0, 1_234_567, 2.345, 0.0)] == [
+            "",
+            "0",
+            "1,234,567",
+            "2.35",
+            "0.00",
+        ]
 
     def test_markdown_has_a_row_for_every_value(self):
         lines = markdown_table(RESULTS)

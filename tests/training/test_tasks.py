@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from seq2seq_distill.commands.evaluate.command import evaluate, with_run
+from seq2seq_distill.commands.evaluate.command import evaluate, with_run_defaults
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.config.schema import RunConfig
-from seq2seq_distill.modules.datamodule import joined
-from seq2seq_distill.modules.extensions import OwnParts
-from seq2seq_distill.training.components import build_parts
+from seq2seq_distill.modules.datamodule import concat_tasks
+from seq2seq_distill.modules.extensions import Extensions
+from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.run import make_module, run_config
 from seq2seq_distill.utils.errors import ConfigError, ModelError, UserError
 from tests.tiny_runs import config, save_teacher, write_data
@@ -38,29 +38,29 @@ def two_tasks(
 
 def test_a_batch_has_rows_of_one_task_as_that_task_alone_would_encode_them(tmp_path):
     run = two_tasks(tmp_path, second={"prefix": "Tier: "})
-    parts = build_parts(run)
+    parts = build_components(run)
     seen = set()
     for step in range(parts.data.plan.total_steps):
         batch = parts.data.training_batch(step)
-        own, first = parts.tasks[batch["task"]].readings[0].data, 24 * batch["task"]
+        own, first = parts.tasks[batch["task"]].views[0].data, 24 * batch["task"]
         alone = own.collated("train", [row - first for row in batch["row"].tolist()])
         assert all(torch.equal(batch[name], alone[name]) for name in ("input_ids", "attention_mask", "labels"))
         seen.add(batch["task"])
     assert seen == {0, 1}
-    plain = build_parts(replace(run, tasks=[replace(run.tasks[1], prefix=None)])).data.collated("train", [0])
-    assert parts.tasks[1].readings[0].data.collated("train", [0])["input_ids"].shape[1] > plain["input_ids"].shape[1]
+    plain = build_components(replace(run, tasks=[replace(run.tasks[1], prefix=None)])).data.collated("train", [0])
+    assert parts.tasks[1].views[0].data.collated("train", [0])["input_ids"].shape[1] > plain["input_ids"].shape[1]
 
 
 def test_each_task_has_its_teacher(tmp_path):
     run = two_tasks(tmp_path, **STILL)
-    parts = build_parts(run)
+    parts = build_components(run)
     module = make_module(run, parts).eval()
     found, alone = [], []
     for number, own in enumerate(run.each_task()):
         batch = parts.data.collated("train", [24 * number, 24 * number + 3])
         assert batch["task"] == number
         found.append(float(module._step({**batch, "source_tokens": 1, "target_tokens": 1}).terms["ce_loss"].sum))
-        single = build_parts(own)
+        single = build_components(own)
         judge = make_module(own, replace(single, student=parts.student)).eval()
         batch = single.data.collated("train", [0, 3])
         alone.append(float(judge._step({**batch, "source_tokens": 1, "target_tokens": 1}).terms["ce_loss"].sum))
@@ -99,7 +99,7 @@ def test_a_run_is_validated_and_judged_task_by_task(tmp_path):
 def test_each_task_has_its_target_language(tmp_path, model_type, language):
     own = {"tgt_lang": language, "teacher": None}
     run = two_tasks(tmp_path, model_type, second=own, loss={"on_policy": 0.5})
-    parts = build_parts(run)
+    parts = build_components(run)
     module = make_module(run, parts)
     assert len(parts.teachers) == 1  # one model serves both
     ids = [parts.tokenizer.convert_tokens_to_ids(code) for code in (run.tgt_lang, language)]
@@ -107,7 +107,7 @@ def test_each_task_has_its_target_language(tmp_path, model_type, language):
     assert [getattr(task.generation, key) for task in module.tasks] == ids
     assert [getattr(sampling, key) for sampling in module._sampling] == ids
     for task, token in zip(parts.tasks, ids, strict=True):
-        assert token in task.readings[0].data.collated("train", [0])["labels"][0]
+        assert token in task.views[0].data.collated("train", [0])["labels"][0]
     results = run_config(run)
     alone = run_config(replace(run.each_task()[1], output_dir=str(tmp_path / "alone")))
     assert results["tasks"]["second"]["teacher"]["gen_len"] == alone["teacher"]["gen_len"]
@@ -131,13 +131,13 @@ def test_all_teachers_are_compared_layer_by_layer_if_they_have_one_shape(tmp_pat
     save_teacher(tmp_path / "deep", decoder_layers=3)
     other = replace(run, tasks=[run.tasks[0], replace(run.tasks[1], teacher=str(tmp_path / "deep"))])
     with pytest.raises(ConfigError, match=r"--tasks: inner states are compared, but the teachers differ in layers"):
-        make_module(other, build_parts(other))
+        make_module(other, build_components(other))
 
 
 def test_a_teacher_of_other_tokens_is_refused(tmp_path):
     run = two_tasks(tmp_path, second={"teacher": str(save_teacher(tmp_path / "other", "bart"))})
     with pytest.raises(ModelError, match=r"--tasks second: --teacher .*other: its tokenizer is not the teacher's"):
-        build_parts(run)
+        build_components(run)
 
 
 def test_a_single_task_is_the_run_without_tasks(tmp_path):
@@ -155,8 +155,8 @@ def test_a_batch_processor_cannot_lose_the_task_or_the_teachers_sources(tmp_path
     """A batch of the second task was given to the first one's teacher, which read the student's sources."""
     run = two_tasks(tmp_path, teacher_source={"prefix": "Tier: "})
     kept = ("input_ids", "attention_mask", "labels", "row", "source_tokens", "target_tokens")
-    own = OwnParts(batch_processor=lambda batch: {name: batch[name] for name in kept})
-    batch = build_parts(run).data.collated("train", [25])
+    own = Extensions(batch_processor=lambda batch: {name: batch[name] for name in kept})
+    batch = build_components(run).data.collated("train", [25])
     assert same_tensors(own.processed(batch), batch)
 
 
@@ -177,13 +177,13 @@ def test_evaluate_knows_the_task_by_its_data(tmp_path):
     run = two_tasks(tmp_path, "t5", second={"task": "summarization", "teacher": None, "prefix": "summarize: "})
     results = run_config(run)
     folder = tmp_path / "tasks"
-    own = with_run(EvaluateConfig(models=[str(folder / "best")], data=run.tasks[1].data))
+    own = with_run_defaults(EvaluateConfig(models=[str(folder / "best")], data=run.tasks[1].data))
     assert (own.task, own.prefix) == ("summarization", "summarize: ")
     judged = evaluate(replace(own, output_dir=str(tmp_path / "judged"), n_speed=0))
     expected = results["tasks"]["second"]["student"]["rougeL"]
     assert judged["models"][0]["scores"]["rougeL"]["score"] == pytest.approx(expected)
     with pytest.raises(ConfigError, match=r"--data is missing: the model learned several tasks: name the data of one"):
-        with_run(EvaluateConfig(models=[str(folder / "best")]))
+        with_run_defaults(EvaluateConfig(models=[str(folder / "best")]))
 
 
 @pytest.mark.parametrize(
@@ -201,8 +201,8 @@ def test_a_mistake_names_its_task(tmp_path, second, line):
 
 def test_sampling_follows_the_size(tmp_path):
     run = two_tasks(tmp_path, task_exponent=0.0, batch={"size": 4}, trainer={"max_steps": -1, "max_epochs": 1.0})
-    parts = build_parts(run)
-    data = joined(run, [task.readings[0].data for task in parts.tasks])
+    parts = build_components(run)
+    data = concat_tasks(run, [task.views[0].data for task in parts.tasks])
     counts = [0, 0]
     for step in range(data.plan.total_steps):
         batch = data.training_batch(step)
@@ -212,9 +212,9 @@ def test_sampling_follows_the_size(tmp_path):
 
 def test_teachers_of_tasks_may_read_sources_of_their_own(tmp_path):
     run = two_tasks(tmp_path, teacher_source={"prefix": "Tier: "}, loss={"on_policy": 0.5})
-    parts = build_parts(run)
+    parts = build_components(run)
     for number, task in enumerate(parts.tasks):
-        batch, theirs = parts.data.collated("train", [24 * number]), task.readings[1].data.collated("train", [0])
+        batch, theirs = parts.data.collated("train", [24 * number]), task.views[1].data.collated("train", [0])
         assert batch["teacher_input_ids"].tolist() == theirs["input_ids"].tolist() != batch["input_ids"].tolist()
     results = run_config(run)
     alone = run_config(replace(run.each_task()[1], output_dir=str(tmp_path / "alone")))

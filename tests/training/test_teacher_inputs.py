@@ -16,7 +16,7 @@ from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.modules import datamodule, distillers
 from seq2seq_distill.training import results
-from seq2seq_distill.training.components import Parts, build_parts
+from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.preflight import preflight
 from seq2seq_distill.training.run import make_module, run_config
 from seq2seq_distill.utils.errors import ConfigError, ModelError
@@ -60,7 +60,9 @@ def tokenised(run: RunConfig, rows: list[int], prefix: str = "", length: int = 4
     return tokenizer(texts, max_length=length, truncation=True, padding=True, return_tensors="pt")
 
 
-def divergence(parts: Parts, ours: dict[str, Tensor], theirs: dict[str, Tensor], labels: Tensor, t: float) -> float:
+def divergence(
+    parts: RunComponents, ours: dict[str, Tensor], theirs: dict[str, Tensor], labels: Tensor, t: float
+) -> float:
     """Sum of T^2 KL in float64, by the models' own forward passes, row by row so that nothing is padded."""
     total = 0.0
     for row in range(len(labels)):
@@ -78,7 +80,7 @@ def divergence(parts: Parts, ours: dict[str, Tensor], theirs: dict[str, Tensor],
     return total
 
 
-def ce(run: RunConfig, parts: Parts, batch: Any) -> float:
+def ce(run: RunConfig, parts: RunComponents, batch: Any) -> float:
     return float(make_module(run, parts).eval()._step(batch).terms["ce_loss"].sum)
 
 
@@ -86,7 +88,7 @@ class TestLosses:
     @every_way
     def test_they_are_of_batches_that_are_tokenised_apart(self, tmp_path, model_type, own):
         run = apart(tmp_path, model_type, own)
-        parts = build_parts(run)
+        parts = build_components(run)
         rows = [0, 1, 2, 3, 4]
         batch = parts.data.collated("train", rows)
         ours = tokenised(run, rows)
@@ -108,7 +110,7 @@ class TestLosses:
     @torch.no_grad()
     def test_padding_changes_nothing(self, tmp_path):
         run = apart(tmp_path)
-        parts = build_parts(run)
+        parts = build_components(run)
         batch = parts.data.collated("train", [0, 1, 2])
         wide, pad = dict(batch), parts.tokenizer.pad_token_id
         for name, value in (("input_ids", pad), ("attention_mask", 0)):
@@ -124,7 +126,7 @@ class TestLosses:
     def test_further_teachers_read_as_the_first_does(self, tmp_path):
         run = apart(tmp_path)
         same = replace(run, ensemble=replace(run.ensemble, teachers=[run.teacher]))
-        parts, others = build_parts(run), build_parts(same)
+        parts, others = build_components(run), build_components(same)
         batch = parts.data.training_batch(0)
         assert ce(same, others, batch) == pytest.approx(ce(run, parts, batch), rel=1e-5)
 
@@ -135,7 +137,7 @@ class TestLosses:
             own={"max_length": 5},
             matches=[{"layers": "last"}, {"layers": "last", "feature": "self_attention"}],
         )
-        parts = build_parts(run)
+        parts = build_components(run)
         batch = parts.data.training_batch(0)
         found = make_module(run, parts).eval()._step(batch).terms
         usual = {name: field for name, field in batch.items() if name not in NAMES.values()}
@@ -179,7 +181,7 @@ class TestNoDifference:
         monkeypatch.setattr(datamodule, "encode_split", counted)
         usual = config(tmp_path, student=STILL, encode={"prefix": "the "})
         equal = replace(usual, teacher_source=type(usual.teacher_source)("the ", 40, "en"))
-        parts = [build_parts(run) for run in (usual, equal)]
+        parts = [build_components(run) for run in (usual, equal)]
         assert len(encoded) == 2 * 3
         batches = [each.data.training_batch(0) for each in parts]
         assert batches[0].keys() == batches[1].keys() and not batches[0].keys() & set(NAMES.values())
@@ -192,31 +194,33 @@ class TestNoDifference:
 
     def test_an_encoder_is_shared_only_where_both_read_the_same(self, tmp_path):
         usual, own = config(tmp_path), apart(tmp_path)
-        assert make_module(usual, build_parts(usual)).shares_encoder
-        assert not make_module(own, build_parts(own)).shares_encoder
+        assert make_module(usual, build_components(usual)).shares_encoder
+        assert not make_module(own, build_components(own)).shares_encoder
 
     def test_a_language_that_the_tokenizer_does_not_read_changes_nothing(self, tmp_path):
-        assert build_parts(apart(tmp_path, own={"src_lang": "fr"})).own_reading is None
+        assert build_components(apart(tmp_path, own={"src_lang": "fr"})).separate_teacher_view is None
 
     def test_a_length_beyond_the_models_positions_is_theirs(self, tmp_path):
         """Both have 48 positions."""
         run = apart(tmp_path, own={"max_length": 99}, encode={"max_source_length": 60})
-        assert build_parts(run).own_reading is None
+        assert build_components(run).separate_teacher_view is None
 
     def test_a_length_of_its_own_is_not_bound_by_the_students_positions(self, tmp_path):
         save_teacher(tmp_path / "short", "bart", max_position_embeddings=12)
         encode = {"prefix": "the dog runs " * 8}
         short = {"path": str(tmp_path / "short"), "decoder_layers": None}
-        usual = build_parts(config(tmp_path, "bart", encode=encode, student=short))
-        assert usual.own_reading is None and usual.data.training_batch(0)["input_ids"].shape[1] == 12
-        own = build_parts(config(tmp_path, "bart", encode=encode, student=short, teacher_source={"max_length": 30}))
+        usual = build_components(config(tmp_path, "bart", encode=encode, student=short))
+        assert usual.separate_teacher_view is None and usual.data.training_batch(0)["input_ids"].shape[1] == 12
+        own = build_components(
+            config(tmp_path, "bart", encode=encode, student=short, teacher_source={"max_length": 30})
+        )
         batch = own.data.training_batch(0)
         assert (batch["input_ids"].shape[1], batch[NAMES["input_ids"]].shape[1]) == (12, 30)
 
     def test_without_distillation_batches_have_one_view(self, tmp_path):
-        parts = build_parts(apart(tmp_path, method="sft"))
+        parts = build_components(apart(tmp_path, method="sft"))
         assert not parts.data.training_batch(0).keys() & set(NAMES.values())
-        assert parts.own_reading is not None
+        assert parts.separate_teacher_view is not None
 
 
 class TestRuns:
@@ -245,7 +249,7 @@ class TestRuns:
         runs = {"both": config(tmp_path, encode=PREFIX), "own": apart(tmp_path), "none": config(tmp_path)}
         for name, run in runs.items():
             caplog.clear()
-            preflight(build_parts(run), run)
+            preflight(build_components(run), run)
             said = [record.getMessage() for record in caplog.records]
             found[name] = [line for line in said if line.startswith("pre-flight: the ")]
         assert found["own"] == [found["none"][0], found["both"][1]]
@@ -265,7 +269,7 @@ class TestRuns:
                 assert cached[name] == pytest.approx(online[name], rel=1e-5)
         with pytest.raises(ConfigError, match="--teacher_cache .*cache was made with --data, --encode or --teacher"):
             run_config(config(tmp_path, output_dir=str(tmp_path / "other"), **cache))
-        parts = build_parts(run)
+        parts = build_components(run)
         parts.data.cached = {"train": object()}
         assert not parts.data._batches("train")._teachers  # what is cached is not read once more
 
@@ -273,7 +277,7 @@ class TestRuns:
         caplog.set_level("INFO", "seq2seq_distill.training.views")
         run = other_tokenizer(tmp_path, eval={"beams": 2, "monitor": "loss"}, optim={"warmup_steps": 0})
         found = run_config(run)
-        said = [record.getMessage() for record in caplog.records if record.name.endswith("run.reading")]
+        said = [record.getMessage() for record in caplog.records if record.name.endswith("training.views")]
         assert said == ["student and teacher read different sources, each by its own tokenizer; targets are the same"]
         sources, references = (lines(run, "test", side) for side in ("source", "target"))
         own = AutoTokenizer.from_pretrained(tmp_path / "run" / "best")
@@ -305,7 +309,7 @@ class TestRuns:
 
     def test_both_differences_together(self, tmp_path):
         """Another tokenizer and a prefix: the student has neither of the teacher's."""
-        parts = build_parts(other_tokenizer(tmp_path, teacher_source=PREFIX))
+        parts = build_components(other_tokenizer(tmp_path, teacher_source=PREFIX))
         batch, texts = parts.data.collated("train", [0]), lines(config(tmp_path), "train", "source")
         own, teachers = (AutoTokenizer.from_pretrained(tmp_path / name) for name in ("student", "teacher"))
         assert batch["input_ids"][0].tolist() == own(texts[0])["input_ids"]
@@ -371,7 +375,7 @@ class TestRefusals:
         with pytest.raises(ConfigError, match=message):
             apart(tmp_path, **changes).check()
         with pytest.raises(ConfigError, match=message):
-            build_parts(other_tokenizer(tmp_path / "tokenizer", **changes))
+            build_components(other_tokenizer(tmp_path / "tokenizer", **changes))
         apart(tmp_path, method="sft", loss=changes.get("loss", {})).check()
 
     def test_the_flags_alone_are_no_difference_where_they_say_the_same(self, tmp_path):
@@ -391,11 +395,11 @@ class TestRefusals:
         with pytest.raises(
             ConfigError, match="^--teacher_source.src_lang xx: --teacher .* does not know it: give one of"
         ):
-            build_parts(apart(tmp_path, "m2m_100", {"src_lang": "xx"}))
+            build_components(apart(tmp_path, "m2m_100", {"src_lang": "xx"}))
 
     def test_other_target_tokens(self, tmp_path):
         save_teacher(tmp_path / "teacher")
         save_teacher(tmp_path / "student", "bart")
         run = config(tmp_path, student={"path": str(tmp_path / "student"), "decoder_layers": None})
         with pytest.raises(ModelError, match=r"^--student.path: its tokenizer is not the teacher's: .*`distill label`"):
-            build_parts(run)
+            build_components(run)

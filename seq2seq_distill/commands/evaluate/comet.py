@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from seq2seq_distill.utils.errors import ConfigError, shown
+from seq2seq_distill.utils.errors import ConfigError, format_value
 
 SCRIPT = """
 import json, os, sys
@@ -57,7 +57,7 @@ def comet_scores(
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ConfigError(
-                f"--comet_python {python} cannot score with --comet {model} ({shown(last)}): "
+                f"--comet_python {python} cannot score with --comet {model} ({format_value(last)}): "
                 "pip install unbabel-comet there, or leave --comet out"
             )
         scores = [100 * score for score in json.loads(found.read_text("utf-8"))]

@@ -16,15 +16,15 @@ from seq2seq_distill.commands.evaluate.card import add_evaluation
 from seq2seq_distill.commands.evaluate.comet import comet_scores
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.evaluate.outputs import decode_all, join_processes, leave_processes
-from seq2seq_distill.commands.evaluate.report import page
+from seq2seq_distill.commands.evaluate.report import render_html
 from seq2seq_distill.commands.evaluate.scores import corpus_scores, mean_scores
 from seq2seq_distill.commands.evaluate.speed import measure_speed, peak_memory
 from seq2seq_distill.commands.evaluate.systems import Output, System, device_of, open_system, read_outputs
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables
-from seq2seq_distill.commands.inputs import load_rows, run_of, task_of_run
+from seq2seq_distill.commands.inputs import load_rows, read_run_record, task_of_run
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.metrics.corpus import bleu_signature
-from seq2seq_distill.metrics.degeneration import behaviour, faults
+from seq2seq_distill.metrics.degeneration import count_faults, output_statistics
 from seq2seq_distill.training.output_folder import OutputFolder, versions, write_json, write_jsonl, write_text
 from seq2seq_distill.training.results import signature
 from seq2seq_distill.utils.errors import ConfigError
@@ -57,7 +57,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UserError: in one line.
     """
-    config = with_run(config)
+    config = with_run_defaults(config)
     rank, world = join_processes()
     folder, html = _output_folder(config), _page(config)
     rows = load_rows(
@@ -73,22 +73,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     leave_processes()
     if rank > 0:
         return {}
-    results = {**_about(config, rows, world), **_judged(config, candidates, rows)}
+    results = {**_about(config, rows, world), **_evaluate(config, candidates, rows)}
     texts = {candidate.name: candidate.texts for candidate in candidates}
     _write(folder, results, texts, rows)
     for candidate in candidates:
-        if Path(candidate.model).name == "best" and run_of(candidate.model):
+        if Path(candidate.model).name == "best" and read_run_record(candidate.model):
             add_evaluation(Path(candidate.model).expanduser(), results, candidate.name)
     if html is not None:
-        write_text(html, page(results, texts, rows))
+        write_text(html, render_html(results, texts, rows))
     print_tables(results)
     logger.info("wrote %s", folder / "results.json")
     return results
 
 
-def with_run(config: EvaluateConfig) -> EvaluateConfig:
+def with_run_defaults(config: EvaluateConfig) -> EvaluateConfig:
     """The config; where it says nothing, as the run of the first model that is from one."""
-    run = task_of_run(next(filter(None, map(run_of, config.models)), {}), config.data)
+    run = task_of_run(next(filter(None, map(read_run_record, config.models)), {}), config.data)
     encode, decode = run.get("encode") or {}, run.get("eval") or {}
     config = replace(
         config,
@@ -187,7 +187,7 @@ def _about(config: EvaluateConfig, rows: Dataset, world: int) -> dict[str, Any]:
     }
 
 
-def _judged(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Dataset) -> dict[str, Any]:
+def _evaluate(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Dataset) -> dict[str, Any]:
     task, sources, references = str(config.task), rows["source"][:], rows["target"][:]
     texts = {candidate.name: candidate.texts for candidate in candidates}
     scores = corpus_scores(task, texts, references, config.tgt_lang, config.resamples, config.seed)
@@ -205,7 +205,7 @@ def _judged(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Datas
         scores["COMET"] = mean_scores(dict(zip(texts, found, strict=True)), config.resamples, config.seed)
         how["COMET"] = f"{config.comet}, times 100"
     costs = _costs(config, candidates, sources)
-    usual = faults(references, sources, references)
+    usual = count_faults(references, sources, references)
     return {
         "metrics": list(scores),
         "signatures": how,
@@ -228,8 +228,8 @@ def _behaviour(candidate: Candidate, sources: Sequence[str], references: Sequenc
     cut = None if outputs is None else sum(output.cut for output in outputs) / len(outputs)
     return {
         "gen_len": None if outputs is None else sum(output.tokens for output in outputs) / len(outputs),
-        "length_ratio": behaviour(candidate.texts, references).length_ratio,
-        "faults": {**asdict(faults(candidate.texts, sources, references)), "cut": cut},
+        "length_ratio": output_statistics(candidate.texts, references).length_ratio,
+        "faults": {**asdict(count_faults(candidate.texts, sources, references)), "cut": cut},
     }
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from seq2seq_distill.config.bounds import tool_problems, words
-from seq2seq_distill.utils.errors import report
+from seq2seq_distill.config.bounds import join_values, tool_problems
+from seq2seq_distill.utils.errors import raise_config_error
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,11 @@ class EvaluateConfig:
         """Raise `ConfigError` with every mistake."""
         problems = tool_problems(self, "models", "output_dir")
         if self.names is not None and len(self.names) != len(self.models):
-            problems.append(f"--names {words(self.names)} does not fit {len(self.models)} models: give one for each")
+            problems.append(
+                f"--names {join_values(self.names)} does not fit {len(self.models)} models: give one for each"
+            )
         if self.names is not None and len(set(self.names)) < len(self.names):
-            problems.append(f"--names {words(self.names)}: give each model a name of its own")
+            problems.append(f"--names {join_values(self.names)}: give each model a name of its own")
         if self.comet and not self.comet_python:
             problems.append(f"--comet {self.comet} needs --comet_python: name the Python that has unbabel-comet")
         if self.comet_python and not self.comet:
@@ -86,4 +88,4 @@ class EvaluateConfig:
             problems.append(f"--comet {self.comet} scores translations alone: leave it out")
         if self.seed < 1:
             problems.append(f"--seed {self.seed}: sacrebleu takes that for no seed: choose 1 or more")
-        report(problems)
+        raise_config_error(problems)

@@ -43,7 +43,7 @@ class Example:
     other_score: float
 
 
-def page(results: Mapping[str, Any], texts: Mapping[str, Sequence[str]], rows: Dataset) -> str:
+def render_html(results: Mapping[str, Any], texts: Mapping[str, Sequence[str]], rows: Dataset) -> str:
     """The whole page as HTML.
 
     Args:
@@ -73,7 +73,7 @@ def page(results: Mapping[str, Any], texts: Mapping[str, Sequence[str]], rows: D
     )
 
 
-def marked(first: str, other: str) -> tuple[list[Piece], list[Piece]]:
+def diff_words(first: str, other: str) -> tuple[list[Piece], list[Piece]]:
     """Both texts in pieces, those marked that the other does not have in that place; word by word."""
     ours, theirs = _WORD.findall(first), _WORD.findall(other)
     left: list[Piece] = []
@@ -137,7 +137,7 @@ def _examples(
             row,
             rows[row]["source"],
             rows[row]["target"],
-            *marked(texts[first][row], texts[other][row]),
+            *diff_words(texts[first][row], texts[other][row]),
             scores[first][row],
             scores[other][row],
         )

@@ -14,7 +14,7 @@ import torch
 
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.evaluate.systems import System, device_of, open_system
-from seq2seq_distill.metrics.cost import Times, summary, time_in_turns
+from seq2seq_distill.metrics.cost import Times, summarize_times, time_in_turns
 from seq2seq_distill.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def measure_speed(systems: Mapping[str, System], texts: Sequence[str], config: E
     batches = {name: [in_length_order(own)] * ROUNDS for name, own in sources.items()}
     alone = time_in_turns(_decoders(systems, singles), min(map(len, singles.values())))
     together = time_in_turns(_decoders(systems, batches), ROUNDS, warmup=1)
-    figures = {name: summary(alone[name], system.beams) for name, system in systems.items()}
+    figures = {name: summarize_times(alone[name], system.beams) for name, system in systems.items()}
     first = next(iter(alone.values()))
     return {
         name: Speed(

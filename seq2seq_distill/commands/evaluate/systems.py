@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 from transformers.utils import cached_file
 
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.commands.inputs import Loaded, export_record, load_model
+from seq2seq_distill.commands.inputs import LoadedModel, export_record, load_model
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.engines import CTranslate2Engine, check_exported_options
 from seq2seq_distill.decoding.generation import (
@@ -23,7 +23,7 @@ from seq2seq_distill.decoding.generation import (
     with_settings,
 )
 from seq2seq_distill.decoding.likelihood import token_ids
-from seq2seq_distill.metrics.cost import PeakMemory, bytes_of, parameters, wait_for
+from seq2seq_distill.metrics.cost import PeakMemory, count_parameters, model_bytes, synchronize
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.caching import own_device
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError
@@ -76,11 +76,11 @@ class TransformersSystem:
 
     engine = "transformers"
 
-    def __init__(self, loaded: Loaded, size: int | None, batch_size: int, device: torch.device) -> None:
+    def __init__(self, loaded: LoadedModel, size: int | None, batch_size: int, device: torch.device) -> None:
         self._loaded, self._batch_size = loaded, batch_size
         self._model = loaded.model.to(device)  # type: ignore[arg-type]
         self._collate = Collator(int(loaded.tokenizer.pad_token_id), architectures.extra_inputs(loaded.model.config))
-        self.parameters: int | None = parameters(loaded.model)
+        self.parameters: int | None = count_parameters(loaded.model)
         self.bytes = size
         self.beams = loaded.generation.num_beams or 1
 
@@ -104,7 +104,7 @@ class TransformersSystem:
                 rows = sources[start : start + self._batch_size]
                 batch = self._collate([{"input_ids": ids, "row": row} for row, ids in enumerate(rows)])
                 outputs += generate_batch(self._model, to_device(batch, self._model.device), self._loaded.generation)
-        wait_for(self._model.device)
+        synchronize(self._model.device)
         return [self._output(ids) for ids in outputs]
 
     def tensor_memory(self, texts: Sequence[str]) -> int:
@@ -112,7 +112,7 @@ class TransformersSystem:
         with PeakMemory(self._model.device) as peak:
             for source in self.encode(texts):
                 self.decode([source])
-        return bytes_of(self._model) + peak.bytes
+        return model_bytes(self._model) + peak.bytes
 
     def _output(self, ids: list[int]) -> Output:
         config = self._loaded.generation

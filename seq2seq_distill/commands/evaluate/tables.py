@@ -65,7 +65,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         ),
         Table("Speed", _speed_note(results), speed, tuple(_speed(model) for model in models)),
         Table(
-            "Behaviour",
+            "OutputStatistics",
             "Mean tokens of an output; length of all over that of the references; shares of outputs with a fault.",
             behaviour,
             tuple(_behaviour(model) for model in [*models, {"name": "references", **results["references"]}]),

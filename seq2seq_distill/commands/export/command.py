@@ -10,14 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
 from seq2seq_distill.commands.export.options import ExportConfig
-from seq2seq_distill.commands.inputs import load_model, with_run
+from seq2seq_distill.commands.inputs import load_model, with_run_defaults
 from seq2seq_distill.data.sources import has_split, load_split
 from seq2seq_distill.decoding.conversion import save_converted
 from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.corpus import score
-from seq2seq_distill.metrics.cost import parameters
+from seq2seq_distill.metrics.cost import count_parameters
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.output_folder import check_free, write_folder
 from seq2seq_distill.utils.errors import ConfigError
@@ -41,7 +41,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         raise ConfigError(ONNX.format(model=config.model, output_dir=config.output_dir))
     flag = f"--format {config.format}"
     optional("ctranslate2", flag)
-    config = with_run(config, "name the source of real texts on which outputs are compared")
+    config = with_run_defaults(config, "name the source of real texts on which outputs are compared")
     target = check_free(config.folder)
     texts = _texts(config)
     settings = GenerationSettings(config.beams, config.max_target_length, flags="--")
@@ -67,7 +67,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "ctranslate2": optional("ctranslate2", flag).__version__,
         "quantization": config.quantization,
         "beams": config.beams,
-        "parameters": parameters(model),
+        "parameters": count_parameters(model),
         "max_positions": architectures.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from seq2seq_distill.config.bounds import tool_problems
-from seq2seq_distill.utils.errors import report
+from seq2seq_distill.utils.errors import raise_config_error
 
 
 @dataclass(frozen=True)
@@ -46,4 +46,4 @@ class ExportConfig:
 
     def check(self) -> None:
         """Raise `ConfigError` with every mistake."""
-        report(tool_problems(self, "model", "output_dir"))
+        raise_config_error(tool_problems(self, "model", "output_dir"))

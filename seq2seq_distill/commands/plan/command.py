@@ -23,13 +23,13 @@ from seq2seq_distill.data.batching import lengths
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings
-from seq2seq_distill.metrics.cost import Decoding, bytes_of, decoding_memory, measure_decoding, parameters
+from seq2seq_distill.metrics.cost import Decoding, count_parameters, decoding_memory, measure_decoding, model_bytes
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.modules.summarization import generation_settings
 from seq2seq_distill.training.caching import device_of
-from seq2seq_distill.training.components import build_parts, teacher_of, teacher_path
+from seq2seq_distill.training.components import build_components, teacher_of, teacher_path
 from seq2seq_distill.training.output_folder import plain, write_text
 from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.views import pad_id
@@ -101,7 +101,7 @@ def measure_layouts(
 
     All decode the same random tokens to the same length: nobody knows yet where an untrained student would stop.
     """
-    settings = forced(generation_settings(config.run), output)
+    settings = with_fixed_length(generation_settings(config.run), output)
     batches = random_batches(teacher, tokenizer, config.repeats, config.rows, source)
     tokens = config.rows * output
     found: list[Measured] = []
@@ -120,7 +120,7 @@ def measure_layouts(
     return found
 
 
-def forced(settings: GenerationSettings, output: int) -> GenerationSettings:
+def with_fixed_length(settings: GenerationSettings, output: int) -> GenerationSettings:
     """The settings, with outputs of exactly so many tokens."""
     return replace(settings, max_length=output, options={**settings.options, "min_new_tokens": output - 1})
 
@@ -139,7 +139,7 @@ def random_batches(
 def training_cost(run: RunConfig) -> dict[str, float]:
     """What the planned run costs on this device, by its first steps."""
     logger.info("trying %d steps of training", PROBE_STEPS)
-    probe = Probe(run, build_parts(run))
+    probe = Probe(run, build_components(run))
     seconds = probe.seconds_per_step(PROBE_STEPS)
     cost = {"minutes_per_1000_steps": round(1000 * seconds / 60, 2), "memory_bytes": probe.memory()}
     logger.info(
@@ -166,7 +166,7 @@ def _different(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
 def _teacher_and_lengths(run: RunConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[int, int]]:
     """The teacher, its tokenizer, and the mean lengths in tokens of validation sources and targets."""
     if run.data:
-        parts = build_parts(run)
+        parts = build_components(run)
         assert parts.teacher is not None
         rows = parts.data.encoded["val"]
         means = [max(2, round(mean(lengths(rows[column]).tolist()))) for column in ("input_ids", "labels")]
@@ -206,8 +206,8 @@ def _moved(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
 def _measured(model: PreTrainedModel, decoding: Decoding, tokens: int, gain: float, memory: int) -> Measured:
     return Measured(
         *architectures.depths(model.config),
-        parameters=parameters(model),
-        bytes=bytes_of(model),
+        parameters=count_parameters(model),
+        bytes=model_bytes(model),
         memory_bytes=memory,
         latency_ms=decoding.latency_ms,
         tokens_per_second=1000 * tokens / decoding.latency_ms,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from seq2seq_distill.config.bounds import option_problems
 from seq2seq_distill.config.schema import RunConfig
-from seq2seq_distill.utils.errors import report, shown
+from seq2seq_distill.utils.errors import format_value, raise_config_error
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class PlanConfig(RunConfig):
     def check(self) -> None:
         """Raise `ConfigError` with every mistake; unlike a run, a plan needs no data."""
         if self.tasks:
-            report(["--tasks: a plan is for one teacher: give that of a task by --teacher, and its --data"])
+            raise_config_error(["--tasks: a plan is for one teacher: give that of a task by --teacher, and its --data"])
         replace(self.run, data=self.data or ["(none)"]).check()
-        report([*option_problems(self), *_plan_problems(self)])
+        raise_config_error([*option_problems(self), *_plan_problems(self)])
 
 
 def _plan_problems(config: PlanConfig) -> Iterator[str]:
     if config.teacher is None:
         yield "--teacher is missing: name one, or leave out --data too, for the built-in demo"
     if config.write and config.speedup is None and config.max_latency_ms is None:
-        yield f"--write {shown(config.write)} needs a choice: add --speedup or --max_latency_ms"
+        yield f"--write {format_value(config.write)} needs a choice: add --speedup or --max_latency_ms"
     for name in ("path", "config"):
         if value := getattr(config.student, name):
-            yield f"--student.{name} {shown(value)}: a plan is for students cut from a teacher: leave it out"
+            yield f"--student.{name} {format_value(value)}: a plan is for students cut from a teacher: leave it out"

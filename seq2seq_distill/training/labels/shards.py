@@ -139,7 +139,9 @@ class LabelFolder:
                 found[-1].append(record["score"])
         return found
 
-    def settle(self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]) -> Any:
+    def load_or_create_manifest(
+        self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]
+    ) -> Any:
         """What was found when the folder was new; of several processes one finds it, the others wait.
 
         Args:
@@ -154,7 +156,7 @@ class LabelFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with FileLock(self.path / ".lock"):
-                return self._settled(wanted, flags, find)
+                return self._load_or_create_manifest(wanted, flags, find)
         except OSError as error:
             raise ConfigError(
                 f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written"
@@ -176,7 +178,9 @@ class LabelFolder:
                 "folder"
             ) from None
 
-    def _settled(self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]) -> Any:
+    def _load_or_create_manifest(
+        self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]
+    ) -> Any:
         if not self.record.exists():
             own = (self.converted.name, ".")
             if any(not path.name.startswith(own) for path in self.path.iterdir()):

@@ -1,6 +1,6 @@
 """A run with parts of one's own: a loss term, a batch processor, a Lightning callback, a call at each saved student.
 
-python examples/own_parts.py --output_dir runs/own-parts --max_steps 200
+python examples/extensions.py --output_dir runs/extensions --max_steps 200
 """
 
 import argparse
@@ -13,12 +13,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.nn import functional as F
 
 from seq2seq_distill import (
+    CustomLoss,
     EncodeConfig,
     EvalConfig,
+    Extensions,
     ForwardPass,
     LossConfig,
-    OwnParts,
-    OwnTerm,
     RunConfig,
     StudentConfig,
     Term,
@@ -73,8 +73,8 @@ def main(output_dir: str, max_steps: int, rows: int, teacher: str, data: str) ->
         trainer=TrainerConfig(max_steps=max_steps, enable_progress_bar=False),
         logger=[],
     )
-    own = OwnParts(
-        terms={"teachers_choice": OwnTerm(teachers_choice, weight=0.2)},
+    own = Extensions(
+        terms={"teachers_choice": CustomLoss(teachers_choice, weight=0.2)},
         batch_processor=swap_words,
         on_student_saved=tell,
     )
@@ -86,7 +86,7 @@ def main(output_dir: str, max_steps: int, rows: int, teacher: str, data: str) ->
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", default="runs/own-parts")
+    parser.add_argument("--output_dir", default="runs/extensions")
     parser.add_argument("--max_steps", type=int, default=200)
     parser.add_argument("--rows", type=int, default=4000, help="training rows to use")
     parser.add_argument("--teacher", default="demo:translation")
