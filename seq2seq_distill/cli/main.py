@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from seq2seq_distill.cli.arguments import config_from
-from seq2seq_distill.cli.parser import suggestion
+from seq2seq_distill.cli.parser import Parser, suggestion
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.options import AverageConfig, ConvertConfig, StudentOnlyConfig
@@ -62,16 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = parse(verb, arguments)
         if not sys.stderr.isatty():  # no progress bars of the libraries in a file or pipe; read when they are imported
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        _, module, function = VERBS[verb]
+        kind, module, function = VERBS[verb]
         work = getattr(import_module(module), function)
-        _set_up_logging()
+        _set_up_logging(kind)
         work(config)
     except UserError as error:
-        for line in str(error).split("\n"):
+        for line in with_flags(str(error), VERBS[verb][0]).split("\n"):
             print(f"distill: {line}", file=sys.stderr)
         return 2
     except RunError as error:
-        print(f"distill: {error}", file=sys.stderr)
+        print(f"distill: {with_flags(str(error), VERBS[verb][0])}", file=sys.stderr)
         return 3
     except Stopped as stop:
         print(f"distill: {stop}", file=sys.stderr)
@@ -97,17 +98,31 @@ def parse(verb: str, arguments: Sequence[str]) -> Any:
     return config
 
 
-class _Redacting(logging.Formatter):
-    """Messages that show no secrets."""
+def with_flags(text: str, kind: type) -> str:
+    """A message in which the options of a command, which the package names as `loss.temperature`, are its flags."""
+    parsers = [Parser.of(each, "", "") for each in (kind, RunConfig)]
+
+    def flag(match: re.Match[str]) -> str:
+        return f"--{match[1]}" if any(parser.knows(match[1]) for parser in parsers) else match[0]
+
+    return re.sub(r"`([a-z]\w*(?:\.\w+)*)`", flag, text)
+
+
+class _Formatter(logging.Formatter):
+    """Messages that name flags and show no secrets."""
+
+    def __init__(self, kind: type) -> None:
+        super().__init__("%(message)s")
+        self._kind = kind
 
     def format(self, record: logging.LogRecord) -> str:
-        return redacted(super().format(record))
+        return with_flags(redacted(super().format(record)), self._kind)
 
 
-def _set_up_logging() -> None:
+def _set_up_logging(kind: type) -> None:
     """Our own messages, and of the libraries what a user can act on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Redacting("%(message)s"))
+    handler.setFormatter(_Formatter(kind))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("seq2seq_distill").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

@@ -23,16 +23,16 @@ def average(config: AverageConfig) -> None:
         ModelError: a checkpoint cannot be read, or they are not of one architecture.
     """
     target = check_free(config.folder)
-    loaded = [load_checkpoint(Path(path), "--checkpoints") for path in config.checkpoints]
+    loaded = [load_checkpoint(Path(path), "checkpoints") for path in config.checkpoints]
     model, folder = loaded[0]
     try:
         weights = mean_weights([other.state_dict() for other, _ in loaded])
     except ValueError as error:
         raise ModelError(
-            f"--checkpoints {' '.join(config.checkpoints)}: {error}; average models of one shape"
+            f"`checkpoints` {' '.join(config.checkpoints)}: {error}; average models of one shape"
         ) from None
     model.load_state_dict(weights)
-    save_model(target, model, tokenizer_of(folder, "--checkpoints"))
+    save_model(target, model, tokenizer_of(folder, "checkpoints"))
     logger.info("saved the average of %d checkpoints to %s", len(loaded), config.folder)
 
 

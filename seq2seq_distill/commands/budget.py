@@ -50,14 +50,14 @@ def find_budget(config: RunConfig) -> Budget:
         UserError: in one line.
     """
     if config.tasks:
-        raise ConfigError("--tasks: a budget is for one teacher: give that of a task by --teacher, and its --data")
+        raise ConfigError("`tasks`: a budget is for one teacher: give that of a task by `teacher`, and its `data`")
     parts = build_components(config)
     if config.teacher_cache:
         parts = with_cache(config, parts)
     found = propose(parts, config, memory_of(device_of(config)))
     print(json.dumps(asdict(found)))
     logger.info(
-        "--batch.max_tokens %d would take %.0f%% of %.1f GiB; with n processes or accumulated batches, n times that",
+        "`batch.max_tokens` %d would take %.0f%% of %.1f GiB; with n processes or accumulated batches, n times that",
         found.max_tokens,
         100 * MARGIN,
         found.memory_bytes / 2**30,
@@ -81,7 +81,7 @@ def propose(parts: RunComponents, config: RunConfig, memory: int) -> Budget:
             break
         tokens *= 2
     if len(tried) < 2:
-        raise ConfigError("--data has too few examples to find a budget with: take the default, or add some")
+        raise ConfigError("`data` has too few examples to find a budget with: take the default, or add some")
     (few, low), (many, high) = list(tried.items())[-2:]
     slope = max(1.0, (high - low) / (many - few))
     return Budget(max(1, int(many + (MARGIN * memory - high) / slope)), memory, round(slope, 1), tried)

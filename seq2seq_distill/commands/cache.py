@@ -16,9 +16,9 @@ def fill_cache(config: RunConfig) -> None:
     Raises:
         UserError: in one line.
     """
-    for flag, value in (("--teacher_cache", config.teacher_cache), ("--teacher", config.teacher)):
+    for field, value in (("teacher_cache", config.teacher_cache), ("teacher", config.teacher)):
         if value is None:
-            raise ConfigError(f"{flag} is missing: name one")
+            raise ConfigError(f"`{field}` is missing: name one")
     parts = build_components(config)
     cache = open_cache(config, parts)
     assert parts.teacher is not None

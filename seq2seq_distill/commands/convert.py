@@ -27,30 +27,30 @@ def convert(config: ConvertConfig) -> None:
         ModelError: the checkpoint is missing, damaged, or not one of a run.
     """
     target = check_free(config.folder)
-    model, folder = load_checkpoint(Path(config.checkpoint), "--checkpoint")
+    model, folder = load_checkpoint(Path(config.checkpoint), "checkpoint")
     model = model.to(getattr(torch, config.dtype))
-    save_model(target, model, tokenizer_of(folder, "--checkpoint"))
+    save_model(target, model, tokenizer_of(folder, "checkpoint"))
     logger.info("saved %s to %s", config.checkpoint, config.folder)
 
 
-def load_checkpoint(path: Path, flag: str) -> tuple[PreTrainedModel, Path]:
+def load_checkpoint(path: Path, field: str) -> tuple[PreTrainedModel, Path]:
     """The model of a Lightning checkpoint of a run, or of a Hugging Face folder; and the folder of its tokenizer."""
     if path.is_dir():
-        return load_student(str(path), flag=flag), path
+        return load_student(str(path), field=field), path
     if not path.is_file():
-        raise ModelError(f"{flag} {path}: no such checkpoint or folder; check the path")
+        raise ModelError(f"`{field}` {path}: no such checkpoint or folder; check the path")
     start = path.parent.parent / "student_init"
     if not start.is_dir():
         raise ModelError(
-            f"{flag} {path}: {start}, which has the model's config, is missing: keep the run's folder whole"
+            f"`{field}` {path}: {start}, which has the model's config, is missing: keep the run's folder whole"
         )
-    model = load_student(str(start), flag=flag)
+    model = load_student(str(start), field=field)
     try:
         model.load_state_dict(_student_weights(path), strict=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"{flag} {path} cannot be read as a checkpoint of its run ({reason}): choose another one"
+            f"`{field}` {path} cannot be read as a checkpoint of its run ({reason}): choose another one"
         ) from None
     return model, start
 

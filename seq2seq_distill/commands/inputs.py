@@ -83,17 +83,17 @@ def task_of_run(run: dict[str, Any], data: Sequence[str] | None) -> dict[str, An
     if not run.get("tasks"):
         return run
     if not data:
-        raise ConfigError("--data is missing: the model learned several tasks: name the data of one")
+        raise ConfigError("`data` is missing: the model learned several tasks: name the data of one")
     entry: dict[str, Any] = next((entry for entry in run["tasks"] if entry["data"] == list(data)), {})
     own = {name: value for name, value in entry.items() if value is not None}
     encode = {**run["encode"], **({"prefix": own["prefix"]} if "prefix" in own else {})}
     return {**run, **own, "encode": encode}
 
 
-def export_record(model: str, flag: str = "--model") -> dict[str, Any]:
+def export_record(model: str, field: str = "model") -> dict[str, Any]:
     """What `distill export` says of the model in a folder that it made; empty for any other folder or id."""
     path = Path(model).expanduser() / "export.json"
-    check_json(path, f"{flag} {model}")
+    check_json(path, f"`{field}` {model}")
     return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
@@ -107,7 +107,7 @@ def with_run_defaults(config: Config, remedy: str) -> Config:
     said: dict[str, Any] = {name: getattr(config, name) or run.get(name) for name in ("task", "src_lang", "tgt_lang")}
     config = replace(config, **said, data=config.data or run.get("data") or [])
     if not config.data:
-        raise ConfigError(f"--data is missing: {remedy}")
+        raise ConfigError(f"`data` is missing: {remedy}")
     return config
 
 
@@ -136,23 +136,23 @@ def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str
         ]
     )
     if not len(rows):
-        raise DataError(f"--data {' '.join(sources)}: the {split} split has no examples: give another source")
+        raise DataError(f"`data` {' '.join(sources)}: the {split} split has no examples: give another source")
     return rows
 
 
 def load_model(
-    name: str, flag: str, options: ReadingOptions, settings: GenerationSettings, dtype: torch.dtype = torch.float32
+    name: str, field: str, options: ReadingOptions, settings: GenerationSettings, dtype: torch.dtype = torch.float32
 ) -> LoadedModel:
     """A Hugging Face folder, hub id or demo teacher, set to decode as `settings` say and else as it does by itself.
 
     A run has written into its model how it decodes; of any other what its config says of the task comes first.
 
     Raises:
-        ModelError, ConfigError: in one line that opens with `flag`, or with the flag of a language.
+        ModelError, ConfigError: in one line that opens with `field`, or with the flag of a language.
     """
     path, task, languages = demo.model_source(name), str(options.task), (options.src_lang, options.tgt_lang)
-    model = load_student(path, dtype, flag=flag)
-    tokenizer = load_tokenizer(path, *languages, flag=flag)
+    model = load_student(path, dtype, field=field)
+    tokenizer = load_tokenizer(path, *languages, field=field)
     forced = forced_bos_token_id(tokenizer, languages[1], model.generation_config)
     configure_generation(
         model,

@@ -36,11 +36,11 @@ FIXED = (
 )
 """Options that the raw candidates depend on, besides what the model, the data and the tokenizer say."""
 FLAGS = {
-    "model": "--model, of the fingerprint",
-    "tokenizer": "--model, a tokenizer of the fingerprint",
-    "data": "--data, --n or columns, of the fingerprint",
-    "longest": "--max_source_length",
-    "generation": "--tgt_lang, or the --model's own generation settings,",
+    "model": "`model`, of the fingerprint",
+    "tokenizer": "`model`, a tokenizer of the fingerprint",
+    "data": "`data`, `n` or columns, of the fingerprint",
+    "longest": "`max_source_length`",
+    "generation": "`tgt_lang`, or the `model`'s own generation settings,",
 }
 
 
@@ -79,8 +79,8 @@ def label(config: LabelConfig) -> dict[str, Any]:
         report = merge(config, folder, dataset, f"{config.model} ({written})")
     _print(config, report)
     if not report["kept"]:
-        raise ConfigError(f"--output_dir {config.folder}: the filters leave nothing: report.json says which; loosen it")
-    logger.info("%d pairs in %s, for --data", report["kept"], config.folder)
+        raise ConfigError(f"`output_dir` {config.folder}: the filters leave nothing: report.json says which; loosen it")
+    logger.info("%d pairs in %s, for `data`", report["kept"], config.folder)
     return report
 
 

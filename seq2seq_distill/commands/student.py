@@ -21,5 +21,5 @@ def make_student(config: StudentOnlyConfig) -> None:
     target = check_free(config.folder)
     path = demo.model_source(config.teacher)
     student = cut_student(config.student, load_teacher(path).model)
-    save_model(target, student, tokenizer_of(path, "--teacher"))
+    save_model(target, student, tokenizer_of(path, "teacher"))
     logger.info("saved a student of %s parameters to %s", f"{student.num_parameters():,}", config.folder)

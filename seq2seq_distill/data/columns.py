@@ -40,16 +40,16 @@ class Columns:
         there_are = f"there are: {format_names(names)}"
         for side, wanted in (("source", self.source), ("target", self.target)):
             if wanted is not None and wanted not in names:
-                raise DataError(f"{where}: no column {wanted!r} (--encode.{side}_column); {there_are}; choose one")
+                raise DataError(f"{where}: no column {wanted!r} (`encode.{side}_column`); {there_are}; choose one")
         if self.source is not None and self.target is not None:
             return self.source, self.target
         for source, target in (*WELL_KNOWN_COLUMNS, *self._language_columns(names)):
             source, target = self.source or source, self.target or target
             if source in names and target in names and source != target:
                 return source, target
-        remedy = "name them with --encode.source_column and --encode.target_column"
+        remedy = "name them with `encode.source_column` and `encode.target_column`"
         if any(name.startswith("translation.") for name in names):
-            remedy = f"choose two with --src_lang (now {self.src_lang}) and --tgt_lang (now {self.tgt_lang})"
+            remedy = f"choose two with `src_lang` (now {self.src_lang}) and `tgt_lang` (now {self.tgt_lang})"
         raise DataError(f"{where}: the source and target columns are not known: {remedy}; {there_are}")
 
     def _language_columns(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:

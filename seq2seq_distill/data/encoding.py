@@ -109,8 +109,8 @@ def truncation_report(encoded: Dataset, max_source_length: int, max_target_lengt
     """The shares of truncated sources and targets as one line for the log."""
     source, target = truncation_shares(encoded)
     return (
-        f"truncated: {source:.1%} of the sources (--encode.max_source_length {max_source_length}), "
-        f"{target:.1%} of the targets (--encode.max_target_length {max_target_length})"
+        f"truncated: {source:.1%} of the sources (`encode.max_source_length` {max_source_length}), "
+        f"{target:.1%} of the targets (`encode.max_target_length` {max_target_length})"
     )
 
 

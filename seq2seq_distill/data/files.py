@@ -32,7 +32,7 @@ def read_files(source: str, files: list[Path], columns: Columns) -> Dataset:
         pair = [_check_texts(_read_text(source, file), _line_of(source, file)) for file in files]
         if len(pair[0]) != len(pair[1]):
             raise DataError(
-                f"--data {source}: {files[0]} has {len(pair[0])} lines and {files[1]} has {len(pair[1])}: "
+                f"`data` {source}: {files[0]} has {len(pair[0])} lines and {files[1]} has {len(pair[1])}: "
                 "make line n of one belong to line n of the other"
             )
         tables = [pair]
@@ -50,17 +50,17 @@ def read_files(source: str, files: list[Path], columns: Columns) -> Dataset:
         }
     )
     if not table.num_rows:
-        raise DataError(f"--data {source}: {files[0]} is empty: give it at least one example")
+        raise DataError(f"`data` {source}: {files[0]} is empty: give it at least one example")
     # A fingerprint of its own spares `datasets` from pickling the whole table to make one.
     return Dataset(table, fingerprint=uuid.uuid4().hex[:16])
 
 
 def _line_of(source: str, file: Path) -> Callable[[int], str]:
-    return lambda index: f"--data {source}: {file}:{index + 1}"
+    return lambda index: f"`data` {source}: {file}:{index + 1}"
 
 
 def _row_of(source: str, file: Path) -> Callable[[int], str]:
-    return lambda index: f"--data {source}: {file}: row {index + 1}"
+    return lambda index: f"`data` {source}: {file}: row {index + 1}"
 
 
 def _check_texts(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> pa.ChunkedArray:
@@ -113,11 +113,11 @@ def _lines(source: str, file: Path) -> Iterator[str]:
                 yield line.removesuffix(b"\n").removesuffix(b"\r").decode()
             except UnicodeDecodeError as error:
                 raise DataError(
-                    f"--data {source}: {file}:{number}: byte {error.start + 1} of the line is not UTF-8: "
+                    f"`data` {source}: {file}:{number}: byte {error.start + 1} of the line is not UTF-8: "
                     "convert the file, for example with iconv -t UTF-8"
                 ) from None
     if not number:
-        raise DataError(f"--data {source}: {file} is empty: give it at least one example")
+        raise DataError(f"`data` {source}: {file} is empty: give it at least one example")
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def _chunked(rows: Iterable[tuple[str, ...]], width: int = 1) -> list[pa.Chunked
 
 def _read_json(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray]:
     """JSON lines, or (.json only) one array of objects."""
-    return _chunked(_json_texts(_json_rows(source, file), f"--data {source}: {file}", columns), width=2)
+    return _chunked(_json_texts(_json_rows(source, file), f"`data` {source}: {file}", columns), width=2)
 
 
 def _json_texts(rows: Iterable[tuple[str, Any]], where: str, columns: Columns) -> Iterator[tuple[str, str]]:
@@ -179,7 +179,7 @@ def _json_cell(row: dict[str, Any], path: list[str], names: list[str], place: st
 
 
 def _json_rows(source: str, file: Path) -> Iterator[tuple[str, Any]]:
-    where = f"--data {source}: {file}"
+    where = f"`data` {source}: {file}"
     lines = _lines(source, file)
     first = next(lines)
     if file.suffix == ".json" and first.lstrip().startswith("["):
@@ -206,7 +206,7 @@ def _json(where: str, first_line: int, text: str) -> Any:
 
 
 def _read_csv(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray]:
-    where = f"--data {source}: {file}"
+    where = f"`data` {source}: {file}"
     for _ in _lines(source, file):  # Arrow tells that bytes are not UTF-8, but not where
         pass
     parse = pyarrow.csv.ParseOptions(
@@ -232,7 +232,7 @@ def _read_csv(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray
 
 
 def _read_parquet(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray]:
-    where = f"--data {source}: {file}"
+    where = f"`data` {source}: {file}"
     try:
         schema = pyarrow.parquet.read_schema(file)
         labelled = SOURCE_HASH in schema.names  # whatever other sources call their columns

@@ -89,14 +89,14 @@ def _readable(source: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{format_value(str(error.filename or source))}: {error.strerror or one_line(error)}"
-        raise DataError(f"--data {format_value(source)}: {reason}: give a folder or file that can be read") from None
+        raise DataError(f"`data` {format_value(source)}: {reason}: give a folder or file that can be read") from None
 
 
 def _path(source: str) -> Path:
     try:
         return Path(source).expanduser()
     except RuntimeError:
-        raise DataError(f"--data {format_value(source)}: no such user's home folder: write the path out") from None
+        raise DataError(f"`data` {format_value(source)}: no such user's home folder: write the path out") from None
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -134,24 +134,24 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
     if path.is_file():
         if split != "train":
             raise DataError(
-                f"--data {source}: a single file is the train split: for {split} give a folder with one file per split"
+                f"`data` {source}: a single file is the train split: for {split} give a folder with one file per split"
             )
         if path.suffix not in TABLE_SUFFIXES:
-            raise DataError(f"--data {source}: no {', '.join(TABLE_SUFFIXES)} file: give one, or a folder")
+            raise DataError(f"`data` {source}: no {', '.join(TABLE_SUFFIXES)} file: give one, or a folder")
         return [path]
     files = _find_files(path, split)
     if not files:
         found = [name for name in SPLITS if _find_files(path, name)]
         raise DataError(
-            f"--data {source}: no {split} split: add {path / split}.source and .target, or one .jsonl, or "
+            f"`data` {source}: no {split} split: add {path / split}.source and .target, or one .jsonl, or "
             f"name a source that has it too; splits found: {', '.join(found) or 'none'}"
         )
     for file in files:
         if file.is_dir() or file.is_symlink() and not file.exists():
             what = "a folder" if file.is_dir() else "a link that leads nowhere"
-            raise DataError(f"--data {source}: {file} is {what}, not a file: put the {split} split there, or remove it")
+            raise DataError(f"`data` {source}: {file} is {what}, not a file: put the {split} split there, or remove it")
         if not file.is_file():
-            raise DataError(f"--data {source}: {file} is missing: add it, source and target come in pairs")
+            raise DataError(f"`data` {source}: {file} is missing: add it, source and target come in pairs")
     _check_shards(source, files)
     return files
 
@@ -162,12 +162,12 @@ def _check_shards(source: str, files: list[Path]) -> None:
     counts = {int(match[1]) for file in files if (match := re.search(r"-of-(\d+)", file.name))}
     if counts and counts != {len(files)}:
         raise DataError(
-            f"--data {source}: {len(files)} shards beside {files[0].name}, but its name says {max(counts)}: "
+            f"`data` {source}: {len(files)} shards beside {files[0].name}, but its name says {max(counts)}: "
             "fetch the missing ones or remove those of another set"
         )
     if not counts and len(files) > 1:
         names = ", ".join(file.name for file in files)
-        raise DataError(f"--data {source}: {names} are the same split: keep one of them")
+        raise DataError(f"`data` {source}: {names} are the same split: keep one of them")
 
 
 # ---- the hub ----
@@ -175,16 +175,16 @@ def _check_shards(source: str, files: list[Path]) -> None:
 
 def _hub_id(source: str) -> tuple[str, str | None]:
     if Path(source).is_symlink():
-        raise DataError(f"--data {source}: a link that leads nowhere: mend it, or give another path")
+        raise DataError(f"`data` {source}: a link that leads nowhere: mend it, or give another path")
     match = _HUB_ID.fullmatch(source)
     if match is None or Path(source).suffix in TABLE_SUFFIXES:
-        raise DataError(f"--data {source}: no such folder or file, nor the id of a hub data set: check the path")
+        raise DataError(f"`data` {source}: no such folder or file, nor the id of a hub data set: check the path")
     return match["id"], match["config"]
 
 
 def _hub_error(source: str, error: Exception) -> DataError:
     return DataError(
-        f"--data {source}: no such folder, and no hub data set that can be loaded: {one_line(error)}: "
+        f"`data` {source}: no such folder, and no hub data set that can be loaded: {one_line(error)}: "
         "check the name and the network, or give a folder"
     )
 
@@ -200,12 +200,12 @@ def _from_hub(name: str, config: str | None, *, source: str, split: str, columns
     splits = _hub_splits(name, config, source=source)
     wanted = next((alias for alias in SPLIT_ALIASES[split] if alias in splits), None)
     if wanted is None:
-        raise DataError(f"--data {source}: no {split} split, only {', '.join(splits)}: save one in a folder")
+        raise DataError(f"`data` {source}: no {split} split, only {', '.join(splits)}: save one in a folder")
     try:
         dataset = load_dataset(name, config, split=wanted).flatten()
     except Exception as error:  # as above
         raise _hub_error(source, error) from None
-    where = f"--data {source}: split {wanted}"
+    where = f"`data` {source}: split {wanted}"
     chosen = columns.choose(dataset.column_names, where)
     names = dict(zip(chosen, ("source", "target"), strict=True))
     dataset = dataset.select_columns(list(chosen)).rename_columns(names)

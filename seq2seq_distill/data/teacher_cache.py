@@ -34,13 +34,13 @@ FIELDS = ("teacher_ids", "teacher_values", "teacher_negentropy")
 """Of a batch and of a shard: ids [N, k, bytes of an id]; codes [N, k] or probabilities with the rest [N, k + 1]; and,
 where tokens were drawn, the sum of t log t [N]."""
 FLAGS = {
-    "teacher": "--teacher",
-    "temperature": "--loss.temperature",
-    "top_k": "--cache.top_k",
-    "draws": "--cache.draws",
-    "precision": "--cache.precision",
-    "train": "--data, --encode or --teacher_source, the training split's fingerprint",
-    "val": "--data, --encode, --teacher_source or --eval, the validation split's fingerprint",
+    "teacher": "`teacher`",
+    "temperature": "`loss.temperature`",
+    "top_k": "`cache.top_k`",
+    "draws": "`cache.draws`",
+    "precision": "`cache.precision`",
+    "train": "`data`, `encode` or `teacher_source`, the training split's fingerprint",
+    "val": "`data`, `encode`, `teacher_source` or `eval`, the validation split's fingerprint",
 }
 TOKEN_STEPS, REST_STEPS, REST_TOP = 17, 10, 13
 """Codes per nat of a token's ratio and of the rest's, and the largest logarithm of the latter."""
@@ -82,14 +82,14 @@ class TeacherCache:
         wanted = {"format": FORMAT, "teacher": teacher, **vars(contents), **splits}
         found = self._manifest()
         if found is None and teacher is None:
-            raise ConfigError(f"--teacher_cache {folder} is empty: fill it by `distill cache`, or add --teacher")
+            raise ConfigError(f"`teacher_cache` {folder} is empty: fill it by `distill cache`, or add `teacher`")
         if found is None:
             self._write_manifest(wanted)
             return
         for name, value in wanted.items():
             if found.get(name) != value and not (name == "teacher" and value is None):
                 raise ConfigError(
-                    f"--teacher_cache {folder} was made with {FLAGS.get(name, name)} {found.get(name)}, and this run "
+                    f"`teacher_cache` {folder} was made with {FLAGS.get(name, name)} {found.get(name)}, and this run "
                     f"has {value}: choose another folder, or the same value"
                 )
 
@@ -127,7 +127,7 @@ class TeacherCache:
             temporary.chmod(path.parent.stat().st_mode & 0o666)  # safetensors 0.8 writes for the owner alone
             os.replace(temporary, path)
         except (OSError, SafetensorError) as error:
-            raise ConfigError(f"--teacher_cache {self.folder} cannot be written ({error}): choose another") from None
+            raise ConfigError(f"`teacher_cache` {self.folder} cannot be written ({error}): choose another") from None
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -149,7 +149,7 @@ class TeacherCache:
             return None
         except (OSError, ValueError) as error:
             raise ConfigError(
-                f"--teacher_cache {self.folder}: {path} cannot be read ({error}): choose another folder"
+                f"`teacher_cache` {self.folder}: {path} cannot be read ({error}): choose another folder"
             ) from None
         return found if isinstance(found, dict) else {}
 
@@ -159,12 +159,12 @@ class TeacherCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             own = ("cache.json", *self._lengths)  # of another process that begins just now
             if any(path.name not in own and path.suffix != ".new" for path in self.folder.iterdir()):
-                raise ConfigError(f"--teacher_cache {self.folder} holds other files: choose another folder")
+                raise ConfigError(f"`teacher_cache` {self.folder} holds other files: choose another folder")
             temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
             os.replace(temporary, self.folder / "cache.json")
         except OSError as error:
             raise ConfigError(
-                f"--teacher_cache {self.folder} cannot be written ({error.strerror}): choose another"
+                f"`teacher_cache` {self.folder} cannot be written ({error.strerror}): choose another"
             ) from None
 
 

@@ -31,8 +31,8 @@ def load_tokenizer(
     path: str | Path,
     src_lang: str | None,
     tgt_lang: str | None,
-    flag: str = "--teacher",
-    src_flag: str = "--src_lang",
+    field: str = "teacher",
+    src_field: str = "src_lang",
 ) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder or hub id, languages set where it has some (mBART, M2M100, NLLB, ...).
 
@@ -43,24 +43,24 @@ def load_tokenizer(
         ModelError: there is no tokenizer at `path`.
         ConfigError: the tokenizer needs languages and has none, or does not know the one given.
     """
-    tokenizer = tokenizer_of(path, flag)
+    tokenizer = tokenizer_of(path, field)
     known = language_codes(tokenizer)
     if not known:
         return tokenizer
     options: dict[str, Any] = {}
-    for name, given, own_flag in (("src_lang", src_lang, src_flag), ("tgt_lang", tgt_lang, "--tgt_lang")):
+    for name, given, own_flag in (("src_lang", src_lang, src_field), ("tgt_lang", tgt_lang, "tgt_lang")):
         language = given or tokenizer.init_kwargs.get(name)
         if language is None:
-            raise ConfigError(f"{own_flag} is missing: {flag} {path} has many languages: give {_some(known)}")
+            raise ConfigError(f"`{own_flag}` is missing: `{field}` {path} has many languages: give {_some(known)}")
         if language.strip("_") not in known:
             choice = _some(known, language)
-            raise ConfigError(f"{own_flag} {language}: {flag} {path} does not know it: give {choice}")
+            raise ConfigError(f"`{own_flag}` {language}: `{field}` {path} does not know it: give {choice}")
         options[name] = language
     language_tokens = getattr(tokenizer, "lang_token_to_id", {})
     if not language_tokens.keys() <= set(tokenizer.all_special_tokens):
         # M2M100 may have forgotten that these are special: decoding would leave "__de__" in the text.
         options["additional_special_tokens"] = sorted(language_tokens, key=language_tokens.__getitem__)
-    return tokenizer_of(path, flag, **options)
+    return tokenizer_of(path, field, **options)
 
 
 def language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -100,7 +100,7 @@ def _language_id(tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None) -> in
         return None
     if language.strip("_") not in known:
         choice = _some(known, language)
-        raise ConfigError(f"--tgt_lang {language}: the tokenizer does not know it: give {choice}")
+        raise ConfigError(f"`tgt_lang` {language}: the tokenizer does not know it: give {choice}")
     if hasattr(tokenizer, "get_lang_id"):
         return tokenizer.get_lang_id(language)
     vocab = tokenizer.get_vocab()
@@ -114,7 +114,7 @@ def _labels_begin_with_language(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def train_tokenizer(
-    lines: Iterable[str], vocab_size: int, *, model_max_length: int = 512, flag: str = "--student.vocab_size"
+    lines: Iterable[str], vocab_size: int, *, model_max_length: int = 512, field: str = "student.vocab_size"
 ) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer that appends `</s>` and gives back any text byte for byte.
 
@@ -127,7 +127,7 @@ def train_tokenizer(
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(SPECIAL_TOKENS)
     if vocab_size < smallest:
-        raise ConfigError(f"{flag} {vocab_size}: {smallest} at least, for all bytes and the special tokens")
+        raise ConfigError(f"`{field}` {vocab_size}: {smallest} at least, for all bytes and the special tokens")
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -177,24 +177,26 @@ def _without_state(content: Any) -> Any:
     return {key: value for key, value in content.items() if key not in _PASSING_STATE}
 
 
-def tokenizer_of(path: str | Path, flag: str, **options: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or hub id, as it was saved. ModelError, which opens with `flag`: there is none."""
+def tokenizer_of(path: str | Path, field: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or hub id, as it was saved. ModelError, which opens with `field`: there is none."""
     path = Path(path).expanduser() if str(path).startswith("~") else path
     if not Path(path).exists() and not re.fullmatch(r"[\w][\w.-]*(/[\w.-]+)?", str(path)):
-        raise ModelError(f"{flag} {path}: no such folder: check the path")
-    check_json(Path(path) / "config.json", f"{flag} {path}")  # else the tokenizer would be blamed
+        raise ModelError(f"`{field}` {path}: no such folder: check the path")
+    check_json(Path(path) / "config.json", f"`{field}` {path}")  # else the tokenizer would be blamed
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, **options)
     except Exception as error:  # no files, no network, a class that cannot be built: the library raises any type
         if asks_for_trust(error):
-            raise code_refused(path, flag) from None
+            raise code_refused(path, field) from None
         reason = format_value(" ".join(str(error).split()))
-        raise ModelError(f"{flag} {path}: no tokenizer can be loaded from there ({reason}): save one there") from None
+        raise ModelError(
+            f"`{field}` {path}: no tokenizer can be loaded from there ({reason}): save one there"
+        ) from None
     if "auto_map" in tokenizer.init_kwargs:
-        raise code_refused(path, flag)
+        raise code_refused(path, field)
     # Without a file, some classes (of BART, T5, LED) make a tokenizer of special tokens alone.
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, "\u2581"}:
-        raise ModelError(f"{flag} {path}: there is no tokenizer beside the model: save one there")
+        raise ModelError(f"`{field}` {path}: there is no tokenizer beside the model: save one there")
     return tokenizer
 
 
@@ -217,10 +219,10 @@ def asks_for_trust(error: Exception) -> bool:
     return "trust_remote_code" in str(error)
 
 
-def code_refused(path: str | Path, flag: str) -> ModelError:
+def code_refused(path: str | Path, field: str) -> ModelError:
     """The error for a model or tokenizer that is defined by Python code in its own folder."""
     return ModelError(
-        f"{flag} {path}: its config asks for Python code of its own (auto_map), which is never run: "
+        f"`{field}` {path}: its config asks for Python code of its own (auto_map), which is never run: "
         "choose a model that transformers itself defines, or take auto_map out of the folder's JSON files"
     )
 

@@ -127,7 +127,7 @@ def check_exported_options(given: str, options: Mapping[str, Any], own: Generati
     """Raise ModelError, opened with `given` (a flag and its value), for options that an exported model cannot take."""
     if unknown := unknown_to_ctranslate2(options, own):
         raise ModelError(
-            f"{given} is an exported model, and CTranslate2 has no {', '.join(unknown)} of --generate: "
+            f"{given} is an exported model, and CTranslate2 has no {', '.join(unknown)} of `generate`: "
             "leave it out, or give the original model"
         )
 
@@ -173,7 +173,7 @@ class CTranslate2Engine:
         return self._decode(self._translator, sources, n_best)
 
     def _open(self, threads: tuple[int, int]) -> Any:
-        ctranslate2 = optional("ctranslate2", f"--model {self.folder}")
+        ctranslate2 = optional("ctranslate2", f"`model` {self.folder}")
         inter, intra = threads
         return ctranslate2.Translator(
             str(self.folder),

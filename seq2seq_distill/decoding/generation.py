@@ -20,11 +20,11 @@ logger = logging.getLogger(__name__)
 _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
 # Options that have a flag of their own, and options that would change what comes back.
 _FLAGS = {
-    "num_beams": "{}beams",
-    "length_penalty": "{}length_penalty",
-    "max_length": "{}max_target_length",
-    "max_new_tokens": "{}max_target_length",
-    "forced_bos_token_id": "--tgt_lang",
+    "num_beams": "`{}beams`",
+    "length_penalty": "`{}length_penalty`",
+    "max_length": "`{}max_target_length`",
+    "max_new_tokens": "`{}max_target_length`",
+    "forced_bos_token_id": "`tgt_lang`",
 }
 _REFUSED = ("num_return_sequences", "return_dict_in_generate", "output_scores", "output_logits")
 # Computed with before transformers looks at them, or given to an engine that has no words for what is wrong.
@@ -47,8 +47,8 @@ class GenerationSettings:
     """Rows decoded together."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of transformers' GenerationConfig, {"no_repeat_ngram_size": 3} say."""
-    flags: str = "--eval."
-    """What the flags of these settings begin with, for messages: a run's or, with "--", a verb's."""
+    group: str = "eval."
+    """The group of these options, for messages: that of a run; empty for a command."""
 
 
 @dataclass(frozen=True)
@@ -137,11 +137,9 @@ def _try_out(model: PreTrainedModel, settings: GenerationSettings) -> None:
 
 
 def _refused_value(settings: GenerationSettings, error: Exception) -> ConfigError:
-    flag, message = (
-        f"{settings.flags}generate {format_value(dict(settings.options))}",
-        format_value(" ".join(str(error).split())),
-    )
-    return ConfigError(f"{flag}: choose another value; transformers refuses it: {message}")
+    given = f"`{settings.group}generate` {format_value(dict(settings.options))}"
+    message = format_value(" ".join(str(error).split()))
+    return ConfigError(f"{given}: choose another value; transformers refuses it: {message}")
 
 
 def generate_batch(model: PreTrainedModel, batch: Mapping[str, Any], config: GenerationConfig) -> list[list[int]]:
@@ -229,9 +227,9 @@ def to_device(batch: Mapping[str, Any], device: torch.device | str) -> dict[str,
 
 def _apply_options(config: GenerationConfig, settings: GenerationSettings) -> None:
     for name, value in settings.options.items():
-        given = f"{settings.flags}generate {name}={format_value(value)}"
+        given = f"`{settings.group}generate` {name}={format_value(value)}"
         if name in _FLAGS:
-            raise ConfigError(f"{given} has a flag of its own: use {_FLAGS[name].format(settings.flags)}")
+            raise ConfigError(f"{given} has a flag of its own: use {_FLAGS[name].format(settings.group)}")
         if name in _REFUSED or name not in vars(config):
             raise ConfigError(f"{given} is no option of decoding a text: remove it")
         if name in _COUNTS and value is not None and not (type(value) is int and value >= 0):
@@ -252,9 +250,9 @@ def _set_lengths(config: GenerationConfig, settings: GenerationSettings, positio
         minimum = config.min_new_tokens + 1
     if minimum > max_length:
         logger.warning(
-            "the generation config's minimum of %d tokens is above %smax_target_length %d: lowered",
+            "the generation config's minimum of %d tokens is above `%smax_target_length` %d: lowered",
             minimum - 1,
-            settings.flags,
+            settings.group,
             max_length,
         )
     config.max_length, config.max_new_tokens = max_length + 1, None

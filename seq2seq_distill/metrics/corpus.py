@@ -48,7 +48,7 @@ def monitor_mode(name: str) -> str:
         return MONITORS[bare]
     if "loss" in bare.split("_"):
         return "min"
-    raise ConfigError(f"--eval.monitor {name} is not known: choose one of {', '.join(MONITORS)}")
+    raise ConfigError(f"`eval.monitor` {name} is not known: choose one of {', '.join(MONITORS)}")
 
 
 def score(
@@ -59,7 +59,7 @@ def score(
         return rouge(predictions, references)
     if task == "translation":
         return bleu(predictions, references, tgt_lang)
-    raise ConfigError(f"--task {task} is not known: choose summarization or translation")
+    raise ConfigError(f"`task` {task} is not known: choose summarization or translation")
 
 
 def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float]:
@@ -184,7 +184,7 @@ def _sufficient_statistics(
     if task == "summarization":
         return _rouge_statistics, lambda sums: float(sums[0] / sums[1])
     if task != "translation":
-        raise ConfigError(f"--task {task} is not known: choose summarization or translation")
+        raise ConfigError(f"`task` {task} is not known: choose summarization or translation")
     # The effective order is what sacrebleu asks for with single sentences; the counts do not depend on it.
     metric = _bleu_metric(tgt_lang, effective_order=True)
 

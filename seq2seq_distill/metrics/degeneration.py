@@ -131,12 +131,12 @@ def collapse(figures: OutputStatistics) -> str | None:
     lengths = f"the outputs are {figures.length_ratio:.2g} times as long as the references"
     if symptoms:
         symptoms += [lengths] if figures.length_ratio > LENGTH_RATIO_BOUNDS[1] else []
-        remedy = "lower --optim.lr, raise --optim.warmup_steps or train longer"
+        remedy = "lower `optim.lr`, raise `optim.warmup_steps` or train longer"
         return f"the student has collapsed, or not begun to learn: {', '.join(symptoms)}: {remedy}"
     if figures.length_ratio < LENGTH_RATIO_BOUNDS[0]:
-        return f"{lengths}: raise --eval.max_target_length, --encode.max_target_length or --eval.length_penalty"
+        return f"{lengths}: raise `eval.max_target_length`, `encode.max_target_length` or `eval.length_penalty`"
     if figures.length_ratio > LENGTH_RATIO_BOUNDS[1]:
-        return f"{lengths}: train longer, or lower --eval.length_penalty or --eval.max_target_length"
+        return f"{lengths}: train longer, or lower `eval.length_penalty` or `eval.max_target_length`"
     return None
 
 

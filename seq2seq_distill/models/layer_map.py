@@ -53,35 +53,39 @@ SUPERVISE: Final[Mapping[tuple[int, int], Layers]] = MappingProxyType(
 )
 
 
-def check_depth(teacher_depth: int, student_depth: int, flag: str = "student depth") -> None:
-    """Raise ModelError unless 1 <= student_depth <= teacher_depth; `flag` opens the message."""
+def check_depth(teacher_depth: int, student_depth: int, subject: str = "student depth") -> None:
+    """Raise ModelError unless 1 <= student_depth <= teacher_depth; `subject` opens the message."""
     if student_depth > teacher_depth:
-        raise ModelError(f"{flag} {student_depth} exceeds the teacher's {teacher_depth}: choose 1 to {teacher_depth}")
+        raise ModelError(
+            f"{subject} {student_depth} exceeds the teacher's {teacher_depth}: choose 1 to {teacher_depth}"
+        )
     if student_depth < 1:
-        raise ModelError(f"{flag} {student_depth} is less than one layer: choose 1 to {teacher_depth}")
+        raise ModelError(f"{subject} {student_depth} is less than one layer: choose 1 to {teacher_depth}")
 
 
-def check_layers(layers: Sequence[int], teacher_depth: int, flag: str = "layer ids") -> Layers:
+def check_layers(layers: Sequence[int], teacher_depth: int, subject: str = "layer ids") -> Layers:
     """Explicit layer ids as a tuple. Raises ModelError unless they increase within the teacher's range."""
     shown = " ".join(map(str, layers))
     if not layers:
-        raise ModelError(f"{flag} names no layer: choose from 0 to {teacher_depth - 1}")
+        raise ModelError(f"{subject} names no layer: choose from 0 to {teacher_depth - 1}")
     for layer in layers:
         if not 0 <= layer < teacher_depth:
-            raise ModelError(f"{flag} {shown}: the teacher has no layer {layer}, choose from 0 to {teacher_depth - 1}")
+            raise ModelError(
+                f"{subject} {shown}: the teacher has no layer {layer}, choose from 0 to {teacher_depth - 1}"
+            )
     if any(left >= right for left, right in zip(layers, layers[1:], strict=False)):
-        raise ModelError(f"{flag} {shown}: give each layer once, in increasing order")
+        raise ModelError(f"{subject} {shown}: give each layer once, in increasing order")
     return tuple(layers)
 
 
-def copy_layers(teacher_depth: int, student_depth: int, flag: str = "student depth") -> Layers:
+def copy_layers(teacher_depth: int, student_depth: int, subject: str = "student depth") -> Layers:
     """Teacher layers that a student of `student_depth` starts from.
 
     The table where it has the pair, else evenly spaced with the first and the last layer kept; all layers
-    when the depths are equal, (0,) for depth 1. Raises ModelError, which opens with `flag`, if the depth is
+    when the depths are equal, (0,) for depth 1. Raises ModelError, which opens with `subject`, if the depth is
     not 1 to the teacher's.
     """
-    check_depth(teacher_depth, student_depth, flag)
+    check_depth(teacher_depth, student_depth, subject)
     if (teacher_depth, student_depth) in COPY:
         return COPY[teacher_depth, student_depth]
     if student_depth == 1:
@@ -96,13 +100,13 @@ def first_layers(n: int) -> Layers:
     return tuple(range(n))
 
 
-def supervise_forward(teacher_depth: int, student_depth: int, flag: str = "student depth") -> Layers:
+def supervise_forward(teacher_depth: int, student_depth: int, subject: str = "student depth") -> Layers:
     """For each student layer the teacher layer that ends the block of layers it stands for.
 
     The table where it has the pair, else evenly spaced block ends; the last is always the teacher's last.
-    Raises ModelError, which opens with `flag`, if the depth is not 1 to the teacher's.
+    Raises ModelError, which opens with `subject`, if the depth is not 1 to the teacher's.
     """
-    check_depth(teacher_depth, student_depth, flag)
+    check_depth(teacher_depth, student_depth, subject)
     if (teacher_depth, student_depth) in SUPERVISE:
         return SUPERVISE[teacher_depth, student_depth]
     return tuple((i + 1) * teacher_depth // student_depth - 1 for i in range(student_depth))

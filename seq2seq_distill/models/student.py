@@ -96,32 +96,32 @@ def create_student(
 
 
 def load_student(
-    path: str | Path, dtype: torch.dtype = torch.float32, *, flag: str = "--student.path"
+    path: str | Path, dtype: torch.dtype = torch.float32, *, field: str = "student.path"
 ) -> PreTrainedModel:
     """A model from a folder or a hub id, in eval mode, whatever the dtype of the checkpoint.
 
     Raises:
-        ModelError: one line that opens with `flag`: nothing there, hub out of reach, not a supported
+        ModelError: one line that opens with `field`: nothing there, hub out of reach, not a supported
             encoder-decoder model, or weights missing from the checkpoint.
     """
     name = str(path)
     folder = Path(name).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ModelError(f"{flag} {name}: the folder has no config.json, so it holds no model: give another")
+        raise ModelError(f"`{field}` {name}: the folder has no config.json, so it holds no model: give another")
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
-        raise ModelError(f"{flag} {name}: there is no such folder: check the path")
+        raise ModelError(f"`{field}` {name}: there is no such folder: check the path")
     source = str(folder) if folder.is_dir() else name
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except _LOADING_ERRORS as error:
         if asks_for_trust(error):
-            raise code_refused(name, flag) from None
+            raise code_refused(name, field) from None
         where = "its config.json cannot be read" if folder.is_dir() else "no such folder, and the hub did not give it"
-        raise ModelError(f"{flag} {name}: {where} ({first_line(error)}): give another") from error
+        raise ModelError(f"`{field}` {name}: {where} ({first_line(error)}): give another") from error
     if {"AutoConfig", "AutoModelForSeq2SeqLM"} & (getattr(config, "auto_map", None) or {}).keys():
-        raise code_refused(name, flag)  # transformers would load its own class instead, and say nothing
-    _check_family(config.model_type, f"{flag} {name}")
-    check_json(folder / "generation_config.json", f"{flag} {name}")  # else transformers would do without it
+        raise code_refused(name, field)  # transformers would load its own class instead, and say nothing
+    _check_family(config.model_type, f"`{field}` {name}")
+    check_json(folder / "generation_config.json", f"`{field}` {name}")  # else transformers would do without it
     architectures.set_depths(config, *architectures.depths(config))
     try:
         model, report = AutoModelForSeq2SeqLM.from_pretrained(
@@ -129,16 +129,16 @@ def load_student(
         )
     except pickle.UnpicklingError:
         raise ModelError(
-            f"{flag} {name}: pytorch_model.bin is damaged, or holds more than tensors, which is never run: "
+            f"`{field}` {name}: pytorch_model.bin is damaged, or holds more than tensors, which is never run: "
             "choose a model in safetensors"
         ) from None
     except _LOADING_ERRORS as error:
         reason = first_line(error)
-        raise ModelError(f"{flag} {name}: the model cannot be loaded ({reason}): give a whole one") from error
+        raise ModelError(f"`{field}` {name}: the model cannot be loaded ({reason}): give a whole one") from error
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
-            f"{flag} {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}: give a whole one"
+            f"`{field}` {name}: the checkpoint lacks {len(missing)} weights, among them {missing[0]}: give a whole one"
         )
     return model.eval()
 
@@ -148,7 +148,7 @@ def fresh_student(
     vocab_size: int,
     tokenizer: PreTrainedTokenizerBase,
     *,
-    flag: str = "--student.config",
+    field: str = "student.config",
 ) -> PreTrainedModel:
     """A model with fresh weights, in float32 and eval mode; the caller seeds torch.
 
@@ -160,27 +160,27 @@ def fresh_student(
             follows from them by the custom of the family.
 
     Raises:
-        ModelError: one line that opens with `flag`: unreadable, no or an unsupported model_type, a key that
+        ModelError: one line that opens with `field`: unreadable, no or an unsupported model_type, a key that
             the architecture does not know, a vocabulary smaller than the tokenizer's, no pad or eos token.
     """
-    keys = _read_config(config, flag)
+    keys = _read_config(config, field)
     model_type = keys.pop("model_type", None)
     if model_type is None:
-        raise ModelError(f"{flag} names no model_type: choose one of {', '.join(architectures.ARCHITECTURES)}")
-    _check_family(model_type, flag)
+        raise ModelError(f"`{field}` names no model_type: choose one of {', '.join(architectures.ARCHITECTURES)}")
+    _check_family(model_type, f"`{field}`")
     if "transformers_version" not in keys:  # written by hand
-        _check_keys(keys, AutoConfig.for_model(model_type), flag)
+        _check_keys(keys, AutoConfig.for_model(model_type), f"`{field}`")
     family = architectures.ARCHITECTURES[model_type]
     try:
-        built = AutoConfig.for_model(model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, flag))
+        built = AutoConfig.for_model(model_type, **_with_vocabulary(family, keys, vocab_size, tokenizer, field))
         architectures.set_depths(built, *architectures.depths(built))
         model = AutoModelForSeq2SeqLM.from_config(built)
     except (*CONFIG_ERRORS, RuntimeError, AssertionError) as error:
-        raise ModelError(f"{flag}: no {model_type} model can be made from it ({first_line(error)})") from error
+        raise ModelError(f"`{field}`: no {model_type} model can be made from it ({first_line(error)})") from error
     size = model.get_input_embeddings().weight.shape[0]
     needed = max(len(tokenizer), max(tokenizer.get_vocab().values()) + 1)
     if size < needed:
-        raise ModelError(f"{flag} vocab_size {size} is less than the tokenizer's {needed}: raise it")
+        raise ModelError(f"`{field}` vocab_size {size} is less than the tokenizer's {needed}: raise it")
     return model.float().eval()
 
 
@@ -188,16 +188,16 @@ def check_same_tokenizer(
     student: PreTrainedTokenizerBase,
     teacher: PreTrainedTokenizerBase,
     *,
-    flag: str = "--student.path",
+    subject: str = "`student.path`",
     remedy: str = "choose models of one tokenizer",
 ) -> None:
     """Check that two tokenizers give a text the same ids: by probe texts, special tokens, vocabularies.
 
-    Raises ModelError, which opens with `flag`, names the first difference, and ends with `remedy`.
+    Raises ModelError, which opens with `subject`, names the first difference, and ends with `remedy`.
     """
     difference = _first_difference(student, teacher)
     if difference:
-        raise ModelError(f"{flag}: its tokenizer is not the teacher's: {difference}: {remedy}")
+        raise ModelError(f"{subject}: its tokenizer is not the teacher's: {difference}: {remedy}")
 
 
 def only_sources_differ(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> bool:
@@ -249,36 +249,38 @@ def _vocabulary(tokenizer: PreTrainedTokenizerBase, *, target: bool) -> dict[str
 def _layer_ids(
     side: str, teacher_depth: int, depth: int | None, ids: Sequence[int] | None, choice: str, default: int
 ) -> layer_map.Layers:
-    flag = f"--student.{side}_layers"
+    subject = f"`student.{side}_layers`"
     if ids is not None:
-        checked = layer_map.check_layers(ids, teacher_depth, f"--student.{side}_layer_ids")
+        checked = layer_map.check_layers(ids, teacher_depth, f"`student.{side}_layer_ids`")
         if depth is not None and depth != len(checked):
-            raise ModelError(f"{flag} {depth} contradicts --student.{side}_layer_ids, {len(checked)} layers: drop one")
+            raise ModelError(
+                f"{subject} {depth} contradicts `student.{side}_layer_ids`, {len(checked)} layers: drop one"
+            )
         return checked
     if depth is None:
         depth = default
-        logger.info("%s not given: %d of the teacher's %d layers", flag, depth, teacher_depth)
-    layer_map.check_depth(teacher_depth, depth, flag)
-    return layer_map.first_layers(depth) if choice == "first" else layer_map.copy_layers(teacher_depth, depth, flag)
+        logger.info("%s not given: %d of the teacher's %d layers", subject, depth, teacher_depth)
+    layer_map.check_depth(teacher_depth, depth, subject)
+    return layer_map.first_layers(depth) if choice == "first" else layer_map.copy_layers(teacher_depth, depth, subject)
 
 
 # --------------------------------------------------------------------------------- configs and error messages
 
 
-def _read_config(config: str | Path | Mapping[str, Any], flag: str) -> dict[str, Any]:
+def _read_config(config: str | Path | Mapping[str, Any], field: str) -> dict[str, Any]:
     if isinstance(config, Mapping):
         return copy.deepcopy(dict(config))
     path = Path(config).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
-        raise ModelError(f"{flag} {config}: there is no file {path}: check the path")
+        raise ModelError(f"`{field}` {config}: there is no file {path}: check the path")
     try:
         text = path.read_text(encoding="utf-8")
         keys = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ModelError(f"{flag} {config}: cannot be read ({first_line(error)}): write YAML or JSON") from error
+        raise ModelError(f"`{field}` {config}: cannot be read ({first_line(error)}): write YAML or JSON") from error
     if not isinstance(keys, dict):
-        raise ModelError(f"{flag} {config}: holds no mapping of config keys: write lines such as `model_type: t5`")
+        raise ModelError(f"`{field}` {config}: holds no mapping of config keys: write lines such as `model_type: t5`")
     return keys
 
 
@@ -287,12 +289,12 @@ def _with_vocabulary(
     keys: dict[str, Any],
     vocab_size: int,
     tokenizer: PreTrainedTokenizerBase,
-    flag: str,
+    field: str,
 ) -> dict[str, Any]:
     pad, eos, bos = tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.bos_token_id
     for role, token in (("pad", pad), ("eos", eos)):
         if token is None and keys.get(f"{role}_token_id") is None:
-            raise ModelError(f"{flag}: the tokenizer has no {role} token, and the config sets no {role}_token_id")
+            raise ModelError(f"`{field}`: the tokenizer has no {role} token, and the config sets no {role}_token_id")
     ids: dict[str, Any] = {"pad_token_id": pad, "eos_token_id": eos, "bos_token_id": bos}
     ids |= {key: keys[key] for key in ids if key in keys}
     starts = {"pad": "pad_token_id", "eos": "eos_token_id", "wrap": "eos_token_id", "bos": "bos_token_id"}
@@ -315,14 +317,14 @@ def _check_family(model_type: str, prefix: str) -> None:
         raise ModelError(f"{prefix}: {error}") from error
 
 
-def _check_keys(keys: Mapping[str, Any], config: PreTrainedConfig, flag: str) -> None:
+def _check_keys(keys: Mapping[str, Any], config: PreTrainedConfig, subject: str) -> None:
     known = config.to_dict().keys() | config.attribute_map.keys()
     known |= {"pad_token_id", "eos_token_id", "bos_token_id", "decoder_start_token_id", "forced_eos_token_id"}
     for key, value in keys.items():
         if key not in known:
-            raise ModelError(unknown_key(f"{flag} {key}", config, key))
+            raise ModelError(unknown_key(f"{subject} {key}", config, key))
         if isinstance(value, Mapping) and isinstance(getattr(config, key, None), PreTrainedConfig):
-            _check_keys(value, getattr(config, key), f"{flag} {key}")
+            _check_keys(value, getattr(config, key), f"{subject} {key}")
 
 
 def _token(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], at: int) -> str:

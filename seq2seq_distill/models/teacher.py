@@ -122,6 +122,6 @@ class Teacher:
         return self.running.eval()
 
 
-def load_teacher(path: str | Path, dtype: torch.dtype = torch.float32, *, flag: str = "--teacher") -> Teacher:
-    """The teacher from a folder or a hub id. Raises ModelError, in one line that opens with `flag`."""
-    return Teacher(load_student(path, dtype, flag=flag))
+def load_teacher(path: str | Path, dtype: torch.dtype = torch.float32, *, field: str = "teacher") -> Teacher:
+    """The teacher from a folder or a hub id. Raises ModelError, in one line that opens with `field`."""
+    return Teacher(load_student(path, dtype, field=field))

@@ -304,8 +304,8 @@ class SummarizationDistiller(SummarizationModule):
         for side, ours, theirs in zip(SIDES, architectures.widths(own), architectures.widths(teachers), strict=True):
             if ours != theirs:
                 raise ConfigError(
-                    f"--loss.alpha_hid {self.loss.alpha_hid} compares hidden states, but the student's {side} is "
-                    f"{ours} wide and the teacher's {theirs}: set --loss.alpha_hid 0, and use --matches with a "
+                    f"`loss.alpha_hid` {self.loss.alpha_hid} compares hidden states, but the student's {side} is "
+                    f"{ours} wide and the teacher's {theirs}: set `loss.alpha_hid` 0, and use `matches` with a "
                     "projection"
                 )
         # With a shared encoder there is nothing to compare.
@@ -316,7 +316,7 @@ class SummarizationDistiller(SummarizationModule):
         depth, teacher_depth = (len(architectures.layers(model, side)) for model in (self.student, teacher))
         copied = copied_layers(side, self.student, teacher_depth)
         how = "spread" if self.loss.supervise_forward or copied is None else "copied"
-        return layer_pairs(side, how, (depth, teacher_depth), copied, f"--loss.alpha_hid {self.loss.alpha_hid}")
+        return layer_pairs(side, how, (depth, teacher_depth), copied, f"`loss.alpha_hid` {self.loss.alpha_hid}")
 
 
 class TranslationDistiller(SummarizationDistiller):

@@ -84,7 +84,7 @@ def resolve(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedMode
         except ModelError as error:
             problems.append(str(error))
             continue
-        problems += _problems(f"--matches entry {number}", match, student, teacher)
+        problems += _problems(f"`matches` entry {number}", match, student, teacher)
         matches.append(match)
     raise_config_error(problems)
     return tuple(matches)
@@ -102,7 +102,7 @@ def match_of(number: int, entry: FeatureLossConfig, depths: tuple[int, int], cop
     Raises:
         ModelError: a layer that is not there.
     """
-    place = f"--matches entry {number}"
+    place = f"`matches` entry {number}"
     if entry.layers is None:
         own = _layers(f"{place}, student", entry.student, "student", entry.side, depths[0])
         pairs = [(own, _layers(f"{place}, teacher", entry.teacher, "teacher", entry.side, depths[1]))]
@@ -113,19 +113,19 @@ def match_of(number: int, entry: FeatureLossConfig, depths: tuple[int, int], cop
     return Match(name, entry, tuple((_features(entry, own), _features(entry, other)) for own, other in pairs))
 
 
-def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] | None, flag: str) -> LayerPairs:
+def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] | None, subject: str) -> LayerPairs:
     """Pairs of layers by a rule: `copied`, `spread` or `last`; `depths` and `copied` as in `match_of`.
 
     `copied`: each student layer with the teacher layer it was copied from, the last with the last. `spread`: each with
-    the end of the block of teacher layers that it stands for. Raises ModelError, which opens with `flag`.
+    the end of the block of teacher layers that it stands for. Raises ModelError, which opens with `subject`.
     """
     depth, teacher_depth = depths
     if how == "last":
         return ((depth - 1, teacher_depth - 1),)
     if how == "spread":
-        return tuple(enumerate(supervise_forward(teacher_depth, depth, f"{flag} with a student whose {side} depth")))
+        return tuple(enumerate(supervise_forward(teacher_depth, depth, f"{subject} with a student whose {side} depth")))
     if copied is None:
-        raise ModelError(f"{flag}: the student's {side} was not cut from this teacher, choose spread or last")
+        raise ModelError(f"{subject}: the student's {side} was not cut from this teacher, choose spread or last")
     return supervised_pairs(copied, teacher_depth)
 
 
@@ -248,8 +248,8 @@ def check_shapes(teachers: Sequence[PreTrainedModel]) -> None:
     shapes = [(architectures.depths(model.config), architectures.widths(model.config)) for model in teachers]
     if any(shape != shapes[0] for shape in shapes):
         raise ConfigError(
-            "--tasks: inner states are compared, but the teachers differ in layers or width: set --loss.alpha_hid 0 "
-            "and leave --matches out, or choose teachers of one shape"
+            "`tasks`: inner states are compared, but the teachers differ in layers or width: set `loss.alpha_hid` 0 "
+            "and leave `matches` out, or choose teachers of one shape"
         )
 
 
@@ -267,7 +267,7 @@ def use_eager_attention(
         if model.config._attn_implementation != "eager":
             model.set_attn_implementation("eager")
     rank_zero_only(logger.info)(
-        "--matches compares attention weights: attention is computed as eager, the one implementation that returns "
+        "`matches` compares attention weights: attention is computed as eager, the one implementation that returns "
         "them, and the student's weights that are compared are not dropped out"
     )
     return before

@@ -93,7 +93,7 @@ class SummarizationModule(LightningModule):
         if config.trainer.gradient_checkpointing:
             if not student.supports_gradient_checkpointing:
                 kind = student.config.model_type
-                raise ConfigError(f"--trainer.gradient_checkpointing true: {kind} models cannot do it: leave it out")
+                raise ConfigError(f"`trainer.gradient_checkpointing` true: {kind} models cannot do it: leave it out")
             student.gradient_checkpointing_enable({"use_reentrant": False})
 
     # Many processes
@@ -114,8 +114,8 @@ class SummarizationModule(LightningModule):
             return
         if _drops_layers(self.student):
             raise ConfigError(
-                "--trainer.strategy fsdp2 gathers every layer on all processes at once, but the student drops layers "
-                "at random: set --student.encoder_layerdrop 0 and --student.decoder_layerdrop 0, or use ddp"
+                "`trainer.strategy` fsdp2 gathers every layer on all processes at once, but the student drops layers "
+                "at random: set `student.encoder_layerdrop` 0 and `student.decoder_layerdrop` 0, or use ddp"
             )
         policy = precision_policy(str(self.trainer.precision))
         # The steps run embeddings, layers and head apart: the whole step is the forward pass of the root unit.

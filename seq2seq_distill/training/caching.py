@@ -37,8 +37,8 @@ def with_cache(config: RunConfig, parts: RunComponents) -> RunComponents:
     missing = cache.missing()
     if missing and parts.teacher is None:
         raise ConfigError(
-            f"--teacher_cache {cache.folder} lacks {len(missing)} of {len(cache.shards)} shards: "
-            "fill it by `distill cache`, or add --teacher"
+            f"`teacher_cache` {cache.folder} lacks {len(missing)} of {len(cache.shards)} shards: "
+            "fill it by `distill cache`, or add `teacher`"
         )
     if parts.teacher is not None:
         fill(cache, parts, parts.teacher, config)

@@ -214,8 +214,8 @@ def newest_whole(folder: OutputFolder) -> Path | None:
         damaged.append(path)
     if damaged:
         raise ConfigError(
-            f"--output_dir {folder.path}: {' and '.join(path.name for path in damaged)} of its checkpoints folder "
-            "are damaged: resume from another by --resume PATH, or start again in a new folder"
+            f"`output_dir` {folder.path}: {' and '.join(path.name for path in damaged)} of its checkpoints folder "
+            "are damaged: resume from another by `resume` PATH, or start again in a new folder"
         )
     return None
 

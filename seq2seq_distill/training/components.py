@@ -93,7 +93,7 @@ def of_task(name: str | None) -> Iterator[None]:
     except UserError as error:
         if name is None:
             raise
-        raise type(error)("\n".join(f"--tasks {name}: {line}" for line in str(error).split("\n"))) from None
+        raise type(error)("\n".join(f"`tasks` {name}: {line}" for line in str(error).split("\n"))) from None
 
 
 def build_components(config: RunConfig) -> RunComponents:
@@ -120,7 +120,7 @@ def _of_first_task(
         first, texts, (tokenizer, teachers), student, teacher.model if teacher else None
     )
     paths = config.ensemble.teachers
-    extra_teachers = tuple(_extra_teacher(config, path, usual, model, "--ensemble.teachers") for path in paths)
+    extra_teachers = tuple(_extra_teacher(config, path, usual, model, "ensemble.teachers") for path in paths)
     return RunComponents(tokenizer, teacher, student, data, extra_teachers, separate_teacher_view), usual, untouched
 
 
@@ -138,7 +138,7 @@ def _with_tasks(
         with of_task(name):
             if path not in teachers:
                 model = parts.teacher.model if parts.teacher else student
-                teachers[path] = _extra_teacher(first, str(path), usual, model, "--teacher")
+                teachers[path] = _extra_teacher(first, str(path), usual, model, "teacher")
             tasks.append(_task(own, name, student, teachers[path], untouched))
     return replace(parts, data=concat_tasks(config, [task.views[0].data for task in tasks]), tasks=tuple(tasks))
 
@@ -192,23 +192,25 @@ def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher
 
 
 def _extra_teacher(
-    config: RunConfig, path: str, tokenizer: PreTrainedTokenizerBase, first: PreTrainedModel, flag: str
+    config: RunConfig, path: str, tokenizer: PreTrainedTokenizerBase, first: PreTrainedModel, field: str
 ) -> Teacher:
-    """A teacher besides the first, named by `flag`.
+    """A teacher besides the first, named by `field`.
 
     Raises:
         ModelError: it has other tokens, or starts decoding from another.
     """
     path = demo.model_source(path)
-    its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, flag=flag)
-    check_same_tokenizer(its_tokenizer, tokenizer, flag=f"{flag} {path}", remedy="choose teachers of one tokenizer")
-    teacher = load_teacher(path, dtype=torch.float32, flag=flag)
+    its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, field=field)
+    check_same_tokenizer(
+        its_tokenizer, tokenizer, subject=f"`{field}` {path}", remedy="choose teachers of one tokenizer"
+    )
+    teacher = load_teacher(path, dtype=torch.float32, field=field)
     _configure_generation(config, teacher.model, tokenizer)
     sizes = [len(architectures.output_head(model).weight) for model in (teacher.model, first)]
     starts = [architectures.decoder_start(model) for model in (teacher.model, first)]
     for what, (own, other) in {"output tokens": sizes, "as the id from which decoding starts": starts}.items():
         if own != other:
-            raise ModelError(f"{flag} {path} has {own} {what}, --teacher {other}: choose teachers of one vocabulary")
+            raise ModelError(f"`{field}` {path} has {own} {what}, `teacher` {other}: choose teachers of one vocabulary")
     return teacher
 
 
@@ -217,7 +219,7 @@ def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedMode
     for side, depth in zip(("encoder", "decoder"), architectures.depths(teacher.config), strict=True):
         wanted = getattr(wish, f"{side}_layers")
         if wanted is not None:
-            check_depth(depth, wanted, f"--student.{side}_layers")
+            check_depth(depth, wanted, f"`student.{side}_layers`")
     named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
     overrides = {name: getattr(wish, name) for name in named if getattr(wish, name) is not None}
     return create_student(
@@ -250,11 +252,11 @@ def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrain
     if teacher:
         return load_tokenizer(teacher, config.src_lang, config.tgt_lang)
     if student.path:
-        return load_tokenizer(student.path, config.src_lang, config.tgt_lang, flag="--student.path")
+        return load_tokenizer(student.path, config.src_lang, config.tgt_lang, field="student.path")
     if student.vocab_size:
         lines = (text for column in ("source", "target") for text in texts.splits["train"][column])
         return train_tokenizer(lines, student.vocab_size)
-    return load_tokenizer(str(student.config), config.src_lang, config.tgt_lang, flag="--student.config")
+    return load_tokenizer(str(student.config), config.src_lang, config.tgt_lang, field="student.config")
 
 
 def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:

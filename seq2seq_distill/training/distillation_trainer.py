@@ -198,7 +198,7 @@ def _as_teacher(given: Teacher | PreTrainedModel | str | Path, student: PreTrain
     """Raises ModelError: it has other tokens than the student."""
     if isinstance(given, PreTrainedModel):
         given = Teacher(given)
-    teacher = given if isinstance(given, Teacher) else load_teacher(given, flag="teacher")
+    teacher = given if isinstance(given, Teacher) else load_teacher(given, field="teacher")
     own, other = (len(architectures.output_head(model).weight) for model in (student, teacher.model))
     if own != other:
         raise ModelError(f"the student has {own} output tokens, the teacher {other}: choose models of one vocabulary")

@@ -63,7 +63,7 @@ class NonFiniteGuard(Callback):
             write_json(self._folder.nonfinite, {"step": step, "rows": rows, **finite})
         raise RunError(
             f"step {step}: a loss or gradient is NaN or infinite; rows and losses are in {self._folder.nonfinite}. "
-            "Lower --optim.lr in a new --output_dir, or leave such steps out with --on_nonfinite skip"
+            "Lower `optim.lr` in a new `output_dir`, or leave such steps out with `on_nonfinite` skip"
         )
 
 
@@ -117,12 +117,12 @@ def describe_failure(error: BaseException, config: RunConfig, shape: str = "") -
         return f"the disk is full while writing into {config.folder}: free some space {AGAIN}"
     if any(isinstance(each, MemoryError) for each in chain) or any(words in lower for words in OUT_OF_MEMORY):
         return (
-            f"out of memory{shape}{_peak()}: lower --batch.max_tokens, --batch.size or --eval.batch_size, "
-            "or raise --trainer.accumulate_grad_batches, in a new --output_dir"
+            f"out of memory{shape}{_peak()}: lower `batch.max_tokens`, `batch.size` or `eval.batch_size`, "
+            "or raise `trainer.accumulate_grad_batches`, in a new `output_dir`"
         )
     if any(words in lower for words in WORKER_DIED):
         return (
-            f"a data loader process died ({text[:120]}): check the machine's memory, or set --batch.workers 0, {AGAIN}"
+            f"a data loader process died ({text[:120]}): check the machine's memory, or set `batch.workers` 0, {AGAIN}"
         )
     if any(words in lower for words in PROCESS_DIED):
         return f"another process of the run ended ({text[:120]}): mend what its message says {AGAIN}"

@@ -69,7 +69,7 @@ class OutputFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(
-                f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written"
+                f"`output_dir` {self.path}: {error.strerror}; choose a folder that can be written"
             ) from None
         own = [path for path in vars(self).values() if path != self.path]
         hidden = [self.path / ".lock", self.path / ".owner", *self.path.glob(".*.new"), *self.path.glob(".*.old")]
@@ -100,7 +100,7 @@ class OutputFolder:
         except Timeout:
             whose = owner.read_text("utf-8").strip() if owner.exists() else "another process"
             raise ConfigError(
-                f"--output_dir {self.path} is in use by {whose}: wait for its end, or choose another folder"
+                f"`output_dir` {self.path} is in use by {whose}: wait for its end, or choose another folder"
             ) from None
         try:
             since = datetime.now().astimezone().isoformat(timespec="seconds")
@@ -129,7 +129,7 @@ class OutputFolder:
         else:
             reason = "no mapping of options"
         if not isinstance(record, dict):
-            raise ConfigError(f"{self.run_yaml} cannot be read ({reason}): restore it, or choose another --output_dir")
+            raise ConfigError(f"{self.run_yaml} cannot be read ({reason}): restore it, or choose another `output_dir`")
         return record
 
     def differences(self, config: RunConfig) -> list[str]:
@@ -137,7 +137,7 @@ class OutputFolder:
         new = _flat(plain(config))
         old = {**_flat(plain(RunConfig())), **_flat(self.read_run())}  # an older version knew fewer options
         return [
-            f"--{name} {new[name]} differs from {old[name]} of the run in {self.path}"
+            f"`{name}` {new[name]} differs from {old[name]} of the run in {self.path}"
             for name in new
             if old[name] != new[name] and name not in FREE_KEYS
         ]
@@ -241,9 +241,9 @@ def check_free(path: Path) -> Path:
         in_a_circle = real.is_symlink()  # a link without an end
         taken = in_a_circle or (real.exists() and (not real.is_dir() or any(real.iterdir())))
     except OSError as error:
-        raise ConfigError(f"--output_dir {path}: {error.strerror}; choose a folder that can be written") from None
+        raise ConfigError(f"`output_dir` {path}: {error.strerror}; choose a folder that can be written") from None
     if taken:
-        raise ConfigError(f"--output_dir {path} is there already: choose a new folder, or remove it")
+        raise ConfigError(f"`output_dir` {path} is there already: choose a new folder, or remove it")
     return real
 
 
@@ -283,7 +283,7 @@ def _old(path: Path) -> Path:
 def refuse_url(path: Path) -> None:
     """`ConfigError` for s3://... and its like, which would be a folder here of that name, password included."""
     if re.match(r"[a-z][a-z0-9+.-]+:/", str(path)):
-        raise ConfigError(f"--output_dir {path} is a URL: choose a folder of this machine")
+        raise ConfigError(f"`output_dir` {path} is a URL: choose a folder of this machine")
 
 
 def _refuse_links(paths: Iterable[Path]) -> None:
@@ -291,7 +291,7 @@ def _refuse_links(paths: Iterable[Path]) -> None:
     for path in paths:
         if path.is_symlink():
             raise ConfigError(
-                f"--output_dir: {path} is a link, and what is written there would land elsewhere: "
+                f"`output_dir`: {path} is a link, and what is written there would land elsewhere: "
                 "remove the link, or choose another folder"
             )
 

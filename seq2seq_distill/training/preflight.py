@@ -75,7 +75,7 @@ def check_pair(parts: RunComponents, config: RunConfig, *, cut: bool) -> None:
         ModelError: a line for each thing that is wrong, which names the model, what differs and the remedy.
     """
     student, teacher = parts.student, parts.teacher.model if parts.teacher else None
-    names = (f"--teacher {config.teacher}", _student_name(config))
+    names = (f"`teacher` {config.teacher}", _student_name(config))
     rows = parts.data.encoded["train"][:READ]["labels"]
     _raise_or_warn(
         names,
@@ -188,7 +188,7 @@ def _weight_differences(
     whole = _logits(_at_full_depth(student, teacher), batches)
     if not _equal(whole, theirs):
         overrides = ", ".join(config.student.overrides)
-        what = f"--student.overrides {overrides}" if overrides else _changed_weight(student, teacher)
+        what = f"`student.overrides` {overrides}" if overrides else _changed_weight(student, teacher)
         told = f"with all of the teacher's layers its loss on a training example is {_loss(whole, batches):.4f}"
         yield Finding(
             f"{told}, the teacher's {_loss(theirs, batches):.4f}: look at {what}", "odd" if overrides else "wrong"
@@ -200,7 +200,7 @@ def _compare_with_guessing(name: str, loss: float, vocabulary: int) -> None:
     if loss > guessing:
         _warn(
             f"{name}: its loss on training examples is {loss:.1f}, no better than guessing ({guessing:.1f}): are "
-            "--data, the languages and --encode.prefix those that it knows?"
+            "`data`, the languages and `encode.prefix` those that it knows?"
         )
 
 
@@ -304,7 +304,7 @@ def _at_full_depth(student: PreTrainedModel, teacher: PreTrainedModel) -> PreTra
 
 def _student_name(config: RunConfig) -> str:
     if config.student.path:
-        return f"--student.path {config.student.path}"
+        return f"`student.path` {config.student.path}"
     if config.student.config:
-        return f"--student.config {config.student.config}"
+        return f"`student.config` {config.student.config}"
     return "the student cut from the teacher"

@@ -69,7 +69,7 @@ def run_config(
     extensions = extensions or Extensions()
     if extensions.batch_processor is not None and config.teacher_cache:
         raise ConfigError(
-            f"--teacher_cache {config.teacher_cache} holds what the teacher says of batches that batch_processor would "
+            f"`teacher_cache` {config.teacher_cache} holds what the teacher says of batches that batch_processor would "
             "change: leave out one of the two"
         )
     folder, last = OutputFolder(config.folder), LastBatch()
@@ -118,7 +118,7 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
     """The checkpoint to go on from, if any."""
     if config.resume not in ("auto", "never"):
         if not Path(config.resume).is_file():
-            raise ConfigError(f"--resume {config.resume}: no such checkpoint; choose a file, or auto, or never")
+            raise ConfigError(f"`resume` {config.resume}: no such checkpoint; choose a file, or auto, or never")
         origin = OutputFolder(Path(config.resume).resolve().parent.parent)
         for line in origin.differences(config):
             logger.warning("%s: it goes on otherwise than it would have", line)
@@ -126,14 +126,14 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
     # Process 0 may have begun to write when others come here.
     if config.resume == "never" and _is_first() and folder.run_yaml.exists():
         raise ConfigError(
-            f"--resume never, but --output_dir {folder.path} holds a run: choose another folder, or --resume auto"
+            f"`resume` never, but `output_dir` {folder.path} holds a run: choose another folder, or `resume` auto"
         )
     checkpoint = newest_whole(folder)
     if checkpoint is None:
         return None
     differences = folder.differences(config)
     if differences:
-        raise ConfigError("\n".join(f"{line}: choose another --output_dir, or the same value" for line in differences))
+        raise ConfigError("\n".join(f"{line}: choose another `output_dir`, or the same value" for line in differences))
     return str(checkpoint)
 
 
@@ -142,8 +142,8 @@ def _check_data(config: RunConfig, parts: RunComponents, folder: OutputFolder, c
     before = folder.read_run().get("provenance", {}).get("data_fingerprint")
     if checkpoint is not None and config.resume == "auto" and before not in (None, parts.data.fingerprint):
         raise DataError(
-            f"--data {' '.join(config.sources)} has changed since the run in {folder.path} began "
-            f"(fingerprint {parts.data.fingerprint}, then {before}): restore it, or choose another --output_dir"
+            f"`data` {' '.join(config.sources)} has changed since the run in {folder.path} began "
+            f"(fingerprint {parts.data.fingerprint}, then {before}): restore it, or choose another `output_dir`"
         )
 
 

@@ -133,11 +133,11 @@ def _options_named(options: TrainerConfig, message: str) -> str:
     given = {name: value for name, value in asdict(options).items() if value != defaults[name]}
     given |= {f"extra.{name}": value for name, value in given.pop("extra", {}).items()}
     about = [
-        f"--trainer.{name} {value}"
+        f"`trainer.{name}` {value}"
         for name, value in given.items()
         if name.removeprefix("extra.") in message.lower() or (isinstance(value, str) and value in message)
     ]
-    return " ".join(about) or " ".join(f"--trainer.{name} {value}" for name, value in given.items()) or "--trainer"
+    return " ".join(about) or " ".join(f"`trainer.{name}` {value}" for name, value in given.items()) or "trainer"
 
 
 def _logger(name: str, folder: OutputFolder) -> Logger:
@@ -155,7 +155,7 @@ def _logger(name: str, folder: OutputFolder) -> Logger:
                 server = os.environ.get("MLFLOW_TRACKING_URI")
                 return MLFlowLogger(tracking_uri=server or f"file:{folder.logs}")
     except Exception as error:  # of many types and libraries
-        raise ConfigError(f"--logger {name}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"`logger` {name}: {' '.join(str(error).split())}") from None
 
 
 def _default_precision(accelerator: str) -> str:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 OTHER_TOKENS = (
     "distributions over other tokens teach it nothing; let the teacher write the targets (`distill label`), and train "
-    "on them with --method sft and without --teacher"
+    "on them with `method` sft and without `teacher`"
 )
 
 
@@ -50,7 +50,7 @@ def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> 
     path = config.student.path
     if not path:
         return teachers
-    own = load_tokenizer(path, config.src_lang, config.tgt_lang, flag="--student.path")
+    own = load_tokenizer(path, config.src_lang, config.tgt_lang, field="student.path")
     if only_sources_differ(own, teachers):
         return own
     check_same_tokenizer(own, teachers, remedy=OTHER_TOKENS)
@@ -65,7 +65,7 @@ def teachers_tokenizer(config: RunConfig, path: str | None, usual: PreTrainedTok
     language = config.teacher_source.src_lang
     if path is None or language is None or not language_codes(usual) or language == usual.src_lang:
         return usual
-    return load_tokenizer(path, language, config.tgt_lang, src_flag="--teacher_source.src_lang")
+    return load_tokenizer(path, language, config.tgt_lang, src_field="teacher_source.src_lang")
 
 
 def encode_texts(
@@ -144,7 +144,7 @@ def _check_targets(config: RunConfig, data: Seq2SeqData, teachers: Seq2SeqData) 
     for split, encoded in data.encoded.items():
         if not encoded.data.column("labels").equals(teachers.encoded[split].data.column("labels")):
             raise ModelError(
-                f"--student.path {config.student.path}: its tokenizer gives the targets of the {split} split other "
+                f"`student.path` {config.student.path}: its tokenizer gives the targets of the {split} split other "
                 f"tokens than the teacher's: {OTHER_TOKENS}"
             )
 

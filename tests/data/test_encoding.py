@@ -128,8 +128,8 @@ class TestEncodeSplit:
     def test_report_tells_the_shares(self) -> None:
         rows = Dataset.from_dict({"source_truncated": [True, False, False, False], "target_truncated": [False] * 4})
         assert truncation_report(rows, 512, 64) == (
-            "truncated: 25.0% of the sources (--encode.max_source_length 512), "
-            "0.0% of the targets (--encode.max_target_length 64)"
+            "truncated: 25.0% of the sources (`encode.max_source_length` 512), "
+            "0.0% of the targets (`encode.max_target_length` 64)"
         )
 
     def test_prefix_stands_before_sources_alone(self, pairs: Dataset, tmp_path: Path) -> None:
@@ -322,16 +322,16 @@ class TestLoadTokenizer:
         self, tmp_path: Path, make: Callable[[], PreTrainedTokenizerBase], known: str
     ) -> None:
         make().save_pretrained(tmp_path)
-        with pytest.raises(ConfigError, match=f"^--src_lang en: --teacher .*: give one of {known}, "):
+        with pytest.raises(ConfigError, match=f"^`src_lang` en: `teacher` .*: give one of {known}, "):
             load_tokenizer(tmp_path, "en", None)
-        with pytest.raises(ConfigError, match="^--tgt_lang xx: --student.path .* does not know it"):
-            load_tokenizer(tmp_path, None, "xx", flag="--student.path")
+        with pytest.raises(ConfigError, match="^`tgt_lang` xx: `student.path` .* does not know it"):
+            load_tokenizer(tmp_path, None, "xx", field="student.path")
 
     def test_language_must_be_given_where_there_are_many(self, tmp_path: Path) -> None:
         tokenizer = m2m100_tokenizer(tmp_path)
         del tokenizer.init_kwargs["tgt_lang"]
         tokenizer.save_pretrained(tmp_path / "saved")
-        with pytest.raises(ConfigError, match="^--tgt_lang is missing: .* many languages: give one of "):
+        with pytest.raises(ConfigError, match="^`tgt_lang` is missing: .* many languages: give one of "):
             load_tokenizer(tmp_path / "saved", "en", None)
 
     def test_m2m100_languages_do_not_stay_in_decoded_text(self, tmp_path: Path) -> None:
@@ -350,7 +350,7 @@ class TestLoadTokenizer:
 
     @pytest.mark.parametrize("folder", ["missing", ""])
     def test_no_tokenizer_is_one_line(self, tmp_path: Path, folder: str) -> None:
-        with pytest.raises(ModelError, match=r"^--teacher .*: no (such folder|tokenizer can be loaded)") as caught:
+        with pytest.raises(ModelError, match=r"^`teacher` .*: no (such folder|tokenizer can be loaded)") as caught:
             load_tokenizer(tmp_path / folder, None, None)
         assert "\n" not in str(caught.value)
 
@@ -381,7 +381,7 @@ class TestForcedBos:
         assert decoder_start_token_id(tokenizer, "de") is None
 
     def test_unknown_language_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="^--tgt_lang de: .* give one of deu_Latn"):
+        with pytest.raises(ConfigError, match="^`tgt_lang` de: .* give one of deu_Latn"):
             forced_bos_token_id(nllb_tokenizer(), "de")
 
 
@@ -423,7 +423,7 @@ class TestTrainTokenizer:
         )
 
     def test_too_small_a_vocabulary_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="^--student.vocab_size 64: 260 at least"):
+        with pytest.raises(ConfigError, match="^`student.vocab_size` 64: 260 at least"):
             train_tokenizer(SOURCES, 64)
 
 

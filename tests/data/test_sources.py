@@ -112,7 +112,7 @@ class TestFolder:
 
     @pytest.mark.parametrize("name", ["/no/such/folder", "./nowhere", "a/b/c", "nowhere.csv"])
     def test_missing_folder(self, name: str) -> None:
-        with pytest.raises(DataError, match=rf"^--data {re.escape(name)}: no such folder"):
+        with pytest.raises(DataError, match=rf"^`data` {re.escape(name)}: no such folder"):
             load_split(name, "train")
 
     def test_limit_keeps_the_first_rows(self, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ class TestColumns:
         read = load_split(str(tmp_path), "train", source_column="text", target_column="title")
         assert pairs(read) == [("c", "d")]
         assert pairs(load_split(str(tmp_path), "train", source_column="text")) == [("c", "b")]
-        with pytest.raises(DataError, match=r"no column 'body' \(--encode\.source_column\); there are: source"):
+        with pytest.raises(DataError, match=r"no column 'body' \(`encode\.source_column`\); there are: source"):
             load_split(str(tmp_path), "train", source_column="body")
 
     @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -235,7 +235,7 @@ class TestColumns:
             (tmp_path / "train.jsonl").write_text(json.dumps(records[0]))
         read = load_split(str(tmp_path), "train", src_lang=codes[0], tgt_lang=codes[1])
         assert pairs(read) == [("a dog", "ein Hund")]
-        with pytest.raises(DataError, match=r"--src_lang \(now en\) and --tgt_lang \(now xx\).*translation\.fr"):
+        with pytest.raises(DataError, match=r"`src_lang` \(now en\) and `tgt_lang` \(now xx\).*translation\.fr"):
             load_split(str(tmp_path), "train", src_lang="en", tgt_lang="xx")
         read = load_split(str(tmp_path), "train", source_column="translation.fr", target_column="translation.de")
         assert pairs(read) == [("un chien", "ein Hund")]
@@ -287,7 +287,7 @@ class TestHub:
     def test_no_network_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(DataError, match=r"^--data org/far: no such folder, and no hub data set") as caught:
+        with pytest.raises(DataError, match=r"^`data` org/far: no such folder, and no hub data set") as caught:
             load_split("org/far", "train")
         assert "\n" not in str(caught.value)
 

@@ -112,7 +112,7 @@ class TestFolder:
 
     @pytest.mark.parametrize(
         ("change", "flag"),
-        [({"temperature": 1.0}, "--loss.temperature 2.0"), ({"top_k": 9}, "--cache.top_k 50"), ({"draws": 9}, "draws")],
+        [({"temperature": 1.0}, "`loss.temperature` 2.0"), ({"top_k": 9}, "`cache.top_k` 50"), ({"draws": 9}, "draws")],
     )
     def test_other_contents_are_refused(self, tmp_path, encoded, change, flag) -> None:
         TeacherCache(tmp_path, TOP, encoded, "a teacher")
@@ -121,10 +121,10 @@ class TestFolder:
 
     def test_another_teacher_or_other_data_are_refused(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
         TeacherCache(tmp_path, TOP, encoded, "a teacher")
-        with pytest.raises(ConfigError, match="--teacher a teacher, and this run has another: choose another folder"):
+        with pytest.raises(ConfigError, match="`teacher` a teacher, and this run has another: choose another folder"):
             TeacherCache(tmp_path, TOP, encoded, "another")
         other = {**encoded, "train": encoded["train"].select([0, 1])}
-        with pytest.raises(ConfigError, match="--data, --encode or --teacher_source, the training split's fingerprint"):
+        with pytest.raises(ConfigError, match="`data`, `encode` or `teacher_source`, the training split's fingerprint"):
             TeacherCache(tmp_path, TOP, other, "a teacher")
 
     def test_a_folder_with_other_files_is_refused(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
@@ -133,7 +133,7 @@ class TestFolder:
             TeacherCache(tmp_path, TOP, encoded, "a teacher")
 
     def test_an_empty_folder_needs_a_teacher(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
-        with pytest.raises(ConfigError, match="is empty: fill it by `distill cache`, or add --teacher"):
+        with pytest.raises(ConfigError, match="is empty: fill it by `distill cache`, or add `teacher`"):
             TeacherCache(tmp_path, TOP, encoded, None)
 
     def test_a_manifest_that_cannot_be_read(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:

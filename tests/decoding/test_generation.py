@@ -146,7 +146,7 @@ class TestGenerationConfig:
         model.generation_config.min_length = 56
         with caplog.at_level(logging.WARNING):
             config = generation_config(model, GenerationSettings(max_length=6))
-        assert "minimum of 55 tokens is above --eval.max_target_length 6" in caplog.text
+        assert "minimum of 55 tokens is above `eval.max_target_length` 6" in caplog.text
         ids = generate_batch(model, collate([{"input_ids": [4, 5, 6]}]), config)[0]
         assert len(ids) == 6 and ids[-1] == 2
 
@@ -160,18 +160,18 @@ class TestGenerationConfig:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"no_repeat_ngrams": 3}, "--eval.generate no_repeat_ngrams=3"),
-            ({"num_return_sequences": 2}, "--eval.generate num_return_sequences=2"),
-            ({"update": 2}, "--eval.generate update=2"),
-            ({"num_beams": 2}, "use --eval.beams"),
-            ({"max_length": 2}, "use --eval.max_target_length"),
-            ({"forced_bos_token_id": 2}, "use --tgt_lang"),
-            ({"early_stopping": "maybe"}, "--eval.generate .*early_stopping"),
-            ({"watermarking_config": {"a": 1}}, "--eval.generate .*watermarking_config.*choose another value"),
-            ({"min_length": "x"}, "--eval.generate min_length=x: choose a whole number, 0 or more"),
-            ({"min_new_tokens": 1.5}, "--eval.generate min_new_tokens=1.5: choose a whole number"),
-            ({"no_repeat_ngram_size": -1}, "--eval.generate no_repeat_ngram_size=-1: choose a whole number"),
-            ({"repetition_penalty": 0}, "--eval.generate repetition_penalty=0: choose a number above 0"),
+            ({"no_repeat_ngrams": 3}, "`eval.generate` no_repeat_ngrams=3"),
+            ({"num_return_sequences": 2}, "`eval.generate` num_return_sequences=2"),
+            ({"update": 2}, "`eval.generate` update=2"),
+            ({"num_beams": 2}, "use `eval.beams`"),
+            ({"max_length": 2}, "use `eval.max_target_length`"),
+            ({"forced_bos_token_id": 2}, "use `tgt_lang`"),
+            ({"early_stopping": "maybe"}, "`eval.generate` .*early_stopping"),
+            ({"watermarking_config": {"a": 1}}, "`eval.generate` .*watermarking_config.*choose another value"),
+            ({"min_length": "x"}, "`eval.generate` min_length=x: choose a whole number, 0 or more"),
+            ({"min_new_tokens": 1.5}, "`eval.generate` min_new_tokens=1.5: choose a whole number"),
+            ({"no_repeat_ngram_size": -1}, "`eval.generate` no_repeat_ngram_size=-1: choose a whole number"),
+            ({"repetition_penalty": 0}, "`eval.generate` repetition_penalty=0: choose a number above 0"),
         ],
     )
     def test_mistakes_are_named(self, options: dict[str, Any], message: str) -> None:
@@ -179,7 +179,7 @@ class TestGenerationConfig:
         with pytest.raises(ConfigError, match=message):
             generation_config(tiny("bart"), settings)
         with pytest.raises(ConfigError, match=message.replace("--eval.", "--")):
-            generation_config(tiny("bart"), replace(settings, flags="--"))
+            generation_config(tiny("bart"), replace(settings, group=""))
 
     def test_null_turns_off_what_the_model_has(self) -> None:
         model = tiny("bart")

@@ -144,7 +144,7 @@ class TestScore:
         assert list(score("translation", ENGLISH, ENGLISH, "en")) == ["bleu", "chrf"]
 
     def test_an_unknown_task_is_named(self) -> None:
-        with pytest.raises(ConfigError, match="--task classification"):
+        with pytest.raises(ConfigError, match="`task` classification"):
             score("classification", ["a"], ["a"])
 
     @pytest.mark.parametrize("task", ["summarization", "translation"])
@@ -166,7 +166,7 @@ class TestMonitorMode:
         assert monitor_mode(name) == "min"
 
     def test_anything_else_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="--eval.monitor rouge3.*choose one of rouge1"):
+        with pytest.raises(ConfigError, match="`eval.monitor` rouge3.*choose one of rouge1"):
             monitor_mode("rouge3")
 
 

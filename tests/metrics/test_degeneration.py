@@ -161,7 +161,7 @@ class TestCollapse:
     def test_one_text_for_everything(self) -> None:
         line = self.words(["the dog runs over the field"] * 4)
         assert line.startswith("the student has collapsed, or not begun to learn: 100% of the outputs are one and")
-        assert "the same text, 'the dog runs over the field': lower --optim.lr" in line
+        assert "the same text, 'the dog runs over the field': lower `optim.lr`" in line
 
     def test_one_token_for_everything(self) -> None:
         line = self.words(["the " * 60] * 4)
@@ -170,19 +170,19 @@ class TestCollapse:
 
     def test_nothing_at_all(self) -> None:
         line = self.words([""] * 4)
-        assert "100% of the outputs are empty: lower --optim.lr" in line
+        assert "100% of the outputs are empty: lower `optim.lr`" in line
         assert "the same text" not in line
 
     def test_loops_that_differ(self) -> None:
         line = self.words([f"{word} and " * 6 for word in ("dog", "men", "girl", "cats")])
-        assert "% of the outputs is repetition within a text: lower --optim.lr" in line
+        assert "% of the outputs is repetition within a text: lower `optim.lr`" in line
 
     def test_far_too_short_and_far_too_long(self) -> None:
-        assert "the outputs are 0.25 times as long as the references: raise --eval.max_target_length" in self.words(
+        assert "the outputs are 0.25 times as long as the references: raise `eval.max_target_length`" in self.words(
             ["a dog", "two men", "a girl", "three cats"]
         )
         long = [" ".join(f"{i}{word}" for i in range(40)) for word in "abcd"]
-        assert "times as long as the references: train longer, or lower --eval.length_penalty" in self.words(long)
+        assert "times as long as the references: train longer, or lower `eval.length_penalty`" in self.words(long)
 
     def test_what_is_usual_in_the_references_is_no_collapse(self) -> None:
         labels = ["yes"] * 3 + ["no"]

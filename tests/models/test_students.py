@@ -144,13 +144,13 @@ def test_a_student_of_a_student_names_the_layers_of_its_own_teacher() -> None:
 
 def test_impossible_depths_and_ids_name_their_flag() -> None:
     teacher = tiny_model("bart")
-    with pytest.raises(ModelError, match=r"^--student.decoder_layers 13 exceeds the teacher's 2: choose 1 to 2$"):
+    with pytest.raises(ModelError, match=r"^`student.decoder_layers` 13 exceeds the teacher's 2: choose 1 to 2$"):
         create_student(teacher, 1, 13)
-    with pytest.raises(ModelError, match=r"^--student.encoder_layers 0 is less"):
+    with pytest.raises(ModelError, match=r"^`student.encoder_layers` 0 is less"):
         create_student(teacher, 0, choice="first")
-    with pytest.raises(ModelError, match=r"^--student.encoder_layer_ids 0 2: the teacher has no layer 2"):
+    with pytest.raises(ModelError, match=r"^`student.encoder_layer_ids` 0 2: the teacher has no layer 2"):
         create_student(teacher, encoder_layer_ids=[0, 2])
-    with pytest.raises(ModelError, match=r"--student.decoder_layers 2 contradicts --student.decoder_layer_ids"):
+    with pytest.raises(ModelError, match=r"`student.decoder_layers` 2 contradicts `student.decoder_layer_ids`"):
         create_student(teacher, 1, 2, decoder_layer_ids=[0])
 
 
@@ -318,7 +318,7 @@ def test_an_override_of_none_leaves_the_key_alone() -> None:
         ("prophetnet", {"hidden_size": 32}, "hidden_size 32 would change the shape"),
         ("t5gemma", {"vocab_size": 99}, "vocab_size 99 would change the shape"),
         ("bart", {"d_model": 15}, "d_model 15 is impossible"),
-        ("bart", {"decoder_layers": 1}, "decoder_layers: give the depth as --student.encoder_layers"),
+        ("bart", {"decoder_layers": 1}, "decoder_layers: give the depth as `student.encoder_layers`"),
     ],
 )
 def test_overrides_that_cannot_be_are_refused(model_type: str, overrides: dict[str, object], message: str) -> None:
@@ -391,22 +391,22 @@ def test_configs_come_from_folder_json_and_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"d_model": 16}, r"^--student.config names no model_type: choose one of bart, "),
+        ({"d_model": 16}, r"^`student.config` names no model_type: choose one of bart, "),
         (
             {"model_type": "nllb-moe"},
-            r"^--student.config: model_type 'nllb-moe' is not supported: its layers",
+            r"^`student.config`: model_type 'nllb-moe' is not supported: its layers",
         ),
         (
             {"model_type": "bart", "d_modle": 16},
-            r"^--student.config d_modle is no key .* did you mean d_model",
+            r"^`student.config` d_modle is no key .* did you mean d_model",
         ),
-        ({"model_type": "bart", "d_model": 15}, r"^--student.config: no bart model can be made from it"),
+        ({"model_type": "bart", "d_model": 15}, r"^`student.config`: no bart model can be made from it"),
         (
             {"model_type": "bart", "d_model": "wide"},
             r"no bart model can be made from it .*'d_model' with value",
         ),
-        ({"model_type": "t5gemma", "encoder": {"width": 3}}, r"^--student.config encoder width is no key"),
-        ("nowhere/config.json", r"^--student.config nowhere/config.json: there is no file"),
+        ({"model_type": "t5gemma", "encoder": {"width": 3}}, r"^`student.config` encoder width is no key"),
+        ("nowhere/config.json", r"^`student.config` nowhere/config.json: there is no file"),
     ],
 )
 def test_bad_configs_are_told_in_one_line(config: object, message: str) -> None:
@@ -423,7 +423,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
 def test_same_tokenizer_looks_beyond_the_size() -> None:
     """Two vocabularies of one size are not one tokenizer."""
     check_same_tokenizer(tokenizer(), tokenizer())
-    with pytest.raises(ModelError, match=r"^--student.path: its tokenizer is not the teacher's: in .* token \d is"):
+    with pytest.raises(ModelError, match=r"^`student.path`: its tokenizer is not the teacher's: in .* token \d is"):
         check_same_tokenizer(tokenizer("the brown quick fox"), tokenizer())
     with pytest.raises(ModelError, match="the id of 'fax' is 7, the teacher's None"):
         check_same_tokenizer(tokenizer("the quick brown fax"), tokenizer("the quick brown fix"))
@@ -434,8 +434,8 @@ def test_same_tokenizer_looks_beyond_the_size() -> None:
 def test_loading_errors_are_one_line_that_names_the_flag(tmp_path: Path) -> None:
     def told(path: Path | str, message: str) -> None:
         with pytest.raises(ModelError, match=message) as caught:
-            load_student(path, flag="--teacher")
-        assert str(caught.value).startswith(f"--teacher {path}: ") and "\n" not in str(caught.value)
+            load_student(path, field="teacher")
+        assert str(caught.value).startswith(f"`teacher` {path}: ") and "\n" not in str(caught.value)
 
     told(tmp_path / "nowhere", "there is no such folder")
     told("nobody/nothing-of-this-name", "no such folder, and the hub did not give it")

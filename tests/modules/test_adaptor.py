@@ -78,7 +78,7 @@ BATCH = {"labels": torch.tensor([[1, 2, IGNORED]]), "attention_mask": torch.ones
             "entry 0, projection tanh: project in the ada",
         ),
         (LossConfig(alpha_hid=1.0), [], "alpha_hid compares encoder hidden, of which the student's outputs have none"),
-        (LossConfig(temperature=-1.0), [], "--loss.temperature -1.0"),
+        (LossConfig(temperature=-1.0), [], "`loss.temperature` -1.0"),
         (
             LossConfig(),
             [FeatureLossConfig(layers="last")],

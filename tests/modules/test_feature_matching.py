@@ -355,20 +355,20 @@ def test_projections_follow_from_the_seed_alone() -> None:
 WRONG: dict[str, tuple[FeatureLossConfig, str]] = {
     "teacher layer": (
         match(teacher=2),
-        "--matches entry 0, teacher 2: the teacher's decoder has 2 layers, choose -2 to 1",
+        "`matches` entry 0, teacher 2: the teacher's decoder has 2 layers, choose -2 to 1",
     ),
     "student layers": (
         match(side="encoder", student=[0, -3], teacher=[0, 1], loss="gram"),
-        "--matches entry 0, student [0, -3]: the student's encoder has 2 layers, choose -2 to 1",
+        "`matches` entry 0, student [0, -3]: the student's encoder has 2 layers, choose -2 to 1",
     ),
     "widths": (
         match(),
-        "--matches entry 0, loss mse compares states of one width, but the student's decoder is 8 wide and the "
+        "`matches` entry 0, loss mse compares states of one width, but the student's decoder is 8 wide and the "
         "teacher's 16: add projection linear, or choose loss mmd",
     ),
     "not copied": (
         match(layers="copied"),
-        "--matches entry 0, layers copied: the student's decoder was not cut from this teacher, choose spread or last",
+        "`matches` entry 0, layers copied: the student's decoder was not cut from this teacher, choose spread or last",
     ),
 }
 
@@ -385,8 +385,8 @@ def test_deeper_student_is_refused_by_spread_and_all_mistakes_are_told() -> None
     with pytest.raises(ConfigError) as error:
         distiller(tiny_model("t5", decoder_layers=3), tiny_model("t5"), match(layers="spread"), match(teacher=9))
     lines = str(error.value).split("\n")
-    assert lines[0].startswith("--matches entry 0, layers spread with a student whose decoder depth 3 exceeds the")
-    assert lines[1].startswith("--matches entry 1, teacher 9: ")
+    assert lines[0].startswith("`matches` entry 0, layers spread with a student whose decoder depth 3 exceeds the")
+    assert lines[1].startswith("`matches` entry 1, teacher 9: ")
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_deeper_student_is_refused_by_spread_and_all_mistakes_are_told() -> None
 )
 def test_attention_without_weights_is_refused(model_type: str, side: str) -> None:
     teacher = tiny_model(model_type)
-    line = f"^--matches entry 0, feature self_attention: the {side} of {model_type} models .*: choose feature hidden$"
+    line = f"^`matches` entry 0, feature self_attention: the {side} of {model_type} models .*: choose feature hidden$"
     with pytest.raises(ConfigError, match=line):
         distiller(create_student(teacher, 1, 1), teacher, match(side=side, feature="self_attention"))
 

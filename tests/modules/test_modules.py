@@ -240,7 +240,7 @@ def test_teacher_decodes_from_its_own_encoder(model_type: str, encoder_layers: i
 
 def test_gradient_checkpointing_that_an_architecture_lacks_is_refused() -> None:
     config = RunConfig(task="summarization", trainer=TrainerConfig(gradient_checkpointing=True))
-    with pytest.raises(ConfigError, match="--trainer.gradient_checkpointing true: fsmt models cannot do it"):
+    with pytest.raises(ConfigError, match="`trainer.gradient_checkpointing` true: fsmt models cannot do it"):
         SummarizationModule(tiny_model("fsmt"), plain_tokenizer(), config, 4)
 
 
@@ -395,7 +395,7 @@ def test_given_student_that_was_cut_from_a_deeper_model_is_matched_by_depth() ->
 
 def test_unequal_widths_are_refused_where_they_matter() -> None:
     with pytest.raises(
-        ConfigError, match="the student's encoder is 8 wide and the teacher's 16: set --loss.alpha_hid 0"
+        ConfigError, match="the student's encoder is 8 wide and the teacher's 16: set `loss.alpha_hid` 0"
     ):
         distiller(tiny_model("bart", d_model=8), tiny_model("bart"))
 

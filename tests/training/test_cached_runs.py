@@ -126,7 +126,7 @@ def test_a_run_with_a_cache_is_resumed_exactly(tmp_path):
 
 def test_hidden_states_are_not_cached(tmp_path):
     run = config(tmp_path, teacher_cache=str(tmp_path / "cache"), loss={"alpha_hid": 1.0})
-    with pytest.raises(ConfigError, match="--loss.alpha_hid 1.0 needs hidden states, which --teacher_cache"):
+    with pytest.raises(ConfigError, match="`loss.alpha_hid` 1.0 needs hidden states, which `teacher_cache`"):
         run_config(run)
 
 
@@ -135,7 +135,7 @@ def test_a_cache_that_is_not_full_needs_its_teacher(tmp_path, small_shards):
     fill_cache(run)
     (tmp_path / "cache" / "val" / "00000000.safetensors").unlink()
     alone = replace(run, teacher=None, student=replace(run.student, path=run.teacher, decoder_layers=None))
-    with pytest.raises(ConfigError, match="lacks 1 of 7 shards: fill it by `distill cache`, or add --teacher"):
+    with pytest.raises(ConfigError, match="lacks 1 of 7 shards: fill it by `distill cache`, or add `teacher`"):
         run_config(alone)
 
 

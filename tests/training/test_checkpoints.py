@@ -73,7 +73,7 @@ def test_100_damages_are_noticed_and_the_one_before_is_used(folder, kind, caplog
 def test_two_damaged_ones_are_refused(folder):
     for path in (folder.last_checkpoint, folder.previous_checkpoint):
         path.write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"last\.ckpt and previous\.ckpt .* are damaged: .*--resume PATH"):
+    with pytest.raises(ConfigError, match=r"last\.ckpt and previous\.ckpt .* are damaged: .*`resume` PATH"):
         newest_whole(folder)
 
 

@@ -237,8 +237,8 @@ class TestRefusals:
                 {"matches": [FeatureLossConfig(layers="last", projection="tanh")]},
                 "entry 0, projection tanh: use run_config",
             ),
-            ({"matches": [FeatureLossConfig(student=0)]}, "--matches entry 0 lacks teacher"),
-            ({"loss": LossConfig(temperature=0.0)}, "--loss.temperature 0.0"),
+            ({"matches": [FeatureLossConfig(student=0)]}, "`matches` entry 0 lacks teacher"),
+            ({"loss": LossConfig(temperature=0.0)}, "`loss.temperature` 0.0"),
         ],
     )
     def test_what_means_nothing_here_is_refused(self, tmp_path: Path, options: Any, message: str) -> None:

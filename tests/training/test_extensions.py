@@ -172,7 +172,7 @@ class TestRuns:
 
     def test_processed_batches_have_no_cached_teacher(self, tmp_path: Path) -> None:
         run = config(tmp_path, teacher_cache=str(tmp_path / "cache"))
-        with pytest.raises(ConfigError, match="--teacher_cache .* that batch_processor would change: leave out one"):
+        with pytest.raises(ConfigError, match="`teacher_cache` .* that batch_processor would change: leave out one"):
             run_config(run, extensions=Extensions(batch_processor=dict))
 
     def test_with_a_cached_teacher_there_is_no_pass_of_it(self, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def last_step(run: RunConfig) -> int:
 
 class TestNumbersThatAreNotFinite:
     def test_stop_the_run_with_the_rows_written_down(self, run):
-        with pytest.raises(RunError, match=r"^step 4: a loss or gradient is NaN .*--on_nonfinite skip$"):
+        with pytest.raises(RunError, match=r"^step 4: a loss or gradient is NaN .*`on_nonfinite` skip$"):
             run_config(run, [AtStep(4, spoil)])
         record = json.loads((Path(run.folder) / "nonfinite.json").read_text())
         assert record["step"] == 4 and len(set(record["rows"])) == 8 and "loss" in record
@@ -91,7 +91,7 @@ def test_a_data_loader_process_that_is_killed(run):
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
         time.sleep(0.2)
 
-    with pytest.raises(RunError, match=r"^a data loader process died .*--batch\.workers 0"):
+    with pytest.raises(RunError, match=r"^a data loader process died .*`batch\.workers` 0"):
         run_config(replace(run, batch=replace(run.batch, workers=1)), [AtStep(2, kill_one)])
     assert last_step(run) >= 1
 
@@ -151,19 +151,19 @@ class TestBetweenTwoStarts:
     def test_changed_data_is_refused(self, stopped):
         path = Path(stopped.data[0]) / "train.source"
         path.write_text(path.read_text().replace(path.read_text().split()[0], "changed", 1))
-        with pytest.raises(DataError, match=r"^--data .* has changed since the run in .* began .*: restore it"):
+        with pytest.raises(DataError, match=r"^`data` .* has changed since the run in .* began .*: restore it"):
             run_config(stopped)
         assert last_step(stopped) == 3
 
     def test_truncated_data_is_refused(self, stopped):
         path = Path(stopped.data[0]) / "train.source"
         path.write_bytes(path.read_bytes()[:-20])
-        with pytest.raises(DataError, match=r"^--data .* has changed since the run in"):
+        with pytest.raises(DataError, match=r"^`data` .* has changed since the run in"):
             run_config(stopped)
 
     def test_a_teacher_that_is_gone_is_named(self, stopped):
         Path(stopped.teacher).rename(Path(stopped.teacher).with_name("elsewhere"))
-        with pytest.raises(ModelError, match=rf"--teacher {stopped.teacher}"):
+        with pytest.raises(ModelError, match=rf"`teacher` {stopped.teacher}"):
             run_config(stopped)
 
     def test_a_folder_that_moved_goes_on_to_the_same_end(self, stopped, tmp_path):
@@ -190,7 +190,7 @@ def test_a_clock_that_jumps_changes_nothing(run, monkeypatch):
 
 
 def test_a_hub_that_cannot_be_reached(run):
-    with pytest.raises(ModelError, match=r"--teacher nobody/nothing"):
+    with pytest.raises(ModelError, match=r"`teacher` nobody/nothing"):
         run_config(replace(run, teacher="nobody/nothing"))
 
 

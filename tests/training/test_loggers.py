@@ -62,7 +62,7 @@ class TestLoggers:
             raise RuntimeError("the tracking backend\nis in maintenance mode")
 
         monkeypatch.setattr(trainer, "MLFlowLogger", fail)  # its message named flags of the Trainer once
-        with pytest.raises(ConfigError, match="^--logger mlflow: the tracking backend is in maintenance mode$"):
+        with pytest.raises(ConfigError, match="^`logger` mlflow: the tracking backend is in maintenance mode$"):
             trainer._logger("mlflow", OutputFolder(tmp_path))
 
     @pytest.mark.parametrize("name", ["mlflow", "wandb"])
@@ -71,7 +71,7 @@ class TestLoggers:
     ) -> None:
         monkeypatch.setattr("seq2seq_distill.utils.optional.find_spec", lambda package: None)
         with pytest.raises(
-            ConfigError, match=rf"--logger {name} needs {name}: pip install 'seq2seq_distill\[{name}\]'"
+            ConfigError, match=rf"`logger` {name} needs {name}: pip install 'seq2seq_distill\[{name}\]'"
         ):
             RunConfig(task="translation", teacher="t", data=["d"], logger=[name]).check()  # type: ignore[list-item]
 
@@ -90,5 +90,5 @@ def test_what_lightning_refuses_is_told_before_anything_is_loaded(
         trainer=TrainerConfig(**options),
     )
     [(name, value)] = options.items()
-    with pytest.raises(ConfigError, match=f"--trainer.{name} {value}: refused by Lightning: "):
+    with pytest.raises(ConfigError, match=f"`trainer`.{name} {value}: refused by Lightning: "):
         train.run_config(config)

@@ -195,5 +195,5 @@ def test_a_cache_of_the_whole_vocabulary_gives_the_same_losses(tmp_path: Path, n
 
 def test_what_a_cache_cannot_give_is_refused_before_the_teacher_is_read(tmp_path: Path) -> None:
     run = replace(config(tmp_path, teacher_cache="c", loss={"divergence": "mse"}), teacher="nowhere")
-    with pytest.raises(ConfigError, match="^--loss.divergence mse needs logits, which --teacher_cache c does not hold"):
+    with pytest.raises(ConfigError, match="^`loss.divergence` mse needs logits, which `teacher_cache` c does not hold"):
         run_config(run)

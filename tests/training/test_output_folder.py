@@ -115,13 +115,13 @@ class TestFolders:
         check_free(tmp_path / "new" / "folder")
         (tmp_path / "thesis.tex").write_text("the only copy")
         for taken in (tmp_path, tmp_path / "thesis.tex"):
-            with pytest.raises(ConfigError, match=f"^--output_dir {taken} is there already: choose a new folder"):
+            with pytest.raises(ConfigError, match=f"^`output_dir` {taken} is there already: choose a new folder"):
                 check_free(taken)
 
     def test_a_folder_that_cannot_be_made(self, tmp_path):
         (tmp_path / "file").write_text("")
         for make in (check_free, lambda path: OutputFolder(path).create()):
-            with pytest.raises(ConfigError, match=r"^--output_dir \S+/file/x/y: .*; choose a folder that can be writ"):
+            with pytest.raises(ConfigError, match=r"^`output_dir` \S+/file/x/y: .*; choose a folder that can be writ"):
                 make(tmp_path / "file" / "x" / "y")
 
 
@@ -151,10 +151,10 @@ class TestRunYaml:
     @pytest.mark.parametrize(
         ("changes", "line"),
         [
-            ({"optim": OptimConfig(lr=1e-3)}, "--optim.lr 0.001 differs from 0.0003"),
-            ({"seed": 1}, "--seed 1 differs from 42"),
-            ({"data": ["d", "e"]}, "--data ['d', 'e'] differs from ['d']"),
-            ({"loss": LossConfig(temperature=1.0)}, "--loss.temperature 1.0 differs from 2.0"),
+            ({"optim": OptimConfig(lr=1e-3)}, "`optim.lr` 0.001 differs from 0.0003"),
+            ({"seed": 1}, "`seed` 1 differs from 42"),
+            ({"data": ["d", "e"]}, "`data` ['d', 'e'] differs from ['d']"),
+            ({"loss": LossConfig(temperature=1.0)}, "`loss.temperature` 1.0 differs from 2.0"),
         ],
     )
     def test_an_option_that_changes_the_result_is_named(self, tmp_path, changes, line):

@@ -222,7 +222,7 @@ def test_a_teacher_that_starts_otherwise_is_told_once(case: Case) -> None:
     for model in (case.teacher, case.student):
         model.config.decoder_start_token_id = WORD
     (line,) = case.fault()
-    assert line.startswith(f"--teacher {case.config.teacher}: training starts its decoder with {WORD}")
+    assert line.startswith(f"`teacher` {case.config.teacher}: training starts its decoder with {WORD}")
 
 
 @pytest.mark.parametrize("model_type", ["bart", "t5"])
@@ -250,7 +250,7 @@ def test_a_given_student_of_other_custom_is_not_fed_with_the_teacher(case: Case)
     case.given(path="a/t5")
     (line,) = case.fault()
     assert line.startswith(
-        "--student.path a/t5: training starts its decoder with 0 '<pad>', the teacher's with 1 '</s>"
+        "`student.path` a/t5: training starts its decoder with 0 '<pad>', the teacher's with 1 '</s>"
     )
     assert line.endswith("and feeds both the same: set decoder_start_token_id 1 in its config")
     case.config = replace(case.config, method="sft")
@@ -270,7 +270,7 @@ def test_a_given_student_of_another_vocabulary(case: Case) -> None:
     case.parts = replace(case.parts, student=other_student(case, "bart", vocab_size=size + 8))
     case.given(config="shape.yaml")
     assert case.fault() == [
-        f"--student.config shape.yaml: it chooses among {size + 8} tokens, the teacher among {size}: set vocab_size "
+        f"`student.config` shape.yaml: it chooses among {size + 8} tokens, the teacher among {size}: set vocab_size "
         f"{size} in its config"
     ]
 
@@ -291,7 +291,7 @@ def test_a_forced_first_token_that_the_teacher_has_too_is_its_own_affair(
         model.generation_config.forced_bos_token_id = WORD
     case.check()
     (line,) = warnings()
-    assert line.startswith(f"--teacher {case.config.teacher}: decoding forces {WORD}")
+    assert line.startswith(f"`teacher` {case.config.teacher}: decoding forces {WORD}")
 
 
 @pytest.mark.parametrize("model_type", ["mbart", "m2m_100"])
@@ -350,7 +350,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers(case: Case, warnings: Callable
     case.parts.tokenizer.add_tokens(["never"])
     case.check()  # no text has it
     assert warnings() == [
-        f"--teacher {case.config.teacher}: its {side} has {size} tokens, but 'never' of the tokenizer is {size}: "
+        f"`teacher` {case.config.teacher}: its {side} has {size} tokens, but 'never' of the tokenizer is {size}: "
         f"save it anew after resize_token_embeddings({size + 1})"
         for side in SIDES
     ]
@@ -359,7 +359,7 @@ def test_a_vocabulary_smaller_than_the_tokenizers(case: Case, warnings: Callable
 def test_a_vocabulary_smaller_than_the_datas(tmp_path: Path) -> None:
     case = Case(tmp_path, "bart", vocab_size=20)
     assert [line.split("goes up to")[0] for line in case.fault()] == [
-        f"--teacher {case.config.teacher}: its {side} has 20 tokens, but the training data " for side in SIDES
+        f"`teacher` {case.config.teacher}: its {side} has 20 tokens, but the training data " for side in SIDES
     ]
 
 
@@ -398,7 +398,7 @@ def test_other_ties_of_a_given_student_are_a_warning(case: Case, warnings: Calla
     case.given(path="a/bart")
     case.check()
     (line,) = warnings()
-    assert line.startswith("--student.path a/bart: its decoder embeddings and head are two, the teacher's are one")
+    assert line.startswith("`student.path` a/bart: its decoder embeddings and head are two, the teacher's are one")
 
 
 @torch.no_grad()
@@ -430,13 +430,13 @@ def test_a_setting_differs(case: Case, warnings: Callable[[], list[str]]) -> Non
     case.given(overrides={"scale_embedding": True})
     case.check()  # it was asked for
     (line,) = warnings()
-    assert line.endswith("look at --student.overrides scale_embedding")
+    assert line.endswith("look at `student.overrides` scale_embedding")
 
 
 @torch.no_grad()
 def test_damaged_weights(case: Case) -> None:
     case.teacher.get_parameter("model.decoder.layernorm_embedding.weight").fill_(float("nan"))
-    assert f"--teacher {case.config.teacher}: its loss on a training example is nan: the weights" in case.fault()[0]
+    assert f"`teacher` {case.config.teacher}: its loss on a training example is nan: the weights" in case.fault()[0]
 
 
 @pytest.mark.parametrize("model_type", [name for name in FAMILIES if name not in ("fsmt", "mbart", "plbart")])
@@ -461,7 +461,7 @@ def test_a_teacher_that_guesses_is_told_of(case: Case, caplog: pytest.LogCapture
     """A random teacher is worse than guessing; one that knows only how frequent the tokens are is better."""
     case.check()
     assert (
-        f"--teacher {case.config.teacher}: its loss on training examples is" in caplog.text and GUESSING in caplog.text
+        f"`teacher` {case.config.teacher}: its loss on training examples is" in caplog.text and GUESSING in caplog.text
     )
     caplog.clear()
     labels = torch.tensor([label for row in case.parts.data.encoded["train"]["labels"][:] for label in row])

@@ -416,7 +416,7 @@ class TestSecondStart:
     def test_never_refuses_a_folder_with_a_run(self, runs, configs):
         before = tree(runs["kd"])
         message = (
-            f"^--resume never, but --output_dir {runs['kd']} holds a run: choose another folder, or --resume auto$"
+            f"^`resume` never, but `output_dir` {runs['kd']} holds a run: choose another folder, or `resume` auto$"
         )
         with pytest.raises(ConfigError, match=message):
             run_config(changed(configs["kd"], resume="never"))
@@ -427,7 +427,7 @@ class TestSecondStart:
         with pytest.raises(ConfigError) as caught:
             run_config(changed(configs["kd"], optim={"lr": 0.5}, seed=1))
         assert str(caught.value).split("\n") == [
-            f"--{difference} of the run in {runs['kd']}: choose another --output_dir, or the same value"
+            f"--{difference} of the run in {runs['kd']}: choose another `output_dir`, or the same value"
             for difference in ("seed 1 differs from 42", "optim.lr 0.5 differs from 0.01")
         ]
         assert tree(runs["kd"]) == before
@@ -470,7 +470,7 @@ class TestSecondStart:
 
     def test_a_checkpoint_that_is_not_there(self, own, tmp_path):
         with pytest.raises(
-            ConfigError, match="^--resume /no.ckpt: no such checkpoint; choose a file, or auto, or never$"
+            ConfigError, match="^`resume` /no.ckpt: no such checkpoint; choose a file, or auto, or never$"
         ):
             run_config(changed(own, resume="/no.ckpt"))
         assert not (tmp_path / "run").exists()

@@ -130,13 +130,13 @@ def test_all_teachers_are_compared_layer_by_layer_if_they_have_one_shape(tmp_pat
     run_config(run)
     save_teacher(tmp_path / "deep", decoder_layers=3)
     other = replace(run, tasks=[run.tasks[0], replace(run.tasks[1], teacher=str(tmp_path / "deep"))])
-    with pytest.raises(ConfigError, match=r"--tasks: inner states are compared, but the teachers differ in layers"):
+    with pytest.raises(ConfigError, match=r"`tasks`: inner states are compared, but the teachers differ in layers"):
         make_module(other, build_components(other))
 
 
 def test_a_teacher_of_other_tokens_is_refused(tmp_path):
     run = two_tasks(tmp_path, second={"teacher": str(save_teacher(tmp_path / "other", "bart"))})
-    with pytest.raises(ModelError, match=r"--tasks second: --teacher .*other: its tokenizer is not the teacher's"):
+    with pytest.raises(ModelError, match=r"`tasks` second: `teacher` .*other: its tokenizer is not the teacher's"):
         build_components(run)
 
 
@@ -182,16 +182,16 @@ def test_evaluate_knows_the_task_by_its_data(tmp_path):
     judged = evaluate(replace(own, output_dir=str(tmp_path / "judged"), n_speed=0))
     expected = results["tasks"]["second"]["student"]["rougeL"]
     assert judged["models"][0]["scores"]["rougeL"]["score"] == pytest.approx(expected)
-    with pytest.raises(ConfigError, match=r"--data is missing: the model learned several tasks: name the data of one"):
+    with pytest.raises(ConfigError, match=r"`data` is missing: the model learned several tasks: name the data of one"):
         with_run_defaults(EvaluateConfig(models=[str(folder / "best")]))
 
 
 @pytest.mark.parametrize(
     ("second", "line"),
     [
-        ({"teacher": "gone/x/y"}, r"--tasks second: --teacher gone/x/y: no such folder"),
-        ({"data": ["/gone"]}, r"--tasks second: --data /gone: no such folder"),
-        ({"data": [""]}, r"--tasks entry 1, data '' is empty"),
+        ({"teacher": "gone/x/y"}, r"`tasks` second: `teacher` gone/x/y: no such folder"),
+        ({"data": ["/gone"]}, r"`tasks` second: `data` /gone: no such folder"),
+        ({"data": [""]}, r"`tasks` entry 1, data '' is empty"),
     ],
 )
 def test_a_mistake_names_its_task(tmp_path, second, line):

@@ -267,7 +267,7 @@ class TestRuns:
         for online, cached in zip(found[0][1], found[1][1], strict=True):
             for name in ("val_loss", "val_ce_loss"):
                 assert cached[name] == pytest.approx(online[name], rel=1e-5)
-        with pytest.raises(ConfigError, match="--teacher_cache .*cache was made with --data, --encode or --teacher"):
+        with pytest.raises(ConfigError, match="`teacher_cache` .*cache was made with `data`, `encode` or `teacher`"):
             run_config(config(tmp_path, output_dir=str(tmp_path / "other"), **cache))
         parts = build_components(run)
         parts.data.cached = {"train": object()}
@@ -359,15 +359,15 @@ class TestRefusals:
         [
             (
                 {"loss": {"alpha_hid": 1.0}},
-                "^--loss.alpha_hid 1.0 compares source positions.*--matches with side decoder$",
+                "^`loss.alpha_hid` 1.0 compares source positions.*`matches` with side decoder$",
             ),
             (
                 {"matches": [{"layers": "last", "side": "encoder"}]},
-                "^--matches entry 0, side encoder .*choose side decoder$",
+                "^`matches` entry 0, side encoder .*choose side decoder$",
             ),
             (
                 {"matches": [{"layers": "last", "feature": "cross_attention"}]},
-                "^--matches entry 0, feature cross_attention .*choose hidden or self_attention$",
+                "^`matches` entry 0, feature cross_attention .*choose hidden or self_attention$",
             ),
         ],
     )
@@ -384,16 +384,16 @@ class TestRefusals:
     def test_without_a_teacher(self, tmp_path):
         run = replace(apart(tmp_path), teacher=None)
         run = replace(run, student=replace(run.student, path="a", decoder_layers=None))
-        with pytest.raises(ConfigError, match="^--teacher_source.prefix the dog .* comes without --teacher: name one"):
+        with pytest.raises(ConfigError, match="^`teacher_source.prefix` the dog .* comes without `teacher`: name one"):
             run.check()
 
     def test_a_length_too_small(self, tmp_path):
-        with pytest.raises(ConfigError, match="^--teacher_source.max_length 1 is too small: choose 2 or more$"):
+        with pytest.raises(ConfigError, match="^`teacher_source.max_length` 1 is too small: choose 2 or more$"):
             apart(tmp_path, own={"max_length": 1}).check()
 
     def test_a_language_that_the_teacher_does_not_know(self, tmp_path):
         with pytest.raises(
-            ConfigError, match="^--teacher_source.src_lang xx: --teacher .* does not know it: give one of"
+            ConfigError, match="^`teacher_source.src_lang` xx: `teacher` .* does not know it: give one of"
         ):
             build_components(apart(tmp_path, "m2m_100", {"src_lang": "xx"}))
 
@@ -401,5 +401,5 @@ class TestRefusals:
         save_teacher(tmp_path / "teacher")
         save_teacher(tmp_path / "student", "bart")
         run = config(tmp_path, student={"path": str(tmp_path / "student"), "decoder_layers": None})
-        with pytest.raises(ModelError, match=r"^--student.path: its tokenizer is not the teacher's: .*`distill label`"):
+        with pytest.raises(ModelError, match=r"^`student.path`: its tokenizer is not the teacher's: .*`distill label`"):
             build_components(run)

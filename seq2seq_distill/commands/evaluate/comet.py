@@ -53,12 +53,12 @@ def comet_scores(
                 check=False,
             )
         except OSError as error:
-            raise ConfigError(f"--comet_python {python}: {error.strerror}: name an interpreter") from None
+            raise ConfigError(f"`comet_python` {python}: {error.strerror}: name an interpreter") from None
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise ConfigError(
-                f"--comet_python {python} cannot score with --comet {model} ({format_value(last)}): "
-                "pip install unbabel-comet there, or leave --comet out"
+                f"`comet_python` {python} cannot score with `comet` {model} ({format_value(last)}): "
+                "pip install unbabel-comet there, or leave `comet` out"
             )
         scores = [100 * score for score in json.loads(found.read_text("utf-8"))]
     rows = len(references)

@@ -106,9 +106,9 @@ def with_run_defaults(config: EvaluateConfig) -> EvaluateConfig:
         max_target_length=config.max_target_length or decode.get("max_target_length") or 142,
     )
     if config.task is None:
-        raise ConfigError("--task is missing: choose summarization or translation")
+        raise ConfigError("`task` is missing: choose summarization or translation")
     if not config.data:
-        raise ConfigError("--data is missing: name the source of the examples")
+        raise ConfigError("`data` is missing: name the source of the examples")
     config.check()
     return config
 
@@ -130,7 +130,7 @@ def _named(config: EvaluateConfig) -> list[tuple[str, str]]:
 def _output_folder(config: EvaluateConfig) -> Path:
     folder = OutputFolder(config.folder)
     if folder.run_yaml.exists():
-        raise ConfigError(f"--output_dir {config.output_dir} holds a run, whose results.json it is: choose another")
+        raise ConfigError(f"`output_dir` {config.output_dir} holds a run, whose results.json it is: choose another")
     folder.create()
     return folder.path
 
@@ -143,9 +143,9 @@ def _page(config: EvaluateConfig) -> Path | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"--html {config.html}: {error.strerror}; choose a file that can be written") from None
+        raise ConfigError(f"`html` {config.html}: {error.strerror}; choose a file that can be written") from None
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"--html {config.html} cannot be written: choose a file, in a folder that can be written")
+        raise ConfigError(f"`html` {config.html} cannot be written: choose a file, in a folder that can be written")
     return path
 
 

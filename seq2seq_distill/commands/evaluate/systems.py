@@ -126,10 +126,10 @@ class CTranslate2System:
     engine = "ctranslate2"
 
     def __init__(self, folder: Path, config: EvaluateConfig) -> None:
-        about = export_record(str(folder), "--models")
+        about = export_record(str(folder), "models")
         if not about:
-            raise ModelError(f"--models {folder}: an exported model without export.json: export it anew")
-        optional("ctranslate2", f"--models {folder}")
+            raise ModelError(f"`models` {folder}: an exported model without export.json: export it anew")
+        optional("ctranslate2", f"`models` {folder}")
         positions = about.get("max_positions") or [None, None]
         settings = _exported_settings(folder, config, positions[1])
         device = device_of(config.device)
@@ -181,7 +181,7 @@ def open_system(config: EvaluateConfig, name: str) -> System | None:
         return None
     if (path / "model.bin").is_file():
         return CTranslate2System(path, config)
-    loaded = load_model(name, "--models", config, _settings(config), getattr(torch, config.dtype))
+    loaded = load_model(name, "models", config, _settings(config), getattr(torch, config.dtype))
     place = Path(str(cached_file(str(loaded.model.name_or_path), "config.json"))).parent
     return TransformersSystem(loaded, size_of(place), config.batch_size, device_of(config.device))
 
@@ -189,7 +189,7 @@ def open_system(config: EvaluateConfig, name: str) -> System | None:
 def device_of(name: str) -> torch.device:
     """The device of `--device`: auto is a GPU where there is one, this process's own among several."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device cuda: torch sees no GPU here: choose cpu, or auto")
+        raise ConfigError("`device` cuda: torch sees no GPU here: choose cpu, or auto")
     return torch.device("cpu") if name == "cpu" else own_device()
 
 
@@ -198,13 +198,13 @@ def read_outputs(file: str, rows: int, wanted: int) -> list[str]:
     try:
         lines = Path(file).expanduser().read_text("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"--models {file}: not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
+        raise DataError(f"`models` {file}: not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
     except OSError as error:
-        raise DataError(f"--models {file}: {error.strerror}: give a file that can be read") from None
+        raise DataError(f"`models` {file}: {error.strerror}: give a file that can be read") from None
     if lines[-1] == "":
         lines.pop()
     if len(lines) not in (rows, wanted):
-        raise DataError(f"--models {file} has {len(lines)} lines for {wanted} examples: give one output a line")
+        raise DataError(f"`models` {file} has {len(lines)} lines for {wanted} examples: give one output a line")
     return [line.strip() for line in lines[:wanted]]
 
 
@@ -219,12 +219,12 @@ def size_of(folder: Path) -> int | None:
 def _settings(config: EvaluateConfig) -> GenerationSettings:
     assert config.max_source_length and config.max_target_length  # the command has filled them in
     return GenerationSettings(
-        config.beams, config.max_target_length, config.length_penalty, options=config.generate, flags="--"
+        config.beams, config.max_target_length, config.length_penalty, options=config.generate, group=""
     )
 
 
 def _exported_settings(folder: Path, config: EvaluateConfig, positions: int | None) -> GenerationConfig:
     own = GenerationConfig.from_pretrained(folder)
     settings = with_settings(own, _settings(config), positions)
-    check_exported_options(f"--models {folder}", config.generate, own)
+    check_exported_options(f"`models` {folder}", config.generate, own)
     return settings

@@ -26,7 +26,7 @@ from seq2seq_distill.utils.optional import optional
 logger = logging.getLogger(__name__)
 
 ONNX = (
-    "--format onnx cannot work here: optimum needs transformers 4. In an environment of its own, with optimum-onnx "
+    "`format` onnx cannot work here: optimum needs transformers 4. In an environment of its own, with optimum-onnx "
     "installed, `optimum-cli export onnx --model {model} {output_dir}` does it; choose ctranslate2 otherwise"
 )
 
@@ -39,13 +39,13 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     """
     if config.format == "onnx":
         raise ConfigError(ONNX.format(model=config.model, output_dir=config.output_dir))
-    flag = f"--format {config.format}"
-    optional("ctranslate2", flag)
+    wanted_by = f"`format` {config.format}"
+    optional("ctranslate2", wanted_by)
     config = with_run_defaults(config, "name the source of real texts on which outputs are compared")
     target = check_free(config.folder)
     texts = _texts(config)
-    settings = GenerationSettings(config.beams, config.max_target_length, flags="--")
-    loaded = load_model(config.model, "--model", config, settings)
+    settings = GenerationSettings(config.beams, config.max_target_length, group="")
+    loaded = load_model(config.model, "model", config, settings)
     model, tokenizer, own = loaded.model, loaded.tokenizer, loaded.generation
     sources = loaded.source_ids(texts["source"])
     searches = {
@@ -53,8 +53,8 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         for name, beams in (("greedy", 1), ("beams", max(2, config.beams)))
     }
     remedy = "nothing was written; serve it with transformers"
-    found = check_parity(model, tokenizer, searches, sources, flag, remedy)
-    write_folder(target, lambda folder: save_converted(folder, model, tokenizer, own, config.quantization, flag))
+    found = check_parity(model, tokenizer, searches, sources, wanted_by, remedy)
+    write_folder(target, lambda folder: save_converted(folder, model, tokenizer, own, config.quantization, wanted_by))
     report = {
         "model": config.model,
         "task": config.task,
@@ -64,7 +64,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "prefix": loaded.prefix,
         "max_source_length": loaded.longest,
         "format": config.format,
-        "ctranslate2": optional("ctranslate2", flag).__version__,
+        "ctranslate2": optional("ctranslate2", wanted_by).__version__,
         "quantization": config.quantization,
         "beams": config.beams,
         "parameters": count_parameters(model),

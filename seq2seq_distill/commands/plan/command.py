@@ -182,7 +182,7 @@ def _source_length(config: PlanConfig, teacher: PreTrainedModel, usual: int) -> 
     if positions is None:
         return config.source_length or usual
     if (config.source_length or 0) > positions:
-        raise ConfigError(f"--source_length {config.source_length} exceeds the teacher's {positions}: choose less")
+        raise ConfigError(f"`source_length` {config.source_length} exceeds the teacher's {positions}: choose less")
     return config.source_length or min(usual, positions)
 
 
@@ -191,10 +191,10 @@ def _wanted(config: PlanConfig, teacher: PreTrainedModel) -> list[Layout]:
     given = config.encoder_depths, config.decoder_depths
     for side, depth, own in zip(("encoder", "decoder"), depths, given, strict=True):
         for wanted in own or ():
-            check_depth(depth, wanted, f"--{side}_depths")
+            check_depth(depth, wanted, f"`{side}_depths`")
     layouts = candidates(*depths, *given)
     if not layouts:
-        raise ModelError("--teacher has one encoder and one decoder layer: there is no smaller student to plan")
+        raise ModelError("`teacher` has one encoder and one decoder layer: there is no smaller student to plan")
     return layouts
 
 
@@ -218,8 +218,8 @@ def _measured(model: PreTrainedModel, decoding: Decoding, tokens: int, gain: flo
 def _too_slow(config: PlanConfig, layouts: Sequence[Measured]) -> str:
     fastest = max(layouts, key=lambda each: each.speedup)
     found = f"{fastest.name} has {fastest.speedup:.2f} times the teacher's speed and {fastest.latency_ms:.0f} ms"
-    flag = f"--max_latency_ms {config.max_latency_ms}" if config.speedup is None else f"--speedup {config.speedup}"
-    return f"{flag}: no layout is as fast, {found}: ask for less, and see what `distill export` adds"
+    target = f"`max_latency_ms` {config.max_latency_ms}" if config.speedup is None else f"`speedup` {config.speedup}"
+    return f"{target}: no layout is as fast, {found}: ask for less, and see what `distill export` adds"
 
 
 def _print(layouts: Sequence[Measured], chosen: Measured | None) -> None:
@@ -243,6 +243,6 @@ def _print(layouts: Sequence[Measured], chosen: Measured | None) -> None:
     console.print(table)
     if chosen is not None:
         console.print(
-            f"choose {chosen.name}: --student.encoder_layers {chosen.encoder_layers} "
-            f"--student.decoder_layers {chosen.decoder_layers}"
+            f"choose {chosen.name}: `student.encoder_layers` {chosen.encoder_layers} "
+            f"`student.decoder_layers` {chosen.decoder_layers}"
         )

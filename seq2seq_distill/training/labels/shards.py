@@ -159,7 +159,7 @@ class LabelFolder:
                 return self._load_or_create_manifest(wanted, flags, find)
         except OSError as error:
             raise ConfigError(
-                f"--output_dir {self.path}: {error.strerror}; choose a folder that can be written"
+                f"`output_dir` {self.path}: {error.strerror}; choose a folder that can be written"
             ) from None
 
     @contextmanager
@@ -174,7 +174,7 @@ class LabelFolder:
                 yield
         except Timeout:
             raise ConfigError(
-                f"--output_dir {self.path} is in use by another `distill label`: wait for its end, or choose another "
+                f"`output_dir` {self.path} is in use by another `distill label`: wait for its end, or choose another "
                 "folder"
             ) from None
 
@@ -184,7 +184,7 @@ class LabelFolder:
         if not self.record.exists():
             own = (self.converted.name, ".")
             if any(not path.name.startswith(own) for path in self.path.iterdir()):
-                raise ConfigError(f"--output_dir {self.path} holds other files: choose a new folder")
+                raise ConfigError(f"`output_dir` {self.path} holds other files: choose a new folder")
             found = find()
             write_json(self.record, {"settings": dict(wanted), "found": found})
             return found
@@ -192,11 +192,11 @@ class LabelFolder:
             record = json.loads(self.record.read_text("utf-8"))
             settings, found = record["settings"], record["found"]
         except (ValueError, KeyError, TypeError):
-            raise ConfigError(f"--output_dir {self.path}: {self.record} is damaged: choose another folder") from None
+            raise ConfigError(f"`output_dir` {self.path}: {self.record} is damaged: choose another folder") from None
         for name, value in wanted.items():
             if settings.get(name) != value:
                 raise ConfigError(
-                    f"--output_dir {self.path} was made with {flags.get(name, f'--{name}')} {settings.get(name)}, and "
+                    f"`output_dir` {self.path} was made with {flags.get(name, f'`{name}`')} {settings.get(name)}, and "
                     f"this command has {value}: choose another folder, or the same value"
                 )
         return found

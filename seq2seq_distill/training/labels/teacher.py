@@ -71,15 +71,15 @@ def load_label_teacher(config: LabelConfig) -> LabelTeacher:
     teacher = _exported(config, record) if record else _whole(config)
     if config.n_best > (teacher.generation.num_beams or 1) and not config.sample:
         raise ConfigError(
-            f"--n_best {config.n_best} needs as many beams, and the model has {teacher.generation.num_beams}: "
-            f"add --beams {config.n_best}, or --sample true"
+            f"`n_best` {config.n_best} needs as many beams, and the model has {teacher.generation.num_beams}: "
+            f"add `beams` {config.n_best}, or `sample` true"
         )
     return teacher
 
 
 def _settings(config: LabelConfig) -> GenerationSettings:
     settings = GenerationSettings(
-        config.beams, config.max_target_length, config.length_penalty, options=config.generate, flags="--"
+        config.beams, config.max_target_length, config.length_penalty, options=config.generate, group=""
     )
     if not config.sample:
         return settings
@@ -88,10 +88,10 @@ def _settings(config: LabelConfig) -> GenerationSettings:
 
 
 def _whole(config: LabelConfig) -> LabelTeacher:
-    loaded = load_model(config.model, "--model", config, _settings(config))
+    loaded = load_model(config.model, "model", config, _settings(config))
     if config.engine == "ctranslate2" and (unknown := unknown_to_ctranslate2(config.generate)):
         raise ConfigError(
-            f"--engine ctranslate2 has no {', '.join(unknown)} of --generate: leave it out, or choose --engine "
+            f"`engine` ctranslate2 has no {', '.join(unknown)} of `generate`: leave it out, or choose `engine` "
             "transformers"
         )
     fingerprint = Teacher(loaded.model).fingerprint()
@@ -100,15 +100,15 @@ def _whole(config: LabelConfig) -> LabelTeacher:
 
 def _exported(config: LabelConfig, record: dict[str, Any]) -> LabelTeacher:
     folder = Path(config.model).expanduser()
-    needs_the_model = {"--engine transformers": config.engine == "transformers", "--sample true": config.sample}
-    needs_the_model |= {"--targets reference": config.targets == "reference"}
-    for flag in (flag for flag, is_given in needs_the_model.items() if is_given):
-        raise ModelError(f"--model {config.model} is an exported model, which {flag} cannot use: give the original")
+    needs_the_model = {"`engine` transformers": config.engine == "transformers", "`sample` true": config.sample}
+    needs_the_model |= {"`targets` reference": config.targets == "reference"}
+    for option in (option for option, is_given in needs_the_model.items() if is_given):
+        raise ModelError(f"`model` {config.model} is an exported model, which {option} cannot use: give the original")
     own = GenerationConfig.from_pretrained(folder)
-    tokenizer = load_tokenizer(folder, config.src_lang, config.tgt_lang, flag="--model")
+    tokenizer = load_tokenizer(folder, config.src_lang, config.tgt_lang, field="model")
     forced = forced_bos_token_id(tokenizer, config.tgt_lang, own)
     generation = with_settings(own, replace(_settings(config), forced_bos_token_id=forced), own.max_length - 1)
-    check_exported_options(f"--model {config.model}", config.generate, own)
+    check_exported_options(f"`model` {config.model}", config.generate, own)
     return LabelTeacher(
         None,
         tokenizer,
@@ -139,24 +139,24 @@ def choose_engine(config: LabelConfig, teacher: LabelTeacher, converted: Path, t
 
 def _no_need_of_ctranslate2(config: LabelConfig) -> str | None:
     if config.targets == "reference":
-        return "--targets reference generates nothing"
+        return "`targets` reference generates nothing"
     if config.sample:
-        return "--sample: the draws of CTranslate2 cannot be repeated after a stop"
+        return "`sample`: the draws of CTranslate2 cannot be repeated after a stop"
     if config.engine == "transformers":
-        return "--engine transformers"
+        return "`engine` transformers"
     unknown = unknown_to_ctranslate2(config.generate) if config.engine == "auto" else []
-    return f"CTranslate2 has no {', '.join(unknown)} of --generate" if unknown else None
+    return f"CTranslate2 has no {', '.join(unknown)} of `generate`" if unknown else None
 
 
 def _ctranslate2(
     config: LabelConfig, teacher: LabelTeacher, converted: Path, sources: list[list[int]]
 ) -> dict[str, Any]:
-    flag = f"--engine {config.engine}"
+    wanted_by = f"`engine` {config.engine}"
     why = "an exported model"
     if teacher.model is not None:
         searches = {"own search": teacher.generation}
-        remedy = "choose --engine transformers"
-        parity = check_parity(teacher.model, teacher.tokenizer, searches, sources, flag, remedy)["own search"]
+        remedy = "choose `engine` transformers"
+        parity = check_parity(teacher.model, teacher.tokenizer, searches, sources, wanted_by, remedy)["own search"]
         why = f"{parity.equal:.1%} of {parity.sources} outputs equal those of transformers"
     found = {"engine": "ctranslate2", "threads": None, "why": why}
     engine = open_engine(config, teacher, converted, found)
@@ -182,7 +182,7 @@ def open_engine(config: LabelConfig, teacher: LabelTeacher, converted: Path, fou
                 tokenizer=teacher.tokenizer,
                 settings=teacher.generation,
                 quantization=config.quantization,
-                wanted_by=f"--engine {config.engine}",
+                wanted_by=f"`engine` {config.engine}",
             )
             write_folder(folder, save)
     threads = tuple(found["threads"]) if found["threads"] else None
@@ -232,10 +232,10 @@ class BackwardModel:
     """
 
     def __init__(self, config: LabelConfig) -> None:
-        path, flag = demo.model_source(str(config.backward_model)), "--backward_model"
+        path, field = demo.model_source(str(config.backward_model)), "backward_model"
         self._config = config
-        self._model = load_student(path, torch.float32, flag=flag)
-        self._tokenizer = load_tokenizer(path, config.tgt_lang, config.src_lang, flag=flag)
+        self._model = load_student(path, torch.float32, field=field)
+        self._tokenizer = load_tokenizer(path, config.tgt_lang, config.src_lang, field=field)
         languages = (config.tgt_lang, config.src_lang)
         self._prefix = default_prefix(self._model.config, str(config.task), None, languages)
         self.fingerprint = Teacher(self._model).fingerprint()
