@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seq2seq_distill.config.run_record import RUN_YAML, load_run_record
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -50,7 +51,7 @@ class OutputFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.run_yaml = self.path / "run.yaml"
+        self.run_yaml = self.path / RUN_YAML
         self.student_init = self.path / "student_init"
         self.best = self.path / "best"
         self.checkpoints = self.path / "checkpoints"
@@ -120,17 +121,7 @@ class OutputFolder:
 
     def read_run(self) -> dict[str, Any]:
         """What run.yaml holds; empty if there is none. `ConfigError` if it is not as a run writes it."""
-        if not self.run_yaml.exists():
-            return {}
-        try:
-            record = yaml.safe_load(self.run_yaml.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            record, reason = None, " ".join(str(error).split())[:200]
-        else:
-            reason = "no mapping of options"
-        if not isinstance(record, dict):
-            raise ConfigError(f"{self.run_yaml} cannot be read ({reason}): restore it, or choose another `output_dir`")
-        return record
+        return load_run_record(self.run_yaml)
 
     def differences(self, config: RunConfig) -> list[str]:
         """Options that would change the result and differ from the run in the folder, a line each."""

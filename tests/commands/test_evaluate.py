@@ -18,9 +18,11 @@ from rouge_score.rouge_scorer import RougeScorer
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands.evaluate import command, speed, systems
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.commands.inputs import LoadedModel, load_model, load_rows, read_run_record
+from seq2seq_distill.commands.inputs import load_rows
+from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.sources import SPLITS
 from seq2seq_distill.decoding.generation import GenerationSettings
+from seq2seq_distill.decoding.loading import LoadedModel, load_model
 from tests.tiny_runs import save_teacher, write_data
 
 ROWS = 404

@@ -21,7 +21,8 @@ from seq2seq_distill.commands.evaluate.scores import corpus_scores, mean_scores
 from seq2seq_distill.commands.evaluate.speed import measure_speed, peak_memory
 from seq2seq_distill.commands.evaluate.systems import Output, System, device_of, open_system, read_outputs
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables
-from seq2seq_distill.commands.inputs import load_rows, read_run_record, task_of_run
+from seq2seq_distill.commands.inputs import load_rows
+from seq2seq_distill.config.run_record import read_run_record, task_of_run
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.metrics.corpus import bleu_signature
 from seq2seq_distill.metrics.degeneration import count_faults, output_statistics

@@ -10,7 +10,6 @@ from transformers import GenerationConfig
 from transformers.utils import cached_file
 
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.commands.inputs import LoadedModel, export_record, load_model
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.engines import CTranslate2Engine, check_exported_options
 from seq2seq_distill.decoding.generation import (
@@ -23,6 +22,7 @@ from seq2seq_distill.decoding.generation import (
     with_settings,
 )
 from seq2seq_distill.decoding.likelihood import token_ids
+from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_model
 from seq2seq_distill.metrics.cost import PeakMemory, count_parameters, model_bytes, synchronize
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.caching import own_device

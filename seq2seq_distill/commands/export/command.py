@@ -10,11 +10,12 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
 from seq2seq_distill.commands.export.options import ExportConfig
-from seq2seq_distill.commands.inputs import load_model, with_run_defaults
+from seq2seq_distill.commands.inputs import with_run_defaults
 from seq2seq_distill.data.sources import has_split, load_split
 from seq2seq_distill.decoding.conversion import save_converted
 from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
+from seq2seq_distill.decoding.loading import load_model
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.metrics.cost import count_parameters

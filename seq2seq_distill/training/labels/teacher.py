@@ -12,7 +12,6 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
-from seq2seq_distill.commands.inputs import export_record, load_model, longest_source
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.encoding import Collator, default_prefix
 from seq2seq_distill.data.tokenizers import forced_bos_token_id, load_tokenizer
@@ -27,6 +26,7 @@ from seq2seq_distill.decoding.engines import (
 )
 from seq2seq_distill.decoding.generation import GenerationSettings, text_of, with_settings
 from seq2seq_distill.decoding.likelihood import mean_log_probabilities, token_ids
+from seq2seq_distill.decoding.loading import export_record, load_model, longest_source
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.student import load_student
