@@ -509,7 +509,7 @@ class TestLinks:
         link = self.link(tmp_path, name, to)
         before = tree(tmp_path)
         with pytest.raises(
-            ConfigError, match=f"^--output_dir: {re.escape(str(link))} is a link, .* remove the link, or"
+            ConfigError, match=f"^`output_dir`: {re.escape(str(link))} is a link, .* remove the link, or"
         ):
             OutputFolder(tmp_path / "run").create()
         assert tree(tmp_path) == before
