@@ -19,9 +19,10 @@ from trl.experimental.gkd import GKDTrainer
 
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.divergences import divergence
-from seq2seq_distill.losses.logits import IGNORED, entropy
+from seq2seq_distill.losses.logits import entropy
 from seq2seq_distill.models.architectures import OutputHead
 from seq2seq_distill.modules.schedules import weight_factor
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 T = 2.0
 """Temperature."""
@@ -37,7 +38,7 @@ class Case(NamedTuple):
     @property
     def labelled(self) -> tuple[Tensor, Tensor]:
         """The logits of positions with a label, [N, V]: TextBrewer's functions know no padding."""
-        return self.student[self.labels != IGNORED], self.teacher[self.labels != IGNORED]
+        return self.student[self.labels != IGNORE_INDEX], self.teacher[self.labels != IGNORE_INDEX]
 
     def ours(self, name: str, temperature: float = T, **options: float) -> Tensor:
         """One of our divergences, a mean over tokens."""
@@ -48,7 +49,7 @@ class Case(NamedTuple):
         """Ours of the first target, all of whose tokens have labels; with bounds that are not reached."""
         head = OutputHead(torch.eye(self.student.shape[-1], dtype=self.student.dtype), None)
         student, teacher = ((head, logits[0].detach()) for logits in (self.student, self.teacher))
-        first = self.labels[:1] != IGNORED
+        first = self.labels[:1] != IGNORE_INDEX
         return adaptive_temperature(way, student, teacher, first, T, strength=0.1, exponent=2.0, bounds=(1e-9, 1e9))  # type: ignore[arg-type]
 
 
@@ -116,7 +117,7 @@ def lines() -> Iterator[dict[str, object]]:
     generator = torch.Generator().manual_seed(0)
     student, teacher = (2 * torch.randn(3, 8, 50, generator=generator, dtype=torch.float64) for _ in range(2))
     labels = torch.randint(50, (3, 8), generator=generator)
-    labels[1, 5:] = labels[2, 2:] = IGNORED
+    labels[1, 5:] = labels[2, 2:] = IGNORE_INDEX
     for row in ROWS:
         theirs, ours = row.sides(Case(student.requires_grad_(), teacher, labels))
         line = {"benchmark": "peers", "theirs": row.theirs, "ours": row.relation, "difference": _off(theirs, ours)}

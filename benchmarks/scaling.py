@@ -36,10 +36,10 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BartConfig, BartForConditionalGeneration
 
 from seq2seq_distill.losses.fused import head_loss
-from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.sharding import precision_policy, shard
 from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 PAGE = Path("docs/scaling.md")
 MARKS = ("<!-- scaling -->", "<!-- end of scaling -->")
@@ -60,7 +60,7 @@ class Step(nn.Module):
         state = architectures.encode(self.student, batch)
         hidden = architectures.decode(self.student, batch, state, inputs)
         teachers = self._teacher.decode(batch, self._teacher.encode(batch), inputs)
-        labelled = batch["labels"] != IGNORED
+        labelled = batch["labels"] != IGNORE_INDEX
         heads = [architectures.output_head(model) for model in (self.student, self._teacher.running)]
         return head_loss(
             heads[0],

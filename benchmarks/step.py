@@ -29,8 +29,8 @@ from seq2seq_distill.config.schema import LossConfig
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import head_loss
-from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import architectures
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 Batch = Mapping[str, Tensor]
 VOCABULARIES = (50_265, 250_054)
@@ -137,7 +137,7 @@ def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     own = student(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
     with torch.no_grad():
         other = teacher(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
-    mask = (batch["labels"] != IGNORED)[:, :, None].expand_as(own)
+    mask = (batch["labels"] != IGNORE_INDEX)[:, :, None].expand_as(own)
     vocabulary = own.shape[-1]
     own_chosen = torch.masked_select(own, mask).view(-1, vocabulary)
     other_chosen = torch.masked_select(other, mask).view(-1, vocabulary)
@@ -147,10 +147,10 @@ def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
             F.log_softmax(own_chosen / t, dim=-1), F.softmax(other_chosen / t, dim=-1)
         ) * (t**2)
     else:
-        labels = batch["labels"][batch["labels"] != IGNORED]
+        labels = batch["labels"][batch["labels"] != IGNORE_INDEX]
         term = divergence(own_chosen, other_chosen, labels, str(loss.divergence), t, beta=loss.beta, skew=loss.skew)
         ce = term.sum / term.count
-    mlm = nn.CrossEntropyLoss(ignore_index=IGNORED)(own.view(-1, vocabulary), batch["labels"].view(-1))
+    mlm = nn.CrossEntropyLoss(ignore_index=IGNORE_INDEX)(own.view(-1, vocabulary), batch["labels"].view(-1))
     return loss.alpha_ce * ce + loss.alpha_mlm * mlm
 
 
@@ -185,7 +185,7 @@ def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
 
 def hidden_states(student: Any, teacher: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Last hidden states of both models at the positions with a label, and these labels."""
-    labelled = batch["labels"] != IGNORED
+    labelled = batch["labels"] != IGNORE_INDEX
     decoder_inputs = architectures.decoder_inputs(student, batch["labels"])
     own = architectures.decode(student, batch, architectures.encode(student, batch), decoder_inputs)
     with torch.no_grad():

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from seq2seq_distill.config.schema import RunConfig
-from seq2seq_distill.training.caching import device_of, with_cache
+from seq2seq_distill.training.caching import with_cache
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.probe import Probe
+from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def find_budget(config: RunConfig) -> Budget:
     parts = build_components(config)
     if config.teacher_cache:
         parts = with_cache(config, parts)
-    found = propose(parts, config, memory_of(device_of(config)))
+    found = propose(parts, config, memory_of(local_device(config.trainer.accelerator)))
     print(json.dumps(asdict(found)))
     logger.info(
         "`batch.max_tokens` %d would take %.0f%% of %.1f GiB; with n processes or accumulated batches, n times that",

@@ -14,7 +14,6 @@ from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
-from seq2seq_distill.training.caching import place_among_processes
 from seq2seq_distill.training.labels.merging import merge
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (
@@ -26,6 +25,7 @@ from seq2seq_distill.training.labels.teacher import (
     open_engine,
     scored,
 )
+from seq2seq_distill.utils.distributed import rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
         FLAGS,
         lambda: choose_engine(config, teacher, folder.converted, dataset[:64]["source"]),
     )
-    rank, world = place_among_processes()
+    rank, world = rank_and_world_size()
     with folder.held() if rank == 0 else nullcontext():
         own = folder.shards[rank::world]
         _write_candidates(config, teacher, folder, found, dataset, own)

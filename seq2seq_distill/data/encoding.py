@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,12 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
+from seq2seq_distill.utils.constants import CACHE_VARIABLE, IGNORE_INDEX
 from seq2seq_distill.utils.errors import DataError, ModelError, format_value
+from seq2seq_distill.utils.files import cache_root, replace_atomically
 
 logger = logging.getLogger(__name__)
 
-CACHE_VARIABLE = "SEQ2SEQ_DISTILL_CACHE"
-IGNORED_LABEL = -100
 EMPTY_ROW = -1
 BATCH_ROWS = 1000
 _FORMAT = 1  # raised when the files' meaning changes, so that older ones are not read
@@ -95,8 +93,7 @@ def encode_split(
 
 def default_cache_dir() -> Path:
     """`encoded` in $SEQ2SEQ_DISTILL_CACHE, or else in ~/.cache/seq2seq_distill."""
-    root = os.environ.get(CACHE_VARIABLE)
-    return (Path(root).expanduser() if root else Path.home() / ".cache" / "seq2seq_distill") / "encoded"
+    return cache_root() / "encoded"
 
 
 def truncation_shares(encoded: Dataset) -> tuple[float, float]:
@@ -187,7 +184,7 @@ class Collator:
             "attention_mask": self._pad([[1] * len(ids) for ids in sources], 0),
         }
         if "labels" in rows[0]:
-            batch["labels"] = self._pad([row["labels"] for row in rows], IGNORED_LABEL)
+            batch["labels"] = self._pad([row["labels"] for row in rows], IGNORE_INDEX)
         batch["row"] = torch.tensor([row["row"] for row in rows], dtype=torch.int64)
         if "global_attention_mask" in self.extras:
             batch["global_attention_mask"] = torch.zeros_like(batch["input_ids"])
@@ -236,21 +233,14 @@ def _tokenise(
 
 
 def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
-    """An Arrow stream and behind it its SHA-256, written under a name of its own and then renamed.
-
-    Processes that write the same file at once do not meet, and whoever reads finds a whole one.
-    """
+    """An Arrow stream with its SHA-256 behind it. Several processes may write the same file at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-    try:
+    with replace_atomically(path, concurrent=True) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
             for batch in batches:
                 writer.write_batch(batch)
         with temporary.open("rb+") as stream:
             stream.write(hashlib.file_digest(stream, "sha256").digest())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _has_our_columns(path: Path) -> bool:

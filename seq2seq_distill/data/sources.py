@@ -17,11 +17,11 @@ from datasets import Dataset, Features, Value, get_dataset_split_names, load_dat
 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.files import BATCH_ROWS, is_blank, one_line, read_files
+from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import DataError, format_value
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val", "test")
 SPLIT_ALIASES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")

@@ -11,8 +11,6 @@ they are scaled to add up to one, so the k + 1 numbers need k bytes, and all are
 
 import hashlib
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from torch import Tensor
 
 from seq2seq_distill.data.batching import Rows, lengths
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.files import replace_atomically, write_json
 
 FORMAT = 1
 SHARD_ROWS = 2048
@@ -120,16 +119,13 @@ class TeacherCache:
         """A shard: the fields of its rows, in order."""
         fields = {name: torch.cat([row[name] for row in rows]).contiguous() for name in rows[0]}
         path = self._path(split, first)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.new")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(fields, temporary)
-            temporary.chmod(path.parent.stat().st_mode & 0o666)  # safetensors 0.8 writes for the owner alone
-            os.replace(temporary, path)
+            with replace_atomically(path, concurrent=True) as temporary:
+                save_file(fields, temporary)
+                temporary.chmod(path.parent.stat().st_mode & 0o666)  # safetensors 0.8 writes for the owner alone
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"`teacher_cache` {self.folder} cannot be written ({error}): choose another") from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def split(self, name: str) -> "CachedSplit":
         """The cached outputs of a split, to be read by row."""
@@ -154,14 +150,12 @@ class TeacherCache:
         return found if isinstance(found, dict) else {}
 
     def _write_manifest(self, record: Mapping[str, Any]) -> None:
-        temporary = self.folder / f".cache.json.{os.getpid()}.new"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             own = ("cache.json", *self._lengths)  # of another process that begins just now
             if any(path.name not in own and path.suffix != ".new" for path in self.folder.iterdir()):
                 raise ConfigError(f"`teacher_cache` {self.folder} holds other files: choose another folder")
-            temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
-            os.replace(temporary, self.folder / "cache.json")
+            write_json(self.folder / "cache.json", record, concurrent=True)
         except OSError as error:
             raise ConfigError(
                 f"`teacher_cache` {self.folder} cannot be written ({error.strerror}): choose another"

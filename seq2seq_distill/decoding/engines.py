@@ -1,7 +1,6 @@
 """What decodes texts: transformers, or CTranslate2 on a folder that was exported."""
 
 import copy
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,14 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.data.encoding import IGNORED_LABEL, Collator
+from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.generation import decoding, generate_batch, to_device
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS, batches_by_length, log_probabilities
 from seq2seq_distill.models import architectures
+from seq2seq_distill.utils.constants import IGNORE_INDEX
+from seq2seq_distill.utils.distributed import CPU, num_local_cores
 from seq2seq_distill.utils.errors import ModelError
 from seq2seq_distill.utils.optional import optional
-
-CPU = torch.device("cpu")
-
 
 PATIENCE = 1.5
 """Of CTranslate2's beams, times their number: 99.4% of 500 outputs were those of 2, in 7% less time."""
@@ -88,10 +86,10 @@ class TransformersEngine:
         labels = self._collate(rows)["labels"].to(self.model.device)
         first = labels.new_full((len(labels), 1), self._start)
         inputs = torch.cat([first, labels[:, :-1]], 1)
-        inputs = inputs.masked_fill(inputs == IGNORED_LABEL, self._start)
+        inputs = inputs.masked_fill(inputs == IGNORE_INDEX, self._start)
         if self.config.forced_bos_token_id is not None:
             labels = labels.clone()
-            labels[:, 0] = IGNORED_LABEL
+            labels[:, 0] = IGNORE_INDEX
         state = architectures.encode(self.model, batch).repeat_interleave(n_best, 0)
         mask = batch["attention_mask"].repeat_interleave(n_best, 0)
         return log_probabilities(self.model, mask, state, inputs, labels)
@@ -189,8 +187,7 @@ class CTranslate2Engine:
         if self.threads is not None:
             return self.threads
         sources = sources[:64]
-        # The processes that torchrun starts on a machine share its cores.
-        cores = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        cores = num_local_cores()
         seconds = {}
         for threads in dict.fromkeys([(cores, 1), (1, cores)]):
             translator = self._open(threads)

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.data.encoding import IGNORED_LABEL, Collator
+from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.generation import decoding, to_device
 from seq2seq_distill.models import architectures
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 LOGITS = 2**25
 """Most logits of a chunk of positions."""
@@ -29,7 +30,7 @@ def log_probabilities(
         decoder_input_ids, labels: [B, T]; what is -100 in the labels does not count.
     """
     hidden = architectures.decode(model, {"attention_mask": mask}, state, decoder_input_ids)
-    counted = labels != IGNORED_LABEL
+    counted = labels != IGNORE_INDEX
     size = max(1, LOGITS // len(architectures.output_head(model).weight))
     chunks = [
         architectures.head(model, states).float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]

@@ -7,11 +7,8 @@ Names: `demo:summarization` (docstrings to their summary line), `demo:translatio
 import hashlib
 import json
 import logging
-import os
 import platform
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from importlib import metadata
@@ -21,15 +18,15 @@ from typing import Any
 import seq2seq_distill.demo.copying as copying
 import seq2seq_distill.demo.docstrings as docstrings
 import seq2seq_distill.demo.phrases as phrases
+from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import ConfigError, ModelError
+from seq2seq_distill.utils.files import cache_root, create_folder
 
 log = logging.getLogger(__name__)
 
 PREFIX = "demo:"
 DATA = ("summarization", "translation", "copying")
 TEACHERS = ("summarization", "translation")
-SPLITS = ("train", "val", "test")
-CACHE_VARIABLE = "SEQ2SEQ_DISTILL_CACHE"
 COPYING_ROWS = {"train": 40_000, "val": 200, "test": 200}
 _MIN_WORD_COUNT = 3  # of a word that copying lines are made of
 
@@ -48,7 +45,7 @@ def resolve_data(name: str, cache_dir: Path | None = None) -> Path:
     `cache_dir` defaults to `$SEQ2SEQ_DISTILL_CACHE/demo`, else `~/.cache/seq2seq_distill/demo`.
     Raises ConfigError for an unknown name."""
     short = _short_name(name, DATA, "data")
-    root = cache_dir or Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "seq2seq_distill") / "demo"
+    root = cache_dir or cache_root() / "demo"
     recipe = _recipe(short)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     folder = root / f"{short}-{key}"
@@ -141,20 +138,17 @@ def _build(short: str, root: Path) -> tuple[Rows, dict[str, int]]:
 
 def _write(folder: Path, rows: Rows, card: dict[str, Any]) -> None:
     """The folder appears whole or not at all; of two processes that build it at once, the first one wins."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+
+    def fill(folder: Path) -> None:
         for split, pairs in rows.items():
             for side, column in (("source", 0), ("target", 1)):
                 text = "".join(f"{pair[column]}\n" for pair in pairs)
-                (work / f"{split}.{side}").write_text(text, encoding="utf-8", newline="\n")
-        card = card | {"rows": {split: len(pairs) for split, pairs in rows.items()}}
-        (work / "card.json").write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        work.chmod(0o755)  # mkdtemp's folders are private
-        try:
-            work.rename(folder)
-        except OSError:
-            if not (folder / "card.json").is_file():
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+                (folder / f"{split}.{side}").write_text(text, encoding="utf-8", newline="\n")
+        record = card | {"rows": {split: len(pairs) for split, pairs in rows.items()}}
+        (folder / "card.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    try:
+        create_folder(folder, fill)
+    except OSError:
+        if not (folder / "card.json").is_file():
+            raise

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from seq2seq_distill.losses.logits import IGNORED, Term, at_least_fp32
+from seq2seq_distill.losses.logits import Term, at_least_fp32
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 ValueAndGradient = tuple[Tensor, Tensor]
 """Divergence of each position, and gradient for the student's logits."""
@@ -146,7 +147,7 @@ def divergence(
         beta: of `jsd`, above 0 and below 1.
         skew: of the skewed divergences, 0 to below 1.
     """
-    labelled = labels != IGNORED
+    labelled = labels != IGNORE_INDEX
     own, other = (at_least_fp32(logits[labelled]) for logits in (student_logits, teacher_logits.detach()))
     row = DIVERGENCES[name]
     if not row.of_logits:

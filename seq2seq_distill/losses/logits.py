@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORED = -100
-"""Label of a padded position."""
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 
 class Term(NamedTuple):
@@ -30,11 +29,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     total = F.cross_entropy(
         at_least_fp32(logits).flatten(0, -2),
         labels.flatten(),
-        ignore_index=IGNORED,
+        ignore_index=IGNORE_INDEX,
         reduction="sum",
         label_smoothing=label_smoothing,
     )
-    return Term(total, (labels != IGNORED).sum())
+    return Term(total, (labels != IGNORE_INDEX).sum())
 
 
 def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Term:
@@ -49,7 +48,7 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor
         labels: [...], -100 where a position does not count. The first target token counts like any other.
         temperature: T > 0.
     """
-    labelled = labels != IGNORED
+    labelled = labels != IGNORE_INDEX
     student = F.log_softmax(at_least_fp32(student_logits[labelled]) / temperature, dim=-1)
     teacher = F.log_softmax(at_least_fp32(teacher_logits[labelled].detach()) / temperature, dim=-1)
     total = F.kl_div(student, teacher, reduction="sum", log_target=True) * temperature**2
@@ -58,7 +57,7 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor
 
 def entropy(logits: Tensor, labels: Tensor) -> Term:
     """Entropy of softmax(logits) in nats, summed over positions with a label; no gradient. A figure to log."""
-    labelled = labels != IGNORED
+    labelled = labels != IGNORE_INDEX
     log_p = F.log_softmax(at_least_fp32(logits[labelled].detach()), dim=-1)
     return Term(-(log_p.exp() * log_p).sum(), labelled.sum())
 

@@ -15,6 +15,7 @@ from torch import LongTensor, Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ModelError
 
 
@@ -287,11 +288,11 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
     inputs = labels.new_empty(labels.shape)
     inputs[:, 1:] = labels[:, :-1]
     if architecture_of(model).start == "wrap":
-        last = labels.ne(-100).sum(dim=1, keepdim=True).sub(1).clamp(min=0)
+        last = labels.ne(IGNORE_INDEX).sum(dim=1, keepdim=True).sub(1).clamp(min=0)
         inputs[:, :1] = labels.gather(1, last)
     else:
         inputs[:, 0] = decoder_start(model)
-    return inputs.masked_fill_(inputs == -100, config.pad_token_id)  # type: ignore[return-value]
+    return inputs.masked_fill_(inputs == IGNORE_INDEX, config.pad_token_id)  # type: ignore[return-value]
 
 
 def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:

@@ -13,9 +13,10 @@ from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConf
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.hidden import hidden_mse
-from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
+from seq2seq_distill.losses.logits import Term, cross_entropy
 from seq2seq_distill.models.hooks import Feature
 from seq2seq_distill.modules.feature_matching import SIDES, layer_pairs, match_of, match_terms
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import raise_config_error
 
 
@@ -77,7 +78,7 @@ def distillation_loss(
     loss = loss or LossConfig()
     RunConfig(task="summarization", loss=loss, matches=list(matches)).check()  # of either task
     raise_config_error([*_needs_more(loss, matches), *_missing(student, teacher, loss, matches)])
-    labelled = batch["labels"] != IGNORED
+    labelled = batch["labels"] != IGNORE_INDEX
     masks = {"encoder": batch["attention_mask"], "decoder": labelled}
     terms = _head_terms(student.logits, teacher.logits, batch["labels"], loss)
     weights = {"ce_loss": loss.alpha_ce, "mlm_loss": loss.alpha_mlm}
@@ -102,7 +103,7 @@ def _head_terms(student: Tensor, teacher: Tensor, labels: Tensor, loss: LossConf
         for name in loss.divergences
     }
     total = sum((weight * named[name].sum for name, weight in loss.divergences.items()), student.new_zeros(()))
-    labelled = (labels != IGNORED).sum()
+    labelled = (labels != IGNORE_INDEX).sum()
     terms = {"ce_loss": Term(total, labelled), "mlm_loss": cross_entropy(student, labels, loss.label_smoothing)}
     return terms | named if len(named) > 1 else terms
 

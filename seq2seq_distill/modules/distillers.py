@@ -16,7 +16,7 @@ from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.blend import Losses, blend
 from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.hidden import hidden_mse
-from seq2seq_distill.losses.logits import IGNORED, Term
+from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.hooks import Feature, capture_features
@@ -39,6 +39,7 @@ from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
 from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weights, weight_factor
 from seq2seq_distill.modules.summarization import SummarizationModule
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -228,7 +229,7 @@ class SummarizationDistiller(SummarizationModule):
         return teacher.run_gathered(lambda: self._compare(batch, student, teacher, head_scale))
 
     def _compare(self, batch: Batch, student: ForwardPass, teacher: Teacher, head_scale: Tensor | float) -> Losses:
-        labelled = batch["labels"] != IGNORED
+        labelled = batch["labels"] != IGNORE_INDEX
         theirs = self._teacher_pass(batch, student, teacher)
         other = (theirs.head, theirs.hidden)
         temperature = self._temperature_of(student, other, labelled)
@@ -250,7 +251,7 @@ class SummarizationDistiller(SummarizationModule):
 
     def _ensemble_outputs(self, first: tuple[Head, Tensor], batch: Batch, student: ForwardPass) -> Ensemble:
         """All teachers as one."""
-        labelled, options = batch["labels"] != IGNORED, self.config.ensemble
+        labelled, options = batch["labels"] != IGNORE_INDEX, self.config.ensemble
         members, theirs = [first], teacher_batch(batch)
         for teacher in self.extra_teachers:
             hidden = teacher.decode(theirs, teacher.encode(theirs), student.decoder_input_ids)
@@ -284,7 +285,7 @@ class SummarizationDistiller(SummarizationModule):
             head=architectures.output_head(teacher.running),
             encoder_state=state,
             decoder_input_ids=student.decoder_input_ids,
-            hidden=hidden[batch["labels"] != IGNORED],
+            hidden=hidden[batch["labels"] != IGNORE_INDEX],
             labels=student.labels,
             features=features | shared,
         )

@@ -11,8 +11,9 @@ from torch import Tensor
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.fused import HEAD_TERMS
-from seq2seq_distill.losses.logits import IGNORED, Term
+from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError, raise_config_error
 
 OTHERS = """
@@ -114,7 +115,7 @@ def custom_loss_terms(
 def _check(name: str, found: Term, over: str, batch: Batch) -> None:
     if not isinstance(found, Term):
         raise ConfigError(f"own term {name!r} returns {type(found).__name__}: return Term(sum, count)")
-    tokens: Tensor = (batch["labels"] != IGNORED).sum() if over == "target" else batch["attention_mask"].sum()
+    tokens: Tensor = (batch["labels"] != IGNORE_INDEX).sum() if over == "target" else batch["attention_mask"].sum()
     if int(found.count) != int(tokens):
         raise ConfigError(
             f"own term {name!r} counts {int(found.count)}, but the batch has {int(tokens)} {over} tokens: return that "

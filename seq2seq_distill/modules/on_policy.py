@@ -10,8 +10,8 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from seq2seq_distill.config.schema import LossConfig
 from seq2seq_distill.decoding.generation import GenerationSettings, decoding, generate_batch, generation_config
-from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import architectures
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 PLAIN = {"do_sample": True, "top_k": 0, "min_length": 0, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0}
 """From the student's whole distribution, whatever the model's own settings for serving are."""
@@ -45,4 +45,4 @@ def sampled_labels(student: PreTrainedModel, batch: Mapping[str, Any], config: G
         ids = [own if own[-1:] == [start] else [*own, start] for own in ids]
     rows = [own if row >= 0 else [] for own, row in zip(ids, batch["row"].tolist(), strict=True)]
     width = max(1, *map(len, rows))
-    return torch.tensor([[*own, *[IGNORED] * (width - len(own))] for own in rows], device=batch["labels"].device)
+    return torch.tensor([[*own, *[IGNORE_INDEX] * (width - len(own))] for own in rows], device=batch["labels"].device)

@@ -19,7 +19,7 @@ from seq2seq_distill.losses.blend import Losses, add, blend
 from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
-from seq2seq_distill.losses.logits import IGNORED, Term
+from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.metrics.corpus import means_of_all, score
 from seq2seq_distill.metrics.degeneration import collapse, output_statistics
@@ -30,6 +30,7 @@ from seq2seq_distill.modules.extensions import Extensions, custom_loss_terms
 from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
 from seq2seq_distill.modules.tasks import Task
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -151,7 +152,7 @@ class SummarizationModule(LightningModule):
     def _step(self, batch: Batch, head_scale: Tensor | float = 1.0) -> Losses:
         """One forward pass: the sums and counts of all terms, the head's part of the loss times `head_scale`."""
         labels = batch["labels"]
-        labelled = labels != IGNORED
+        labelled = labels != IGNORE_INDEX
         decoder_input_ids = architectures.decoder_inputs(self.student, labels)
         with capture_features(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
             encoder_state = architectures.encode(self.student, batch)

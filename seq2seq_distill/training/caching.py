@@ -1,7 +1,6 @@
 """Fill a cache with the teacher's outputs, and train from it without the teacher."""
 
 import logging
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,16 +12,17 @@ from seq2seq_distill.data.batching import BatchPlan, lengths
 from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.decoding.likelihood import LOGITS
-from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.components import RunComponents
+from seq2seq_distill.utils.constants import IGNORE_INDEX
+from seq2seq_distill.utils.distributed import local_device, rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "val")
+CACHED_SPLITS = ("train", "val")
 MAX_TOKENS = 8192
 """Source and target tokens of a batch, padding counted."""
 
@@ -42,7 +42,7 @@ def with_cache(config: RunConfig, parts: RunComponents) -> RunComponents:
         )
     if parts.teacher is not None:
         fill(cache, parts, parts.teacher, config)
-    parts.data.cached = {split: cache.split(split) for split in SPLITS}
+    parts.data.cached = {split: cache.split(split) for split in CACHED_SPLITS}
     return replace(parts, teacher=None)
 
 
@@ -56,20 +56,20 @@ def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
         draws=config.cache.draws,
         precision=config.cache.precision,
     )
-    encoded = {split: parts.teacher_view.data.encoded[split] for split in SPLITS}
+    encoded = {split: parts.teacher_view.data.encoded[split] for split in CACHED_SPLITS}
     fingerprint = None if parts.teacher is None else parts.teacher.fingerprint()
     return TeacherCache(Path(str(config.teacher_cache)).expanduser(), contents, encoded, fingerprint)
 
 
 def fill(cache: TeacherCache, parts: RunComponents, teacher: Teacher, config: RunConfig) -> None:
     """Compute what is missing; with several processes, each its share, and wait for the others'."""
-    rank, world = place_among_processes()
+    rank, world_size = rank_and_world_size()
     # Each process has shards of its own, whatever the others have written when it comes to look.
-    own, missing = cache.shards[rank::world], cache.missing()
+    own, missing = cache.shards[rank::world_size], cache.missing()
     if not missing:
         return
     logger.info("teacher cache: %d of %d shards are to be filled", len(missing), len(cache.shards))
-    teacher.to(device_of(config))
+    teacher.to(local_device(config.trainer.accelerator))
     for split, first in own:
         if (split, first) in missing:
             cache.write(split, first, _outputs(cache, parts, teacher, config, split, first))
@@ -79,44 +79,23 @@ def fill(cache: TeacherCache, parts: RunComponents, teacher: Teacher, config: Ru
         time.sleep(0.5)
 
 
-def place_among_processes() -> tuple[int, int]:
-    """Rank and number of processes, as torchrun or SLURM has set them; Lightning's own start after the first has come
-    this far."""
-    for rank, world in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
-        if rank in os.environ and world in os.environ:
-            return int(os.environ[rank]), int(os.environ[world])
-    return 0, 1
-
-
-def device_of(config: RunConfig) -> torch.device:
-    """Where this process computes outside a Trainer."""
-    return torch.device("cpu") if config.trainer.accelerator == "cpu" else own_device()
-
-
-def own_device() -> torch.device:
-    """This process's GPU, where there is one."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-
-
 @torch.no_grad()
 def _outputs(
     cache: TeacherCache, parts: RunComponents, teacher: Teacher, config: RunConfig, split: str, first: int
 ) -> list[dict[str, torch.Tensor]]:
     """The fields of a shard's rows, in order."""
     device = next(teacher.model.parameters()).device
-    generator = torch.Generator(device).manual_seed(2 * first + SPLITS.index(split))
+    generator = torch.Generator(device).manual_seed(2 * first + CACHED_SPLITS.index(split))
     found: dict[int, dict[str, torch.Tensor]] = {}
     mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
     for rows in _batches(parts, split, cache.rows_of(split, first)):
         batch = to_device(parts.teacher_view.data.collated(split, rows), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             inputs = architectures.decoder_inputs(teacher.model, batch["labels"])
-            hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORED]
+            hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORE_INDEX]
         pieces = [_compress(cache.contents, teacher, piece, generator) for piece in _chunks(hidden, cache.contents)]
         fields = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        counts = (batch["labels"] != IGNORED).sum(1).tolist()
+        counts = (batch["labels"] != IGNORE_INDEX).sum(1).tolist()
         columns = {name: field.split(counts) for name, field in fields.items()}
         for index, row in enumerate(rows):
             found[row] = {name: column[index] for name, column in columns.items()}

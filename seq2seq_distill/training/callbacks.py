@@ -17,7 +17,9 @@ from seq2seq_distill.models.sharding import whole_state
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.training.model_card import model_card
-from seq2seq_distill.training.output_folder import OutputFolder, save_model, write_jsonl
+from seq2seq_distill.training.output_folder import OutputFolder, save_model
+from seq2seq_distill.utils.constants import IGNORE_INDEX
+from seq2seq_distill.utils.files import write_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +139,7 @@ class ThroughputLogger(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        source, target = int(batch["attention_mask"].sum()), int((batch["labels"] != -100).sum())
+        source, target = int(batch["attention_mask"].sum()), int((batch["labels"] != IGNORE_INDEX).sum())
         self._tokens += source + target
         padded = batch["attention_mask"].numel() + batch["labels"].numel()
         figures = {

@@ -7,7 +7,6 @@ torch.load notices no flipped bit; the hash does. A checkpoint counts as whole i
 in its folder: so it stays known at every moment while files change their names.
 """
 
-import hashlib
 import logging
 import os
 import time
@@ -23,9 +22,10 @@ from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
 from seq2seq_distill.data.batching import RunPlan
-from seq2seq_distill.training.output_folder import OutputFolder, open_synced, write_text
+from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.files import file_sha256, replace_atomically, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -45,20 +45,16 @@ class HashedCheckpointIO(CheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.new")
-        try:
-            with open_synced(temporary) as file:
+        with replace_atomically(path) as temporary:
+            with open(temporary, "wb") as file:
                 torch.save(checkpoint, file)
-            found = sha256(temporary)
+            digest = file_sha256(temporary)
             if path == self._folder.last_checkpoint and path.exists():
                 with suppress(FileNotFoundError):  # a kill between these two lines left it there already
                     os.replace(hash_file(path), hash_file(self._folder.previous_checkpoint))
                 os.replace(path, self._folder.previous_checkpoint)
             # The hash comes first: a kill in between leaves a hash without a file, never a file without a hash.
-            write_text(hash_file(path), f"{found}  {path.name}\n")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            write_text(hash_file(path), f"{digest}  {path.name}\n")
 
     def load_checkpoint(
         self,
@@ -223,7 +219,7 @@ def newest_whole(folder: OutputFolder) -> Path | None:
 def is_whole(path: Path) -> bool:
     """Whether the file's hash is one of those written down in its folder."""
     known = {line.split()[0] for file in path.parent.glob("*.sha256") if (line := _first_line(file)).strip()}
-    return sha256(path) in known
+    return file_sha256(path) in known
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -251,12 +247,6 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
 def hash_file(path: Path) -> Path:
     """Where a checkpoint's SHA-256 stands, in the form of the command sha256sum."""
     return path.with_name(f"{path.name}.sha256")
-
-
-def sha256(path: Path) -> str:
-    """Of a file's content, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _first_line(path: Path) -> str:

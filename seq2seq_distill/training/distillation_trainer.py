@@ -11,11 +11,12 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 
 from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig
 from seq2seq_distill.losses.blend import LossReport, add, blend
-from seq2seq_distill.losses.logits import IGNORED, Term
+from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.extensions import CustomLoss, Extensions
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ModelError, raise_config_error
 
 OF_TARGETS = ("labels", "decoder_input_ids", "decoder_attention_mask")
@@ -207,7 +208,7 @@ def _as_teacher(given: Teacher | PreTrainedModel | str | Path, student: PreTrain
 
 def _tokens(batch: Mapping[str, Tensor]) -> Tensor:
     """[2], on the batch's device: target and source tokens."""
-    return torch.stack([(batch["labels"] != IGNORED).sum(), batch["attention_mask"].sum()])
+    return torch.stack([(batch["labels"] != IGNORE_INDEX).sum(), batch["attention_mask"].sum()])
 
 
 @contextmanager

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.data.batching import RunPlan
-from seq2seq_distill.training.output_folder import OutputFolder, write_json
+from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.errors import RunError, Stopped, UserError
+from seq2seq_distill.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The output folder: its layout, and writes that happen whole or not at all."""
+"""The output folder: its layout, its lock, and the record of the run in it."""
 
 import json
 import os
@@ -6,13 +6,13 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from seq2seq_distill.config.run_record import RUN_YAML, load_run_record
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.files import backup_path, staging_path, write_folder, write_text
 
 PACKAGES = ("seq2seq-distill", "torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "sacrebleu")
 # What may change from one start of a run to the next without another result.
@@ -80,7 +81,7 @@ class OutputFolder:
     def recover(self) -> None:
         """Put right what a kill between two renames left: a folder whose name is missing gets its old content."""
         for path in (self.student_init, self.best):
-            old = _old(path)
+            old = backup_path(path)
             if old.exists() and not path.exists():
                 os.replace(old, path)
             shutil.rmtree(old, ignore_errors=True)
@@ -167,57 +168,6 @@ def versions() -> dict[str, str | None]:
     return {name: _version(name) for name in PACKAGES}
 
 
-@contextmanager
-def open_synced(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, on the disk for certain when the context ends."""
-    with open(path, "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def open_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which is there whole when the context ends well, and else as it was before."""
-    temporary = _new(path)
-    try:
-        with open_synced(temporary) as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    with open_whole(path) as file:
-        file.write(text.encode("utf-8"))
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-
-
-def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
-    """Fill a folder beside `path`, then put it in its place; if that fails, what was there stays."""
-    temporary, old = _new(path), _old(path)
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        fill(temporary)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(path, old)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def check_free(path: Path) -> Path:
     """Where a folder can be made, or is and holds nothing that it would replace; a link is followed to its end.
 
@@ -226,7 +176,7 @@ def check_free(path: Path) -> Path:
     """
     refuse_url(path)
     real = Path(os.path.realpath(path))
-    _refuse_links([_new(real), _old(real)])
+    _refuse_links([staging_path(real), backup_path(real)])
     try:
         real.parent.mkdir(parents=True, exist_ok=True)
         in_a_circle = real.is_symlink()  # a link without an end
@@ -259,16 +209,6 @@ def save_model(
             (folder / "README.md").write_text(card, encoding="utf-8")
 
     write_folder(path, fill)
-
-
-def _new(path: Path) -> Path:
-    """Where a file or folder is written before it takes its name."""
-    return path.with_name(f".{path.name}.new")
-
-
-def _old(path: Path) -> Path:
-    """Where a folder stays until its successor has its name."""
-    return path.with_name(f".{path.name}.old")
 
 
 def refuse_url(path: Path) -> None:

@@ -11,9 +11,9 @@ from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.metrics.cost import PeakMemory, model_bytes, synchronize
-from seq2seq_distill.training.caching import device_of
 from seq2seq_distill.training.components import RunComponents
 from seq2seq_distill.training.run import make_module
+from seq2seq_distill.utils.distributed import local_device
 
 WARM_UP = 3
 """Steps that are not timed."""
@@ -23,7 +23,7 @@ class Probe:
     """The run's module and optimiser on the device of this process, without the Trainer around them."""
 
     def __init__(self, config: RunConfig, parts: RunComponents) -> None:
-        self.parts, self.device = parts, device_of(config)
+        self.parts, self.device = parts, local_device(config.trainer.accelerator)
         self.module = make_module(config, parts).to(self.device).train()
         self.teachers = parts.teachers
         for teacher in self.teachers:

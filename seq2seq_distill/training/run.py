@@ -25,7 +25,7 @@ from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whol
 from seq2seq_distill.training.components import RunComponents, TaskComponents, build_components, teacher_of
 from seq2seq_distill.training.failures import LastBatch, translate_errors
 from seq2seq_distill.training.model_card import model_card
-from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model, write_json, write_jsonl
+from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model
 from seq2seq_distill.training.preflight import preflight
 from seq2seq_distill.training.results import (
     build_results,
@@ -38,7 +38,9 @@ from seq2seq_distill.training.results import (
 )
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.trainer import build_trainer, check_trainer
+from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ConfigError, DataError
+from seq2seq_distill.utils.files import write_json, write_jsonl
 
 logger = logging.getLogger(__name__)
 
@@ -98,15 +100,10 @@ def run_config(
         return _test_best_student(config, parts, trainer, folder)
 
 
-def _is_first() -> bool:
-    """Whether this is process 0, also before the processes know of each other."""
-    return getattr(rank_zero_only, "rank", 0) == 0
-
-
 @contextmanager
 def _locked(folder: OutputFolder) -> Iterator[None]:
     """Process 0 holds the folder for all."""
-    if not _is_first():
+    if not is_rank_zero():
         yield
         return
     with folder.locked():
@@ -124,7 +121,7 @@ def _where_to_start(config: RunConfig, folder: OutputFolder) -> str | None:
             logger.warning("%s: it goes on otherwise than it would have", line)
         return config.resume
     # Process 0 may have begun to write when others come here.
-    if config.resume == "never" and _is_first() and folder.run_yaml.exists():
+    if config.resume == "never" and is_rank_zero() and folder.run_yaml.exists():
         raise ConfigError(
             f"`resume` never, but `output_dir` {folder.path} holds a run: choose another folder, or `resume` auto"
         )

@@ -20,9 +20,9 @@ from seq2seq_distill.commands.evaluate import command, speed, systems
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.inputs import load_rows
 from seq2seq_distill.config.run_record import read_run_record
-from seq2seq_distill.data.sources import SPLITS
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.loading import LoadedModel, load_model
+from seq2seq_distill.utils.constants import SPLITS
 from tests.tiny_runs import save_teacher, write_data
 
 ROWS = 404

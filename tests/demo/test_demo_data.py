@@ -17,6 +17,7 @@ from seq2seq_distill.demo.lexicon import CLAUSES, FRAMES, Clause
 from seq2seq_distill.demo.markup import clean, split_docstring, split_identifier
 from seq2seq_distill.demo.slots import draw_value
 from seq2seq_distill.demo.wordings import USUAL_SHARE, reword
+from seq2seq_distill.utils.constants import CACHE_VARIABLE, SPLITS
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 
 MODULE = '''
@@ -274,7 +275,7 @@ class TestFolders:
         folder = demo.resolve_data(f"demo:{short}", tmp_path)
         card = json.loads((folder / "card.json").read_text())
         assert card["name"] == f"demo:{short}" and card["packages"]
-        for split in demo.SPLITS:
+        for split in SPLITS:
             sides = [(folder / f"{split}.{side}").read_text().split("\n")[:-1] for side in ("source", "target")]
             assert len(sides[0]) == len(sides[1]) == card["rows"][split] > 0
             assert all(line == " ".join(line.split()) != "" for side in sides for line in side)
@@ -283,7 +284,7 @@ class TestFolders:
     def test_built_once_and_nothing_left_over(
         self, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv(demo.CACHE_VARIABLE, str(tmp_path))
+        monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
         folder = demo.resolve_data("demo:translation")
         monkeypatch.setattr(phrases, "build", lambda: pytest.fail("built twice"))
         assert demo.resolve_data("demo:translation") == folder
@@ -327,7 +328,7 @@ class TestFolders:
 
     def test_missing_teacher_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(demo, "__file__", str(tmp_path / "__init__.py"))
-        with pytest.raises(ModelError, match=r"^--teacher demo:translation: [^\n]*$"):
+        with pytest.raises(ModelError, match=r"^`teacher` demo:translation: [^\n]*$"):
             demo.resolve_teacher("demo:translation")
         folder = tmp_path / "teachers" / "translation"
         folder.mkdir(parents=True)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from seq2seq_distill.losses.blend import add, blend
 from seq2seq_distill.losses.hidden import hidden_mse
-from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy, kl_divergence
+from seq2seq_distill.losses.logits import Term, cross_entropy, kl_divergence
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 ROWS, LENGTH, V = 6, 4, 5
 WEIGHTS = {"ce_loss": 0.8, "mlm_loss": 0.2, "hid_loss_enc": 3.0}
@@ -21,12 +22,12 @@ def terms_of(rows: list[int], weight: Tensor) -> dict[str, Term]:
     teacher = torch.randn(ROWS, LENGTH, V, generator=chance, dtype=torch.float64)
     labels = torch.randint(V, (ROWS, LENGTH), generator=chance)
     for row in range(ROWS):  # unequal numbers of tokens
-        labels[row, 1 + row % LENGTH :] = IGNORED
+        labels[row, 1 + row % LENGTH :] = IGNORE_INDEX
     if not rows:
-        inputs, teacher, labels = inputs[:1], teacher[:1], torch.full((1, LENGTH), IGNORED)
+        inputs, teacher, labels = inputs[:1], teacher[:1], torch.full((1, LENGTH), IGNORE_INDEX)
     else:
         inputs, teacher, labels = inputs[rows], teacher[rows], labels[rows]
-    own, sources = inputs @ weight, labels.roll(1, 1) != IGNORED
+    own, sources = inputs @ weight, labels.roll(1, 1) != IGNORE_INDEX
     return {
         "ce_loss": kl_divergence(own, teacher, labels, 2.0),
         "mlm_loss": cross_entropy(own, labels),

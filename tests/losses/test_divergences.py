@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from seq2seq_distill.config.bounds import DivergenceName
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
-from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy, entropy, kl_divergence
+from seq2seq_distill.losses.logits import Term, cross_entropy, entropy, kl_divergence
 from seq2seq_distill.losses.sparse import SparseTeacher, as_outcomes, outcomes, top_tokens
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from tests.losses.test_fused import BOTH, Case, assert_same, chunks, created, gradients
 
 BETA, SKEW = 0.3, 0.2
@@ -138,10 +139,10 @@ class TestEach:
     def test_padding_changes_nothing(self, name: str, columns: int, noise: float) -> None:
         own, other = pair(3, 5)
         labels = torch.zeros(3, 5, dtype=torch.int64)
-        labels[1:, 3:] = IGNORED
+        labels[1:, 3:] = IGNORE_INDEX
         garbage = torch.full((3, columns, 7), noise)
         wide = [torch.cat([own, garbage], 1).requires_grad_(), torch.cat([other, -garbage], 1)]
-        padded = divergence(*wide, F.pad(labels, (0, columns), value=IGNORED), name, 2.0)
+        padded = divergence(*wide, F.pad(labels, (0, columns), value=IGNORE_INDEX), name, 2.0)
         expected = divergence(own.requires_grad_(), other, labels, name, 2.0)
         assert padded.count == expected.count == 11
         torch.testing.assert_close(padded.sum, expected.sum)
@@ -151,7 +152,7 @@ class TestEach:
 
     def test_an_empty_batch_gives_zero(self, name: str) -> None:
         own = pair(2, 3)[0].requires_grad_()
-        term = divergence(own, own, torch.full((2, 3), IGNORED), name)
+        term = divergence(own, own, torch.full((2, 3), IGNORE_INDEX), name)
         assert (term.sum.item(), term.count.item()) == (0.0, 0)
         assert torch.equal(torch.autograd.grad(term.sum, own)[0], torch.zeros(2, 3, 7, dtype=torch.float64))
 

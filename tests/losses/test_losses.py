@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seq2seq_distill.losses.hidden import hidden_mse
-from seq2seq_distill.losses.logits import IGNORED, Term, at_least_fp32, cross_entropy, entropy, kl_divergence
+from seq2seq_distill.losses.logits import Term, at_least_fp32, cross_entropy, entropy, kl_divergence
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 V = 7
 
@@ -26,7 +27,7 @@ def logits(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
 def labels(*shape: int, seed: int = 0, padded: int = 2) -> Tensor:
     """Random labels; the last `padded` positions of each row but the first have none."""
     drawn = torch.randint(V, shape, generator=torch.Generator().manual_seed(seed))
-    drawn[1:, shape[1] - padded :] = IGNORED
+    drawn[1:, shape[1] - padded :] = IGNORE_INDEX
     return drawn
 
 
@@ -39,7 +40,7 @@ def log_softmax(row: list[float]) -> list[float]:
 def looped_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> float:
     total = 0.0
     for row, label in zip(logits.reshape(-1, V).tolist(), labels.flatten().tolist(), strict=True):
-        if label != IGNORED:
+        if label != IGNORE_INDEX:
             log_p = log_softmax(row)
             total += (1 - smoothing) * -log_p[label] + smoothing * -sum(log_p) / V
     return total
@@ -49,7 +50,7 @@ def looped_kl(student: Tensor, teacher: Tensor, labels: Tensor, temperature: flo
     total = 0.0
     rows = zip(student.reshape(-1, V).tolist(), teacher.reshape(-1, V).tolist(), labels.flatten().tolist(), strict=True)
     for own, other, label in rows:
-        if label != IGNORED:
+        if label != IGNORE_INDEX:
             log_q = log_softmax([x / temperature for x in own])
             log_p = log_softmax([x / temperature for x in other])
             total += sum(math.exp(p) * (p - q) for p, q in zip(log_p, log_q, strict=True))
@@ -135,7 +136,7 @@ class TestKlDivergence:
 
         difference = own - other
         limit = (difference - difference.mean(-1, keepdim=True)) / V
-        limit[gold == IGNORED] = 0
+        limit[gold == IGNORE_INDEX] = 0
         torch.testing.assert_close(gradient(1e4), limit, rtol=1e-3, atol=1e-4)
         assert 0.5 < gradient(8.0).norm() / gradient(2.0).norm() < 2
 
@@ -148,7 +149,7 @@ class TestKlDivergence:
     def test_mask_is_the_labels_so_the_first_token_counts(self) -> None:
         """H2: a mask by decoder inputs left out the first token where decoding starts with pad."""
         own, other = logits(1, 3), logits(1, 3, seed=1)
-        gold = torch.tensor([[4, IGNORED, IGNORED]])
+        gold = torch.tensor([[4, IGNORE_INDEX, IGNORE_INDEX]])
         expected = looped_kl(own[:, :1].double(), other[:, :1].double(), gold[:, :1], 2.0)
         assert kl_divergence(own, other, gold, 2.0).sum.item() == pytest.approx(expected, abs=1e-5)
 
@@ -158,12 +159,12 @@ class TestEntropy:
         gold = labels(2, 4)
         assert mean(entropy(torch.zeros(2, 4, V), gold)).item() == pytest.approx(math.log(V))
         p = F.softmax(logits(2, 4, dtype=torch.float64), -1)
-        expected = -(p * p.log()).sum(-1)[gold != IGNORED].sum()
+        expected = -(p * p.log()).sum(-1)[gold != IGNORE_INDEX].sum()
         torch.testing.assert_close(entropy(logits(2, 4, dtype=torch.float64), gold).sum, expected)
 
     def test_kl_is_cross_entropy_less_entropy(self) -> None:
         own, other, gold = (logits(2, 4, dtype=torch.float64), logits(2, 4, seed=1, dtype=torch.float64), labels(2, 4))
-        chosen = gold != IGNORED
+        chosen = gold != IGNORE_INDEX
         soft = -(F.softmax(other, -1) * F.log_softmax(own, -1))[chosen].sum()
         torch.testing.assert_close(kl_divergence(own, other, gold).sum, soft - entropy(other, gold).sum)
 
@@ -172,7 +173,7 @@ class TestHiddenMse:
     @pytest.mark.parametrize("normalize", [False, True])
     @pytest.mark.parametrize("depth", [1, 3])
     def test_equals_a_loop(self, normalize: bool, depth: int) -> None:
-        pairs, mask = states(depth), labels(3, 5) != IGNORED
+        pairs, mask = states(depth), labels(3, 5) != IGNORE_INDEX
         term = hidden_mse(pairs, mask, normalize)
         expected = looped_mse([(own.double(), other.double()) for own, other in pairs], mask, normalize) / 11
         assert term.count == 11
@@ -181,7 +182,7 @@ class TestHiddenMse:
     @pytest.mark.parametrize("normalize", [False, True])
     def test_gradient(self, normalize: bool) -> None:
         (own, other), (second, target) = states(2, shape=(2, 3), dtype=torch.float64)
-        mask = labels(2, 3, padded=1) != IGNORED
+        mask = labels(2, 3, padded=1) != IGNORE_INDEX
         leaves = (own.requires_grad_(), second.requires_grad_())
         assert torch.autograd.gradcheck(
             lambda a, b: hidden_mse([(a, other), (b, target)], mask, normalize).sum, leaves, atol=1e-6
@@ -192,26 +193,26 @@ class TestHiddenMse:
     def test_weight_does_not_grow_with_depth(self, normalize: bool, depth: int) -> None:
         """H5: the loss was a sum over layers."""
         pair, mask = states(1), labels(3, 5)
-        once, often = (hidden_mse(pair * n, mask != IGNORED, normalize) for n in (1, depth))
+        once, often = (hidden_mse(pair * n, mask != IGNORE_INDEX, normalize) for n in (1, depth))
         torch.testing.assert_close(once.sum, often.sum)
 
     @pytest.mark.parametrize("normalize", [False, True])
     @given(times=st.integers(1, 6))
     def test_weight_does_not_grow_with_width(self, normalize: bool, times: int) -> None:
         """H35: the loss was divided by tokens but not by width."""
-        (own, other), mask = states(1)[0], labels(3, 5) != IGNORED
+        (own, other), mask = states(1)[0], labels(3, 5) != IGNORE_INDEX
         wide = hidden_mse([(own.repeat(1, 1, times), other.repeat(1, 1, times))], mask, normalize)
         torch.testing.assert_close(hidden_mse([(own, other)], mask, normalize).sum, wide.sum)
 
     def test_normalising_looks_at_one_position_alone(self) -> None:
         """H4: batch, time and width were normed together, padding included."""
-        (own, other), mask = states(1)[0], labels(3, 5) != IGNORED
+        (own, other), mask = states(1)[0], labels(3, 5) != IGNORE_INDEX
         parts = [hidden_mse([(own[b : b + 1], other[b : b + 1])], mask[b : b + 1], True).sum for b in range(3)]
         torch.testing.assert_close(hidden_mse([(own, other)], mask, True).sum, torch.stack(parts).sum())
         assert hidden_mse([(own, 5 * own + 3)], mask, True).sum < 1e-3  # scale and offset of a position do not matter
 
     def test_teacher_takes_no_gradient_and_equal_states_cost_nothing(self) -> None:
-        own, mask = states(1)[0][0].requires_grad_(), labels(3, 5) != IGNORED
+        own, mask = states(1)[0][0].requires_grad_(), labels(3, 5) != IGNORE_INDEX
         other = own.detach().clone().requires_grad_()
         term = hidden_mse([(own, other)], mask)
         term.sum.backward()
@@ -236,13 +237,13 @@ def all_terms(own: Tensor, other: Tensor, gold: Tensor) -> dict[str, Term]:
         "mlm": cross_entropy(own, gold),
         "smoothed": cross_entropy(own, gold, 0.1),
         "entropy": entropy(other, gold),
-        "hidden": hidden_mse([(own, other)], gold != IGNORED),
-        "normed": hidden_mse([(own, other)], gold != IGNORED, normalize=True),
+        "hidden": hidden_mse([(own, other)], gold != IGNORE_INDEX),
+        "normed": hidden_mse([(own, other)], gold != IGNORE_INDEX, normalize=True),
     }
 
 
 def test_an_empty_batch_gives_zero_and_finite_gradients() -> None:
-    gold = torch.full((2, 3), IGNORED)
+    gold = torch.full((2, 3), IGNORE_INDEX)
     own = logits(2, 3).requires_grad_()
     for name, term in all_terms(own, logits(2, 3, seed=1), gold).items():
         assert (term.sum.item(), term.count.item()) == (0.0, 0), name
@@ -256,7 +257,7 @@ def test_padding_columns_change_nothing(columns: int, noise: float) -> None:
     own, other, gold = logits(3, 5), logits(3, 5, seed=1), labels(3, 5)
     garbage = torch.full((3, columns, V), noise) * torch.randn(3, columns, V)
     wide = all_terms(
-        torch.cat([own, garbage], 1), torch.cat([other, -garbage], 1), F.pad(gold, (0, columns), value=IGNORED)
+        torch.cat([own, garbage], 1), torch.cat([other, -garbage], 1), F.pad(gold, (0, columns), value=IGNORE_INDEX)
     )
     for name, term in all_terms(own, other, gold).items():
         torch.testing.assert_close(wide[name].sum, term.sum, msg=name)

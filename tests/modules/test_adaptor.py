@@ -9,11 +9,11 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.losses.blend import blend
-from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.adaptor import ModelOutputs, distillation_loss
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
@@ -48,7 +48,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_module(divergence: Any) -> N
     config = RunConfig(task="summarization", loss=loss, matches=MATCHES)
     module = SummarizationDistiller(student, Teacher(teacher), plain_tokenizer(), config, 4).eval()
     batch = {**tiny_batch(student), "row": torch.arange(3)}
-    losses = module._step(batch, 1 / (batch["labels"] != IGNORED).sum())
+    losses = module._step(batch, 1 / (batch["labels"] != IGNORE_INDEX).sum())
     expected = blend(losses.terms, module.weights, head=losses.head.loss)
     expected.loss.backward()
     gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
@@ -64,7 +64,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_module(divergence: Any) -> N
 
 OTHER = ModelOutputs(torch.randn(1, 3, 7), encoder_hidden=[torch.randn(1, 2, 4)], decoder_hidden=[torch.randn(1, 3, 4)])
 NARROW = ModelOutputs(torch.randn(1, 3, 7), decoder_hidden=[torch.randn(1, 3, 2)])
-BATCH = {"labels": torch.tensor([[1, 2, IGNORED]]), "attention_mask": torch.ones(1, 2)}
+BATCH = {"labels": torch.tensor([[1, 2, IGNORE_INDEX]]), "attention_mask": torch.ones(1, 2)}
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from seq2seq_distill.commands.options import AverageConfig, ConvertConfig
 from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, OptimConfig, RunConfig
 from seq2seq_distill.losses.attention import attention_ce
 from seq2seq_distill.losses.hidden import cosine_distance, fsp_gram
-from seq2seq_distill.losses.logits import IGNORED
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, capture_features
@@ -27,6 +26,7 @@ from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.training import run as train
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError
 from tests.modules.test_modules import STILL, assert_same, padded, report, rows, with_empty_row
 from tests.tiny_models import FAMILIES, tiny_model
@@ -161,7 +161,7 @@ def test_chosen_layers_meet_and_negative_numbers_count_from_the_end(side: str, m
     ]
     module = distiller(student, teacher, *matches)
     result, terms = report(module, batch), module._step(batch).terms
-    chosen = batch[mask] == 1 if side == "encoder" else batch[mask] != IGNORED
+    chosen = batch[mask] == 1 if side == "encoder" else batch[mask] != IGNORE_INDEX
     own, other = (features_of(model, batch, side) for model in (student, teacher))
     expected = [
         cosine_distance(own["hidden", 1], other["hidden", 3], chosen),

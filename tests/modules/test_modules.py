@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.config.schema import LossConfig, OptimConfig, RunConfig, TrainerConfig
 from seq2seq_distill.losses.blend import LossReport, blend
-from seq2seq_distill.losses.logits import IGNORED, Term, kl_divergence
+from seq2seq_distill.losses.logits import Term, kl_divergence
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, capture_features
@@ -22,6 +22,7 @@ from seq2seq_distill.modules.distillers import SummarizationDistiller, Translati
 from seq2seq_distill.modules.optim import build_optimizer
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.modules.translation import TranslationModule
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
@@ -46,7 +47,7 @@ def rows(model: PreTrainedModel, **shape: int) -> dict[str, Tensor]:
 def padded(batch: dict[str, Tensor], model: PreTrainedModel, source: int, target: int) -> dict[str, Tensor]:
     """The same rows with more columns of padding."""
     pad = architectures.stack_configs(model.config)[0].pad_token_id
-    fill = {"input_ids": (source, pad), "labels": (target, IGNORED), "row": (0, 0)}
+    fill = {"input_ids": (source, pad), "labels": (target, IGNORE_INDEX), "row": (0, 0)}
     wide = {}
     for name, field in batch.items():
         columns, value = fill.get(name, (source, 0))
@@ -59,7 +60,7 @@ def with_empty_row(batch: dict[str, Tensor], model: PreTrainedModel) -> dict[str
     empty = {name: torch.zeros_like(field[:1]) for name, field in batch.items()}
     empty["input_ids"].fill_(architectures.stack_configs(model.config)[0].pad_token_id)
     empty["attention_mask"][:, 0] = 1
-    empty["labels"].fill_(IGNORED)
+    empty["labels"].fill_(IGNORE_INDEX)
     empty["row"].fill_(-1)
     if "global_attention_mask" in batch:
         empty["global_attention_mask"][:, 0] = 1
@@ -70,7 +71,7 @@ def report(
     module: SummarizationModule, batch: dict[str, Tensor], counts: dict[str, Tensor] | None = None, parts: int = 1
 ) -> LossReport:
     """As `training_step` makes it, of a step of so many parts; `counts` of the whole step, else the batch's own."""
-    tokens = (batch["labels"] != IGNORED).sum() if counts is None else counts["mlm_loss"]
+    tokens = (batch["labels"] != IGNORE_INDEX).sum() if counts is None else counts["mlm_loss"]
     losses = module._step(batch, parts / tokens.clamp(min=1))
     return blend(losses.terms, module.weights, counts, scale=parts, head=losses.head.loss)
 
@@ -212,7 +213,7 @@ def test_first_target_token_is_distilled(model_type: str) -> None:
     assert firsts.count == 1 and firsts.sum > 0
     later = {**batch, "labels": batch["labels"].clone()}
     inputs = architectures.decoder_inputs(teacher, batch["labels"])
-    later["labels"][:, 0] = IGNORED
+    later["labels"][:, 0] = IGNORE_INDEX
     with pytest.MonkeyPatch.context() as patch:  # the same decoder inputs, the first label aside
         patch.setattr(architectures, "decoder_inputs", lambda model, labels: inputs)
         rest = module._step(later).terms["ce_loss"]
@@ -347,7 +348,7 @@ def test_layer_outputs_are_compared_and_the_last_with_the_last(
     parts = report(module, batch).parts
     for side, pairs, mask in (
         ("encoder", encoder_pairs, batch["attention_mask"]),
-        ("decoder", decoder_pairs, batch["labels"] != IGNORED),
+        ("decoder", decoder_pairs, batch["labels"] != IGNORE_INDEX),
     ):
         own, other = outputs(student, batch, side), outputs(teacher, batch, side)
         expected = looped_hidden([(own[i], other[j]) for i, j in pairs], mask)
@@ -361,7 +362,8 @@ def test_last_layer_alone_is_the_teachers_last() -> None:
     batch = rows(teacher)
     got = report(distiller(student, teacher), batch).parts["hid_loss_dec"].item()
     expected = looped_hidden(
-        [(outputs(student, batch, "decoder")[0], outputs(teacher, batch, "decoder")[3])], batch["labels"] != IGNORED
+        [(outputs(student, batch, "decoder")[0], outputs(teacher, batch, "decoder")[3])],
+        batch["labels"] != IGNORE_INDEX,
     )
     assert got == pytest.approx(expected, rel=1e-4)
 
@@ -408,7 +410,7 @@ def test_layerdrop_drops_pairs_and_shifts_none(side: str) -> None:
     module = distiller(student, teacher)
     module.train()
     batch = rows(teacher)
-    mask = batch["attention_mask"] if side == "encoder" else batch["labels"] != IGNORED
+    mask = batch["attention_mask"] if side == "encoder" else batch["labels"] != IGNORE_INDEX
     other = outputs(teacher, batch, side)
     seen = set()
     for seed in range(40):

@@ -26,6 +26,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 from seq2seq_distill import demo
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.training.output_folder import OutputFolder
+from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError
 from seq2seq_distill.utils.redaction import redacted
 from tests.tiny_runs import save_teacher, write_data
@@ -255,7 +256,7 @@ class TestCaches:
             assert shard.read_bytes() == good
 
     def test_the_demo(self, tmp_path, marker, monkeypatch, capsys):
-        rows = {split: [("a", "b")] for split in demo.SPLITS}
+        rows = {split: [("a", "b")] for split in SPLITS}
         monkeypatch.setenv("SEQ2SEQ_DISTILL_CACHE", str(tmp_path))
         monkeypatch.setattr(demo, "_build", lambda *_: (rows, {}))
         folder = demo.resolve_data("demo:translation")

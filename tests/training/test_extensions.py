@@ -12,12 +12,13 @@ from torch.nn import functional as F
 from seq2seq_distill.config.schema import LossConfig, RunConfig
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.losses.divergences import divergence
-from seq2seq_distill.losses.logits import IGNORED, Term, cross_entropy
+from seq2seq_distill.losses.logits import Term, cross_entropy
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.extensions import TAKEN, CustomLoss, Extensions
 from seq2seq_distill.training.run import run_config
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_runs import config
@@ -61,7 +62,7 @@ def module(own: Extensions, loss: LossConfig) -> tuple[SummarizationDistiller, d
 def gradients(own: Extensions, loss: LossConfig) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Of all parameters; and the parts of the loss."""
     found, batch = module(own, loss)
-    losses = found._step(batch, 1 / (batch["labels"] != IGNORED).sum())
+    losses = found._step(batch, 1 / (batch["labels"] != IGNORE_INDEX).sum())
     report = blend(losses.terms, found.weights, head=losses.head.loss)
     report.loss.backward()
     return {n: p.grad for n, p in found.named_parameters() if p.grad is not None}, report.named()
@@ -81,7 +82,7 @@ class TestTerms:
     def test_a_row_that_counts_nowhere_changes_nothing(self) -> None:
         found, batch = module(Extensions(TERMS), LossConfig())
         last = torch.tensor([0, 1, -1])
-        labels = batch["labels"].masked_fill((last < 0)[:, None], IGNORED)
+        labels = batch["labels"].masked_fill((last < 0)[:, None], IGNORE_INDEX)
         with_empty = found._step({**batch, "labels": labels, "row": last}).terms
         without = found._step({name: field[:2] for name, field in batch.items()}).terms
         for name in TERMS:

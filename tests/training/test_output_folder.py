@@ -1,7 +1,7 @@
 """The output folder: writes that happen whole or not at all, what a run says of itself, and what may differ."""
 
-import json
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,17 +10,9 @@ import yaml
 from transformers import AutoModelForSeq2SeqLM
 
 from seq2seq_distill.config.schema import LossConfig, OptimConfig, RunConfig, TrainerConfig
-from seq2seq_distill.training import output_folder
-from seq2seq_distill.training.output_folder import (
-    OutputFolder,
-    check_free,
-    plain,
-    provenance,
-    save_model,
-    write_folder,
-    write_text,
-)
+from seq2seq_distill.training.output_folder import OutputFolder, check_free, plain, provenance, save_model
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.files import write_jsonl
 from tests.tiny_models import tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
 
@@ -31,64 +23,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-class TestFiles:
-    def test_a_file_is_replaced_and_nothing_else_is_left(self, tmp_path):
-        for text in ("first\n", "zweite Zeile äöü\n"):
-            write_text(tmp_path / "a.txt", text)
-            assert (tmp_path / "a.txt").read_text("utf-8") == text
-        assert names(tmp_path) == ["a.txt"]
-
-    @pytest.mark.parametrize("call", ["fsync", "replace"])
-    def test_a_write_that_fails_leaves_the_old_file(self, tmp_path, monkeypatch, call):
-        write_text(tmp_path / "a.txt", "old")
-
-        def full(*_):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(output_folder.os, call, full)
-        with pytest.raises(OSError, match="No space left"):
-            write_text(tmp_path / "a.txt", "new")
-        assert (tmp_path / "a.txt").read_text() == "old"
-        assert names(tmp_path) == ["a.txt"]
-
-    def test_json_keeps_letters_and_numbers(self, tmp_path):
-        record = {"text": "grüne Wiese", "score": 0.1, "none": None}
-        output_folder.write_json(tmp_path / "a.json", record)
-        output_folder.write_jsonl(tmp_path / "a.jsonl", [record, record])
-        assert json.loads((tmp_path / "a.json").read_text("utf-8")) == record
-        lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
-        assert [json.loads(line) for line in lines] == [record, record]
-        assert "grüne" in lines[0]
-
-
-class TestFolders:
-    def test_a_folder_is_replaced_as_a_whole(self, tmp_path):
-        for name in ("first", "second"):
-            write_folder(tmp_path / "best", lambda folder, name=name: (folder / name).write_text(name))
-        assert names(tmp_path / "best") == ["second"]
-        assert names(tmp_path) == ["best"]
-
-    def test_one_that_cannot_be_filled_leaves_the_old(self, tmp_path):
-        write_folder(tmp_path / "best", lambda folder: (folder / "old").write_text("old"))
-
-        def fail(folder: Path) -> None:
-            (folder / "half").write_text("half")
-            raise OSError(28, "No space left on device")
-
-        with pytest.raises(OSError, match="No space left"):
-            write_folder(tmp_path / "best", fail)
-        assert names(tmp_path / "best") == ["old"]
-        assert names(tmp_path) == ["best"]
-
-    def test_what_a_killed_write_has_left_is_cleared_away(self, tmp_path):
-        (tmp_path / ".best.new").mkdir()
-        (tmp_path / ".best.new" / "half").write_text("half")
-        (tmp_path / ".best.old").mkdir()
-        (tmp_path / "best").mkdir()
-        write_folder(tmp_path / "best", lambda folder: (folder / "whole").write_text("whole"))
-        assert names(tmp_path) == ["best"]
-        assert names(tmp_path / "best") == ["whole"]
-
+class TestSavedModels:
     def test_a_model_goes_with_its_tokenizer_and_card(self, tmp_path):
         model = tiny_model("t5")
         save_model(tmp_path / "best", model, plain_tokenizer(), "# A card\n")
@@ -140,7 +75,7 @@ class TestRunYaml:
         def no_git(*_, **__):
             raise FileNotFoundError("git")
 
-        monkeypatch.setattr(output_folder.subprocess, "run", no_git)
+        monkeypatch.setattr(subprocess, "run", no_git)
         assert provenance("abc")["git_commit"] is None
 
     def test_the_same_config_does_not_differ(self, tmp_path):
@@ -173,5 +108,5 @@ def test_metrics_are_read_back(tmp_path):
     folder = OutputFolder(tmp_path)
     assert folder.read_metrics() == []
     records = [{"step": 0, "val_loss": 2.5}, {"step": 4, "val_loss": 1.5}]
-    output_folder.write_jsonl(folder.metrics, records)
+    write_jsonl(folder.metrics, records)
     assert folder.read_metrics() == records

@@ -8,7 +8,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from seq2seq_distill.commands.evaluate.tables import TITLES, markdown
-from seq2seq_distill.training.output_folder import write_text
+from seq2seq_distill.utils.files import write_text
 
 SECTION = "## Evaluation"
 

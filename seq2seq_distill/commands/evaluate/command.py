@@ -6,6 +6,7 @@ import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from datasets import Dataset
 from seq2seq_distill.commands.evaluate.card import add_evaluation
 from seq2seq_distill.commands.evaluate.comet import comet_scores
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.commands.evaluate.outputs import decode_all, join_processes, leave_processes
+from seq2seq_distill.commands.evaluate.outputs import decode_all
 from seq2seq_distill.commands.evaluate.report import render_html
 from seq2seq_distill.commands.evaluate.scores import corpus_scores, mean_scores
 from seq2seq_distill.commands.evaluate.speed import measure_speed, peak_memory
@@ -26,14 +27,20 @@ from seq2seq_distill.config.run_record import read_run_record, task_of_run
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.metrics.corpus import bleu_signature
 from seq2seq_distill.metrics.degeneration import count_faults, output_statistics
-from seq2seq_distill.training.output_folder import OutputFolder, versions, write_json, write_jsonl, write_text
+from seq2seq_distill.training.output_folder import OutputFolder, versions
 from seq2seq_distill.training.results import signature
+from seq2seq_distill.utils.distributed import destroy_process_group, init_process_group
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.files import write_json, write_jsonl, write_text
 
 logger = logging.getLogger(__name__)
 
 TRIED = 8
 """Examples decoded one at a time to count the memory of tensors."""
+
+
+DECODING_TIMEOUT = timedelta(hours=6)
+"""How long a process waits for the slowest one to decode its share."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         UserError: in one line.
     """
     config = with_run_defaults(config)
-    rank, world = join_processes()
+    rank, world = init_process_group(DECODING_TIMEOUT)
     folder, html = _output_folder(config), _page(config)
     rows = load_rows(
         config.data,
@@ -71,7 +78,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     rows = rows.select(range(min(config.n or whole, whole)))
     opened = [_opened(config, name, model, whole, len(rows)) for name, model in _named(config)]
     candidates = [_decoded(config, candidate, rows, rank, world) for candidate in opened]
-    leave_processes()
+    destroy_process_group()
     if rank > 0:
         return {}
     results = {**_about(config, rows, world), **_evaluate(config, candidates, rows)}

@@ -25,7 +25,7 @@ from seq2seq_distill.decoding.likelihood import token_ids
 from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_model
 from seq2seq_distill.metrics.cost import PeakMemory, count_parameters, model_bytes, synchronize
 from seq2seq_distill.models import architectures
-from seq2seq_distill.training.caching import own_device
+from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError
 from seq2seq_distill.utils.optional import optional
 
@@ -190,7 +190,7 @@ def device_of(name: str) -> torch.device:
     """The device of `--device`: auto is a GPU where there is one, this process's own among several."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ConfigError("`device` cuda: torch sees no GPU here: choose cpu, or auto")
-    return torch.device("cpu") if name == "cpu" else own_device()
+    return local_device(name)
 
 
 def read_outputs(file: str, rows: int, wanted: int) -> list[str]:

@@ -20,8 +20,9 @@ from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.metrics.cost import count_parameters
 from seq2seq_distill.models import architectures
-from seq2seq_distill.training.output_folder import check_free, write_folder
+from seq2seq_distill.training.output_folder import check_free
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.files import write_folder
 from seq2seq_distill.utils.optional import optional
 
 logger = logging.getLogger(__name__)

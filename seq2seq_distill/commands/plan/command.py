@@ -28,12 +28,13 @@ from seq2seq_distill.models import architectures
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.modules.summarization import generation_settings
-from seq2seq_distill.training.caching import device_of
 from seq2seq_distill.training.components import build_components, teacher_of, teacher_path
-from seq2seq_distill.training.output_folder import plain, write_text
+from seq2seq_distill.training.output_folder import plain
 from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.views import pad_id
+from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError
+from seq2seq_distill.utils.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def make_plan(config: PlanConfig) -> dict[str, Any]:
     run = config.run
     teacher, tokenizer, usual = _teacher_and_lengths(run)
     source, output = _source_length(config, teacher, usual[0]), config.output_length or usual[1]
-    device = device_of(run)
+    device = local_device(run.trainer.accelerator)
     where = (
         f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
     )

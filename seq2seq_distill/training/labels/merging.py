@@ -14,7 +14,7 @@ from seq2seq_distill.data.files import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import choose
 from seq2seq_distill.training.labels.filters import MEASURES, Pairs, passes, scripts_of, worst
 from seq2seq_distill.training.labels.shards import LabelFolder, write_table
-from seq2seq_distill.training.output_folder import write_json
+from seq2seq_distill.utils.files import write_json
 
 SCHEMA = pa.schema(
     [

@@ -23,8 +23,9 @@ from filelock import FileLock, Timeout
 
 from seq2seq_distill.data.files import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import Candidate
-from seq2seq_distill.training.output_folder import open_whole, refuse_url, write_json
+from seq2seq_distill.training.output_folder import refuse_url
 from seq2seq_distill.utils.errors import ConfigError, DataError
+from seq2seq_distill.utils.files import open_atomically, write_json
 
 RAW = pa.schema(
     [
@@ -211,7 +212,7 @@ class LabelFolder:
 def write_table(path: Path, table: pa.Table) -> None:
     """A Parquet file, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    with open_whole(path) as file:
+    with open_atomically(path) as file:
         pyarrow.parquet.write_table(table, file)
 
 

@@ -31,11 +31,10 @@ from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.models.teacher import Teacher
-from seq2seq_distill.training.caching import own_device
-from seq2seq_distill.training.checkpoints import sha256
 from seq2seq_distill.training.labels.choice import Candidate
-from seq2seq_distill.training.output_folder import write_folder
+from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError, UserError
+from seq2seq_distill.utils.files import file_sha256, write_folder
 
 logger = logging.getLogger(__name__)
 
@@ -115,7 +114,7 @@ def _exported(config: LabelConfig, record: dict[str, Any]) -> LabelTeacher:
         str(record.get("prefix", "")) if config.prefix is None else config.prefix,
         min(config.max_source_length, int(record.get("max_source_length", config.max_source_length))),
         generation,
-        sha256(folder / "model.bin"),
+        file_sha256(folder / "model.bin"),
     )
 
 
@@ -186,7 +185,7 @@ def open_engine(config: LabelConfig, teacher: LabelTeacher, converted: Path, fou
             )
             write_folder(folder, save)
     threads = tuple(found["threads"]) if found["threads"] else None
-    return CTranslate2Engine(folder, teacher.generation, threads, max_tokens=config.max_tokens, device=own_device())
+    return CTranslate2Engine(folder, teacher.generation, threads, max_tokens=config.max_tokens, device=local_device())
 
 
 def generated(
@@ -250,7 +249,7 @@ class BackwardModel:
 
 
 def _on_device(model: PreTrainedModel) -> PreTrainedModel:
-    model.to(own_device())  # type: ignore[arg-type]
+    model.to(local_device())  # type: ignore[arg-type]
     return model
 
 
