@@ -217,10 +217,10 @@ class TestEngines:
         label(replace(config, engine="auto", generate=option, n=5))
         found = json.loads((config.folder / "label.json").read_text())["found"]
         assert found["engine"] == ("ctranslate2" if known else "transformers")
-        assert known or found["why"] == "CTranslate2 has no bad_words_ids of --generate"
+        assert known or found["why"] == "CTranslate2 has no bad_words_ids of `generate`"
         if not known:
             with pytest.raises(
-                UserError, match="--engine ctranslate2 has no bad_words_ids of --generate: leave it out"
+                UserError, match="`engine` ctranslate2 has no bad_words_ids of `generate`: leave it out"
             ):
                 label(replace(config, engine="ctranslate2", generate=option))
 
@@ -238,10 +238,10 @@ class TestEngines:
         own = [row["target"] for row in rows(config, "raw")]
         label(replace(config, engine="ctranslate2", output_dir=str(tmp_path / "whole")))
         assert own == [row["target"] for row in rows(replace(config, output_dir=str(tmp_path / "whole")), "raw")]
-        with pytest.raises(UserError, match="which --engine transformers cannot use: give the original"):
+        with pytest.raises(UserError, match="which `engine` transformers cannot use: give the original"):
             label(replace(config, model=str(tmp_path / "served")))
         served = replace(config, model=str(tmp_path / "served"), engine="auto", beams=None)
-        with pytest.raises(UserError, match="exported model, and CTranslate2 has no bad_words_ids of --generate"):
+        with pytest.raises(UserError, match="exported model, and CTranslate2 has no bad_words_ids of `generate`"):
             label(replace(served, generate={"bad_words_ids": [[5]]}))
 
 
@@ -307,14 +307,14 @@ class TestGoingOn:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"beams": 3}, "was made with --beams 2, and this command has 3"),
-            ({"n": 20}, "was made with --data, --n or columns, of the fingerprint"),
-            ({"max_source_length": 9}, "was made with --max_source_length 48, and this command has 9"),
-            ({"split": "val"}, "was made with --split train, and this command has val"),
-            ({"engine": "auto"}, "was made with --engine transformers, and this command has auto"),
+            ({"beams": 3}, "was made with `beams` 2, and this command has 3"),
+            ({"n": 20}, "was made with `data`, `n` or columns, of the fingerprint"),
+            ({"max_source_length": 9}, "was made with `max_source_length` 48, and this command has 9"),
+            ({"split": "val"}, "was made with `split` train, and this command has val"),
+            ({"engine": "auto"}, "was made with `engine` transformers, and this command has auto"),
             (
                 {"generate": {"no_repeat_ngram_size": 2}},
-                "was made with --generate None, and this command has {'no_repeat_ngram_size': 2}",
+                "was made with `generate` None, and this command has {'no_repeat_ngram_size': 2}",
             ),
         ],
     )
@@ -328,7 +328,7 @@ class TestGoingOn:
     def test_another_model_is_refused(self, config: LabelConfig, tmp_path: Path) -> None:
         label(config)
         other = save_teacher(tmp_path / "other", decoder_layers=1)
-        with pytest.raises(UserError, match="was made with --model, of the fingerprint"):
+        with pytest.raises(UserError, match="was made with `model`, of the fingerprint"):
             label(replace(config, model=str(other)))
 
     def test_two_commands_do_not_meet_in_a_folder(self, config: LabelConfig) -> None:
@@ -417,7 +417,7 @@ def test_a_student_of_another_vocabulary_learns_from_labels_and_not_from_distrib
 ) -> None:
     other = str(save_teacher(tmp_path / "other", "bart"))
     common = {"student": {"path": other, "decoder_layers": None}, "output_dir": str(tmp_path / "run")}
-    with pytest.raises(ModelError, match=r"--student.path: its tokenizer .* let .*distill label.*--method sft"):
+    with pytest.raises(ModelError, match=r"`student.path`: its tokenizer .* let .*distill label.*`method` sft"):
         run_config(run(tmp_path, **common, data=[str(place / "data")]))
     label(config)
     sources = {"data": [config.output_dir, str(place / "data")], "data_weights": [1.0, 0.0]}

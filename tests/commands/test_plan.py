@@ -63,7 +63,7 @@ def test_the_beams_and_the_length_are_those_asked_for(tmp_path, monkeypatch):
 
 
 def test_what_is_too_fast_is_refused_with_what_there_is(tmp_path):
-    with pytest.raises(ConfigError, match=r"--speedup 900.*: no layout is as fast, .* times the teacher's speed"):
+    with pytest.raises(ConfigError, match=r"`speedup` 900.*: no layout is as fast, .* times the teacher's speed"):
         make_plan(planned(tmp_path, speedup=900.0))
 
 
@@ -72,8 +72,8 @@ def test_what_is_too_fast_is_refused_with_what_there_is(tmp_path):
     [
         ({"write": "x"}, "--write x needs a choice: add --speedup or --max_latency_ms"),
         ({"speedup": 0.0}, "--speedup 0.0 is too small: choose more than 0"),
-        ({"decoder_depths": [3]}, "--decoder_depths 3"),
-        ({"source_length": 99}, "--source_length 99 exceeds the teacher's 48: choose less"),
+        ({"decoder_depths": [3]}, "`decoder_depths` 3"),
+        ({"source_length": 99}, "`source_length` 99 exceeds the teacher's 48: choose less"),
     ],
 )
 def test_mistakes(tmp_path, wishes, message):

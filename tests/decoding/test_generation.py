@@ -178,7 +178,7 @@ class TestGenerationConfig:
         settings = GenerationSettings(beams=2, options=options)
         with pytest.raises(ConfigError, match=message):
             generation_config(tiny("bart"), settings)
-        with pytest.raises(ConfigError, match=message.replace("--eval.", "--")):
+        with pytest.raises(ConfigError, match=message.replace("`eval.", "`")):
             generation_config(tiny("bart"), replace(settings, group=""))
 
     def test_null_turns_off_what_the_model_has(self) -> None:

@@ -216,4 +216,4 @@ def test_validation_warns_once_of_a_trained_student_alone(
     assert figures == output_statistics(outputs, REFERENCES).named()
     assert len(caplog.records) == warnings
     if warnings:
-        assert caplog.messages[0].startswith("step 20: the student has collapsed") and "--optim.lr" in caplog.text
+        assert caplog.messages[0].startswith("step 20: the student has collapsed") and "`optim.lr`" in caplog.text
