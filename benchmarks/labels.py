@@ -17,6 +17,7 @@ import torch
 from benchmarks.timing import interleaved, ratio
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.generation import generate_batch, text_of
@@ -56,8 +57,8 @@ def main() -> None:
 
 def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[str, object]:
     """The benchmark's JSON line."""
-    languages = {"src_lang": config.src_lang, "tgt_lang": config.tgt_lang}
-    texts = list(load_split(demo.data_source(config.data[0]), "test", limit=n, **languages)["source"])
+    columns = Columns(src_lang=config.src_lang, tgt_lang=config.tgt_lang)
+    texts = list(load_split(demo.data_source(config.data[0]), "test", columns, limit=n)["source"])
     teacher = load_label_teacher(config)
     found: dict[str, list[str]] = {}
     threads = torch.get_num_threads()

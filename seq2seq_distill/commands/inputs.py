@@ -8,12 +8,10 @@ from datasets import Dataset, concatenate_datasets
 
 from seq2seq_distill import demo
 from seq2seq_distill.config.run_record import read_run_record, task_of_run
-from seq2seq_distill.data.sources import has_split, is_file, load_split
+from seq2seq_distill.data.columns import Columns
+from seq2seq_distill.data.sources import ANY_COLUMNS, has_split, is_file, load_split
 from seq2seq_distill.decoding.loading import export_record
 from seq2seq_distill.utils.errors import ConfigError, DataError
-
-Pair = tuple[str | None, str | None]
-"""Of source and target: languages, or names of columns."""
 
 
 class ModelOptions(Protocol):
@@ -44,7 +42,7 @@ def with_run_defaults(config: Config, remedy: str) -> Config:
     return config
 
 
-def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str | None], languages: Pair) -> Dataset:
+def load_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS) -> Dataset:
     """The columns source and target of a split, of all sources that have it, in order.
 
     Files without a folder or hub data set among them have no splits: their rows are the data, whatever the split.
@@ -55,19 +53,8 @@ def load_rows(sources: Sequence[str], split: str, columns: tuple[str | None, str
     places = [demo.data_source(name) for name in sources]
     split = "train" if all(map(is_file, places)) else split
     having = [place for place in places if has_split(place, split)]
-    rows = concatenate_datasets(
-        [
-            load_split(
-                place,
-                split,
-                source_column=columns[0],
-                target_column=columns[1],
-                src_lang=languages[0],
-                tgt_lang=languages[1],
-            )
-            for place in having or places[:1]  # where none has it, the first one's error says what is missing
-        ]
-    )
+    # Where no source has the split, the error about the first source says what is missing.
+    rows = concatenate_datasets([load_split(place, split, columns) for place in having or places[:1]])
     if not len(rows):
         raise DataError(f"`data` {' '.join(sources)}: the {split} split has no examples: give another source")
     return rows

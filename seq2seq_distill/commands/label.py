@@ -12,6 +12,7 @@ from rich.table import Table
 
 from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.training.labels.merging import merge
@@ -86,8 +87,8 @@ def label(config: LabelConfig) -> dict[str, Any]:
 
 def _dataset(config: LabelConfig) -> Dataset:
     """The rows to label, of all sources that have the split."""
-    columns, languages = (config.source_column, config.target_column), (config.src_lang, config.tgt_lang)
-    dataset = load_rows(config.data, config.split, columns, languages)
+    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang)
+    dataset = load_rows(config.data, config.split, columns)
     return dataset if config.n is None else dataset.select(range(min(config.n, len(dataset))))
 
 

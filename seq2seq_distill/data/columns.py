@@ -20,14 +20,25 @@ WELL_KNOWN_COLUMNS = (
 
 @dataclass(frozen=True)
 class Columns:
-    """What the user said about the columns; chooses the pair among the names that a table has."""
+    """The columns and languages that the options name; chooses the source and target columns of a table.
 
-    source: str | None
-    target: str | None
-    src_lang: str | None
-    tgt_lang: str | None
+    Args:
+        source, target: names of the columns; "translation.en" is inside a nested one. By default the columns of
+            well-known data sets, or those of the languages.
+        src_lang, tgt_lang: languages of a nested `translation` column; "en_XX" or "eng_Latn" match "en" too.
+    """
+
+    source: str | None = None
+    target: str | None = None
+    src_lang: str | None = None
+    tgt_lang: str | None = None
 
     def choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
+        """The names of the source and of the target column.
+
+        Raises:
+            DataError: a column is missing, there twice, or cannot be told; the line opens with `where`.
+        """
         chosen = self._choose(names, where)
         for name in chosen:
             if names.count(name) > 1:

@@ -22,22 +22,14 @@ from seq2seq_distill.utils.errors import DataError, format_value
 
 logger = logging.getLogger(__name__)
 
+ANY_COLUMNS = Columns()
 SPLIT_ALIASES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
 TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 _HUB_ID = re.compile(r"(?P<id>[\w][\w.-]*(/[\w][\w.-]*)?)(:(?P<config>\w[\w.+-]*))?", re.ASCII)
 
 
-def load_split(
-    source: str,
-    split: str,
-    *,
-    source_column: str | None = None,
-    target_column: str | None = None,
-    src_lang: str | None = None,
-    tgt_lang: str | None = None,
-    limit: int | None = None,
-) -> Dataset:
+def load_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, limit: int | None = None) -> Dataset:
     """Read one split as a data set with exactly the text columns "source" and "target", in file order.
 
     Args:
@@ -45,9 +37,7 @@ def load_split(
             JSON, CSV, TSV or Parquet file (or its numbered shards) per split; one such file, which is the
             train split; or the id of a data set on the hub with an optional ":config".
         split: "train", "val" or "test".
-        source_column, target_column: names of the columns ("translation.en" is inside a nested one). By
-            default the columns of well-known sets, and the languages' columns.
-        src_lang, tgt_lang: languages of a nested `translation` column; "en_XX" or "eng_Latn" find "en" too.
+        columns: which columns of a table, or languages of a nested one, are the source and the target.
         limit: keep only the first so many examples. The whole split is checked all the same.
 
     Raises:
@@ -55,13 +45,17 @@ def load_split(
             UTF-8, a blank or non-text cell. Examples of a hub data set with a blank side are left out with a
             warning instead, since its user cannot mend it.
     """
-    columns = Columns(source_column, target_column, src_lang, tgt_lang)
     with _readable(source):
         path = _path(source)
         if path.is_dir() or path.is_file():
             dataset = read_files(source, _split_files(source, path, split), columns)
         else:
             dataset = _from_hub(*_hub_id(source), source=source, split=split, columns=columns)
+    return first_rows(dataset, limit)
+
+
+def first_rows(dataset: Dataset, limit: int | None) -> Dataset:
+    """The first `limit` rows, or all where there are fewer or `limit` is None."""
     return dataset if limit is None or limit >= len(dataset) else dataset.select(range(limit))
 
 

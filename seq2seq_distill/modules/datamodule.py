@@ -3,7 +3,6 @@
 import copy
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -17,54 +16,8 @@ from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths, weights_by_size
 from seq2seq_distill.data.encoding import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.loaders import EncodedBatches, PlannedLoader, PlannedSampler
-from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.data.teacher_cache import CachedSplit
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Source and target texts of the splits, in the order they were read."""
-
-    splits: dict[str, datasets.Dataset]
-    """train, val and test, each with the columns source and target."""
-    sizes: tuple[int, ...]
-    """Training rows of each joined source, in order."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash over all texts, wherever they are stored."""
-        return "-".join(fingerprint(self.splits[split])[:16] for split in ("train", "val", "test"))
-
-
-def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
-    """Read and check all splits of all sources; `DataError` names the first place that is wrong.
-
-    Every source must have a training split, but for those of weight 0, whose training split is not read; validation
-    and test come from those that have them, at least one.
-    """
-    weights = config.data_weights or [1.0] * len(sources)
-    used = {split: [source for source in sources if has_split(source, split)] for split in ("val", "test")}
-    used["train"] = [source for source, weight in zip(sources, weights, strict=True) if weight]
-    parts = {
-        split: [
-            load_split(
-                source,
-                split,
-                source_column=config.encode.source_column,
-                target_column=config.encode.target_column,
-                src_lang=config.src_lang,
-                tgt_lang=config.tgt_lang,
-            )
-            for source in used.get(split) or sources  # where none has it, the first one's error says what is missing
-        ]
-        for split in ("train", "val", "test")
-    }
-    limits = {"train": config.encode.n_train, "val": config.eval.n_val, "test": config.eval.n_test}
-    splits = {split: _first(datasets.concatenate_datasets(parts[split]), limits[split]) for split in parts}
-    lengths_of = iter(parts["train"])
-    counts = [len(next(lengths_of)) if weight else 0 for weight in weights]
-    ends = np.minimum(np.cumsum([0, *counts]), len(splits["train"]))
-    return Texts(splits, tuple(np.diff(ends).tolist()))
+from seq2seq_distill.data.texts import Texts
 
 
 class Seq2SeqData(LightningDataModule):
@@ -234,10 +187,6 @@ def concat_tasks(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData
     if any(task.teachers for task in tasks):
         data.teachers = concat_tasks(config, [task.teachers or task for task in tasks])
     return data
-
-
-def _first(dataset: datasets.Dataset, n: int | None) -> datasets.Dataset:
-    return dataset if n is None else dataset.select(range(min(n, len(dataset))))
 
 
 def _smallest(length: int, limit: int | None) -> int:

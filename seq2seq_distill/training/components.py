@@ -12,6 +12,7 @@ from seq2seq_distill import demo
 from seq2seq_distill.config.schema import RunConfig, StudentConfig
 from seq2seq_distill.data.encoding import task_params
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
+from seq2seq_distill.data.texts import Texts, load_texts
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
 from seq2seq_distill.decoding.generation import configure_generation
 from seq2seq_distill.models import architectures
@@ -19,7 +20,7 @@ from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import check_same_tokenizer, create_student, fresh_student, load_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
-from seq2seq_distill.modules.datamodule import Seq2SeqData, Texts, concat_tasks, load_texts
+from seq2seq_distill.modules.datamodule import Seq2SeqData, concat_tasks
 from seq2seq_distill.modules.summarization import generation_settings
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import ModelError, UserError

@@ -290,7 +290,7 @@ class TestLoading:
         for side in ("source", "target"):
             (more / f"val.{side}").unlink()
         sources = [str(place.data), str(more)]
-        count = {split: len(load_rows(sources, split, (None, None), (None, None))) for split in SPLITS}
+        count = {split: len(load_rows(sources, split)) for split in SPLITS}
         assert count == {"train": ROWS + 8, "val": 101, "test": 103}
 
     def test_a_single_file_is_the_data_whatever_the_split(self, place, tmp_path):
@@ -300,7 +300,7 @@ class TestLoading:
             path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
 
         def rows(*sources: Path, split: str) -> list[dict[str, str]]:
-            return load_rows([str(source) for source in sources], split, (None, None), (None, None)).to_list()
+            return load_rows([str(source) for source in sources], split).to_list()
 
         for split in SPLITS:
             assert rows(file, split=split) == pairs and rows(file, other, split=split) == 2 * pairs

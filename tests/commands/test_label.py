@@ -19,6 +19,7 @@ from seq2seq_distill.commands.export.command import export_model
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.label import label
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.training import output_folder
 from seq2seq_distill.training.labels import teacher
@@ -409,7 +410,7 @@ def test_a_student_learns_from_labels_beside_the_original_s_val_and_test(
         assert summary["student"]["chrf"] >= 0
     with pytest.raises(DataError, match="no val split: .* or name a source that has it too; splits found: train"):
         run_config(run(tmp_path, data=[config.output_dir], output_dir=str(tmp_path / "alone")))
-    assert kept == len(load_split(config.output_dir, "train", source_column="document"))
+    assert kept == len(load_split(config.output_dir, "train", Columns("document")))
 
 
 def test_a_student_of_another_vocabulary_learns_from_labels_and_not_from_distributions(

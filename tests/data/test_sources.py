@@ -13,7 +13,7 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.columns import base_language
+from seq2seq_distill.data.columns import Columns, base_language
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.utils.errors import DataError
 
@@ -219,11 +219,11 @@ class TestColumns:
     def test_explicit_columns_win(self, tmp_path: Path) -> None:
         record = {"source": "a", "target": "b", "text": "c", "title": "d"}
         (tmp_path / "train.jsonl").write_text(json.dumps(record))
-        read = load_split(str(tmp_path), "train", source_column="text", target_column="title")
+        read = load_split(str(tmp_path), "train", Columns(source="text", target="title"))
         assert pairs(read) == [("c", "d")]
-        assert pairs(load_split(str(tmp_path), "train", source_column="text")) == [("c", "b")]
+        assert pairs(load_split(str(tmp_path), "train", Columns(source="text"))) == [("c", "b")]
         with pytest.raises(DataError, match=r"no column 'body' \(`encode\.source_column`\); there are: source"):
-            load_split(str(tmp_path), "train", source_column="body")
+            load_split(str(tmp_path), "train", Columns(source="body"))
 
     @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
     @pytest.mark.parametrize("codes", [("en", "de"), ("en_XX", "de_DE"), ("eng_Latn", "deu_Latn")])
@@ -233,11 +233,11 @@ class TestColumns:
             pq.write_table(pa.Table.from_pylist(records), tmp_path / "train.parquet")
         else:
             (tmp_path / "train.jsonl").write_text(json.dumps(records[0]))
-        read = load_split(str(tmp_path), "train", src_lang=codes[0], tgt_lang=codes[1])
+        read = load_split(str(tmp_path), "train", Columns(src_lang=codes[0], tgt_lang=codes[1]))
         assert pairs(read) == [("a dog", "ein Hund")]
         with pytest.raises(DataError, match=r"`src_lang` \(now en\) and `tgt_lang` \(now xx\).*translation\.fr"):
-            load_split(str(tmp_path), "train", src_lang="en", tgt_lang="xx")
-        read = load_split(str(tmp_path), "train", source_column="translation.fr", target_column="translation.de")
+            load_split(str(tmp_path), "train", Columns(src_lang="en", tgt_lang="xx"))
+        read = load_split(str(tmp_path), "train", Columns(source="translation.fr", target="translation.de"))
         assert pairs(read) == [("un chien", "ein Hund")]
 
     def test_base_language(self) -> None:
@@ -266,7 +266,7 @@ class TestHub:
         card = f"---\nconfigs:\n- config_name: big\n  data_files:{files}---\n"
         (tmp_path / "org" / "set" / "README.md").write_text(card)
         assert has_split("org/set:big", "val") and not has_split("org/set:big", "train")
-        read = load_split("org/set:big", "val", src_lang="eng_Latn", tgt_lang="de", limit=5)
+        read = load_split("org/set:big", "val", Columns(src_lang="eng_Latn", tgt_lang="de"), limit=5)
         assert pairs(read) == ROWS
         assert "1 of 4 rows have a blank side" in caplog.text
         assert fingerprint(read) == fingerprint(as_dataset(ROWS))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.training import components as parts
 from seq2seq_distill.utils.errors import DataError
@@ -132,9 +133,9 @@ class TestReaders:
         whole = whole or content(form, rows if form in data_files.TYPED else plain)
         (FOLDER / "train.target").write_text("x\n" * 5) if form == "source" else None
         (FOLDER / f"train.{form}").write_bytes(data.draw(changed(whole)))
-        names = data.draw(st.sampled_from([{}, {"src_lang": "en", "tgt_lang": "de"}, {"source_column": "n"}]))
+        columns = data.draw(st.sampled_from([Columns(), Columns(src_lang="en", tgt_lang="de"), Columns("n")]))
         try:
-            dataset = load_split(str(FOLDER), "train", **names)
+            dataset = load_split(str(FOLDER), "train", columns)
         except DataError as error:
             assert str(error).isprintable() and len(str(error)) < 1000
             assert str(FOLDER) in str(error) and REMEDY.search(str(error))

@@ -24,6 +24,7 @@ from seq2seq_distill.commands.evaluate.systems import Output, System, device_of,
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables
 from seq2seq_distill.commands.inputs import load_rows
 from seq2seq_distill.config.run_record import read_run_record, task_of_run
+from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.metrics.corpus import bleu_signature
 from seq2seq_distill.metrics.degeneration import count_faults, output_statistics
@@ -68,12 +69,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     config = with_run_defaults(config)
     rank, world = init_process_group(DECODING_TIMEOUT)
     folder, html = _output_folder(config), _page(config)
-    rows = load_rows(
-        config.data,
-        config.split,
-        (config.source_column, config.target_column),
-        (config.src_lang, config.tgt_lang),
-    )
+    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang)
+    rows = load_rows(config.data, config.split, columns)
     whole = len(rows)
     rows = rows.select(range(min(config.n or whole, whole)))
     opened = [_opened(config, name, model, whole, len(rows)) for name, model in _named(config)]

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill import demo
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.inputs import with_run_defaults
+from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import has_split, load_split
 from seq2seq_distill.decoding.conversion import save_converted
 from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
@@ -91,7 +92,7 @@ def _texts(config: ExportConfig) -> Dataset:
     """Texts to compare outputs on, of the first split that there is."""
     source = demo.data_source(config.data[0])
     split = next((name for name in ("val", "test", "train") if has_split(source, name)), "val")
-    return load_split(source, split, src_lang=config.src_lang, tgt_lang=config.tgt_lang, limit=config.n)
+    return load_split(source, split, Columns(src_lang=config.src_lang, tgt_lang=config.tgt_lang), limit=config.n)
 
 
 def _scored(
