@@ -219,8 +219,9 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
                 f"{r['name'].split()[1]} {r['score']:.2f} against sft {r['baseline']:.2f} over the pooled outputs, "
                 f"{'seeds' if len(r['seeds']) > 1 else 'seed'} {', '.join(map(str, r['seeds']))}: p = {r['p']:.4f}",
             ]
-    commands = ["<details>", "<summary>Commands</summary>", "", *(f"    {r['command']}" for r in runs), "", "</details>"]
-    return [*lines, *cached_line(runs, names[0]), "", *commands, ""]
+    commands = [f"    {r['command']}" for r in runs]
+    appendix = ["<details>", "<summary>Commands</summary>", "", *commands, "", "</details>"]
+    return [*lines, *cached_line(runs, names[0]), "", *appendix, ""]
 
 
 def cached_line(runs: list[dict[str, Any]], name: str) -> list[str]:
