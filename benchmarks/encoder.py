@@ -16,7 +16,7 @@ from benchmarks.step import Shape, bart, random_batch
 from benchmarks.timing import interleaved, ratio
 from benchmarks.trial import train_on
 from seq2seq_distill.config.schema import RunConfig
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
@@ -48,7 +48,7 @@ def compare(shape: Shape, rounds: int) -> dict[str, object]:
 
     def encode() -> None:
         with torch.no_grad():
-            architectures.encode(teacher, batch)
+            forward.encode(teacher, batch)
 
     sides = {"one": lambda: train_on(shared, [batch]), "two": lambda: train_on(apart, [batch]), "encoder": encode}
     seconds = interleaved(sides, rounds)

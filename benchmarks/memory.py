@@ -22,7 +22,7 @@ from torch import Tensor
 from seq2seq_distill.config.schema import LossConfig
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import cross_entropy, kl_divergence
-from seq2seq_distill.models.architectures import OutputHead
+from seq2seq_distill.models.forward import OutputHead
 
 PIECE = 64
 """Positions of a piece of the dense losses."""

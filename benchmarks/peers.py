@@ -20,7 +20,7 @@ from trl.experimental.gkd import GKDTrainer
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.logits import entropy
-from seq2seq_distill.models.architectures import OutputHead
+from seq2seq_distill.models.forward import OutputHead
 from seq2seq_distill.modules.schedules import weight_factor
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 

@@ -36,7 +36,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import BartConfig, BartForConditionalGeneration
 
 from seq2seq_distill.losses.fused import head_loss
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.sharding import precision_policy, shard
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.utils.constants import IGNORE_INDEX
@@ -56,12 +56,12 @@ class Step(nn.Module):
         self._teacher = teacher  # no module: neither DDP nor FSDP2 sees it
 
     def forward(self, batch: Mapping[str, Tensor], scale: float) -> Tensor:
-        inputs = architectures.decoder_inputs(self.student, batch["labels"])
-        state = architectures.encode(self.student, batch)
-        hidden = architectures.decode(self.student, batch, state, inputs)
+        inputs = forward.decoder_inputs(self.student, batch["labels"])
+        state = forward.encode(self.student, batch)
+        hidden = forward.decode(self.student, batch, state, inputs)
         teachers = self._teacher.decode(batch, self._teacher.encode(batch), inputs)
         labelled = batch["labels"] != IGNORE_INDEX
-        heads = [architectures.output_head(model) for model in (self.student, self._teacher.running)]
+        heads = [forward.output_head(model) for model in (self.student, self._teacher.running)]
         return head_loss(
             heads[0],
             hidden[labelled],

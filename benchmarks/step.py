@@ -29,7 +29,7 @@ from seq2seq_distill.config.schema import LossConfig
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import head_loss
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 Batch = Mapping[str, Tensor]
@@ -133,7 +133,7 @@ def random_batch(shape: Shape) -> Batch:
 def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """Dense logits of both models, copies of those with a label, and the losses of torch."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    decoder_inputs = architectures.decoder_inputs(student, batch["labels"])
+    decoder_inputs = forward.decoder_inputs(student, batch["labels"])
     own = student(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
     with torch.no_grad():
         other = teacher(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
@@ -158,11 +158,11 @@ def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """As the distiller does it."""
     own, other, labels = hidden_states(student, teacher, batch)
     return head_loss(
-        architectures.output_head(student),
+        forward.output_head(student),
         own,
         labels,
         {"ce_loss": loss.alpha_ce, "mlm_loss": loss.alpha_mlm},
-        (architectures.output_head(teacher), other),
+        (forward.output_head(teacher), other),
         divergences=Divergences(loss.divergences, loss.beta, loss.skew),
         temperature=loss.temperature,
         scale=1 / len(labels),
@@ -177,7 +177,7 @@ def forward_kl(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Te
 def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     """Both models and the head products alone."""
     own, other, _ = hidden_states(student, teacher, batch)
-    inputs = (own, architectures.output_head(student).weight, other, architectures.output_head(teacher).weight)
+    inputs = (own, forward.output_head(student).weight, other, forward.output_head(teacher).weight)
     if torch.is_autocast_enabled(own.device.type):
         inputs = tuple(each.to(torch.get_autocast_dtype(own.device.type)) for each in inputs)
     return HeadProducts.apply(*inputs)
@@ -186,10 +186,10 @@ def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
 def hidden_states(student: Any, teacher: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Last hidden states of both models at the positions with a label, and these labels."""
     labelled = batch["labels"] != IGNORE_INDEX
-    decoder_inputs = architectures.decoder_inputs(student, batch["labels"])
-    own = architectures.decode(student, batch, architectures.encode(student, batch), decoder_inputs)
+    decoder_inputs = forward.decoder_inputs(student, batch["labels"])
+    own = forward.decode(student, batch, forward.encode(student, batch), decoder_inputs)
     with torch.no_grad():
-        other = architectures.decode(teacher, batch, architectures.encode(teacher, batch), decoder_inputs)
+        other = forward.decode(teacher, batch, forward.encode(teacher, batch), decoder_inputs)
     return own[labelled], other[labelled], batch["labels"][labelled]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.utils.errors import ModelError
 from seq2seq_distill.utils.optional import optional
 
@@ -63,10 +63,10 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
     with torch.no_grad():
         loader = optional("ctranslate2.converters.transformers", wanted_by)._MODEL_LOADERS[LOADERS[kind]]
         spec = loader.get_model_spec(model)
-    scale = architectures.output_head(model).scale
+    scale = forward.output_head(model).scale
     spec.decoder.scale_outputs = optional("ctranslate2.specs.model_spec", wanted_by).OPTIONAL if scale == 1.0 else scale
     if kind == "marian":
-        bias = architectures.output_head(model).bias
+        bias = forward.output_head(model).bias
         assert bias is not None
         spec.decoder.projection.bias = _without(bias.flatten(), config.pad_token_id)
     tokens = vocabulary(model, tokenizer)
@@ -74,7 +74,7 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
     spec.register_target_vocabulary(tokens)
     for role in ("bos", "eos", "unk"):
         setattr(spec.config, f"{role}_token", _token(tokens, getattr(tokenizer, f"{role}_token_id", None)))
-    spec.config.decoder_start_token = tokens[architectures.decoder_start(model)]
+    spec.config.decoder_start_token = tokens[forward.decoder_start(model)]
     if spec.config.bos_token is None:
         spec.config.bos_token = spec.config.decoder_start_token
     return spec
@@ -99,7 +99,7 @@ def save_converted(
 
 def vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The token of every row of the embedding; a row that the tokenizer does not know gets a name of its own."""
-    size = len(architectures.output_head(model).weight)
+    size = len(forward.output_head(model).weight)
     tokens: list[str] = []
     seen: set[str] = set()
     for index, known in enumerate(

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, GenerationConfig, PreTrainedModel, PreTr
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.generation import decoding, generate_batch, to_device
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS, batches_by_length, log_probabilities
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.distributed import CPU, num_local_cores
 from seq2seq_distill.utils.errors import ModelError
@@ -90,7 +90,7 @@ class TransformersEngine:
         if self.config.forced_bos_token_id is not None:
             labels = labels.clone()
             labels[:, 0] = IGNORE_INDEX
-        state = architectures.encode(self.model, batch).repeat_interleave(n_best, 0)
+        state = forward.encode(self.model, batch).repeat_interleave(n_best, 0)
         mask = batch["attention_mask"].repeat_interleave(n_best, 0)
         return log_probabilities(self.model, mask, state, inputs, labels)
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.generation import decoding, to_device
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 LOGITS = 2**25
@@ -29,11 +29,11 @@ def log_probabilities(
         state: the encoder's last hidden state, [B, S, H].
         decoder_input_ids, labels: [B, T]; what is -100 in the labels does not count.
     """
-    hidden = architectures.decode(model, {"attention_mask": mask}, state, decoder_input_ids)
+    hidden = forward.decode(model, {"attention_mask": mask}, state, decoder_input_ids)
     counted = labels != IGNORE_INDEX
-    size = max(1, LOGITS // len(architectures.output_head(model).weight))
+    size = max(1, LOGITS // len(forward.output_head(model).weight))
     chunks = [
-        architectures.head(model, states).float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
+        forward.head(model, states).float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
         for states, tokens in zip(hidden[counted].split(size), labels[counted].split(size), strict=True)
     ]
     rows = torch.cat(chunks).double().cpu().split(counted.sum(1).tolist())
@@ -62,8 +62,8 @@ def mean_log_probabilities(
             batch: Mapping[str, Any] = to_device(
                 collate([{"input_ids": sources[row], "labels": targets[row], "row": row} for row in rows]), model.device
             )
-            labels, state = batch["labels"], architectures.encode(model, batch)
-            inputs = architectures.decoder_inputs(model, labels)
+            labels, state = batch["labels"], forward.encode(model, batch)
+            inputs = forward.decoder_inputs(model, labels)
             sums = log_probabilities(model, batch["attention_mask"], state, inputs, labels)
             for row, total in zip(rows, sums, strict=True):
                 found[row] = total / max(1, len(targets[row]))

@@ -4,7 +4,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 
 
 def freeze(parameters: Any) -> None:
@@ -19,7 +19,7 @@ def freeze_parts(student: PreTrainedModel, *, encoder: bool, embeddings: bool) -
     Freezing the encoder alone leaves embeddings that it shares with the decoder and the head trainable.
     """
     if encoder:
-        elsewhere = {*student.get_decoder().parameters(), architectures.output_head(student).weight}
+        elsewhere = {*student.get_decoder().parameters(), forward.output_head(student).weight}
         freeze(p for p in student.get_encoder().parameters() if p not in elsewhere)
     if embeddings:
         freeze(p for module in architectures.embedding_modules(student) for p in module.parameters())

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import PreTrainedModel
 
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.quantization import quantize_linear_layers
 from seq2seq_distill.models.sharding import shard
 from seq2seq_distill.models.student import load_student
@@ -104,18 +104,18 @@ class Teacher:
     @torch.no_grad()
     def encode(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The encoder's last hidden state [B, S, H]."""
-        return architectures.encode(self._in_eval_mode(), batch)
+        return forward.encode(self._in_eval_mode(), batch)
 
     @torch.no_grad()
     def decode(self, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor) -> Tensor:
         """The decoder's last hidden state [B, T, H], in the precision of the weights."""
         state = encoder_state.to(self.model.dtype) if self.model.dtype != torch.float32 else encoder_state
-        return architectures.decode(self._in_eval_mode(), batch, state, decoder_input_ids)
+        return forward.decode(self._in_eval_mode(), batch, state, decoder_input_ids)
 
     @torch.no_grad()
     def head(self, hidden: Tensor) -> Tensor:
         """Logits [B, T, V] of the decoder's last hidden state [B, T, H]."""
-        return architectures.head(self.running, hidden)
+        return forward.head(self.running, hidden)
 
     def _in_eval_mode(self) -> PreTrainedModel:
         # whoever reached the model, a call of `train()` on it or on a part of it does not turn dropout on

@@ -18,7 +18,7 @@ from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.losses.sparse import SparseTeacher
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.sharding import is_sharded, precision_policy
 from seq2seq_distill.models.teacher import Teacher
@@ -255,7 +255,7 @@ class SummarizationDistiller(SummarizationModule):
         members, theirs = [first], teacher_batch(batch)
         for teacher in self.extra_teachers:
             hidden = teacher.decode(theirs, teacher.encode(theirs), student.decoder_input_ids)
-            members.append((architectures.output_head(teacher.model), hidden[labelled]))
+            members.append((forward.output_head(teacher.model), hidden[labelled]))
         return Ensemble(members, options.weights or [1.0] * len(members), options.combine)
 
     def _temperature_of(self, student: ForwardPass, teacher: tuple[Head, Tensor], labelled: Tensor) -> Tensor | float:
@@ -282,7 +282,7 @@ class SummarizationDistiller(SummarizationModule):
             state = student.encoder_state if self.shares_encoder else teacher.encode(theirs)
             hidden = teacher.decode(theirs, state, student.decoder_input_ids)
         return ForwardPass(
-            head=architectures.output_head(teacher.running),
+            head=forward.output_head(teacher.running),
             encoder_state=state,
             decoder_input_ids=student.decoder_input_ids,
             hidden=hidden[batch["labels"] != IGNORE_INDEX],

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from seq2seq_distill.models.architectures import OutputHead
+from seq2seq_distill.models.forward import OutputHead
 from seq2seq_distill.models.hooks import Feature
 
 Batch = Mapping[str, Tensor]

@@ -23,7 +23,7 @@ from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.metrics.corpus import means_of_all, score
 from seq2seq_distill.metrics.degeneration import collapse, output_statistics
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.sharding import is_sharded, keep_unsharded, precision_policy, shard, zero_row
 from seq2seq_distill.modules.extensions import Extensions, custom_loss_terms
@@ -153,12 +153,12 @@ class SummarizationModule(LightningModule):
         """One forward pass: the sums and counts of all terms, the head's part of the loss times `head_scale`."""
         labels = batch["labels"]
         labelled = labels != IGNORE_INDEX
-        decoder_input_ids = architectures.decoder_inputs(self.student, labels)
+        decoder_input_ids = forward.decoder_inputs(self.student, labels)
         with capture_features(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
-            encoder_state = architectures.encode(self.student, batch)
-            hidden = architectures.decode(self.student, batch, encoder_state, decoder_input_ids)
+            encoder_state = forward.encode(self.student, batch)
+            hidden = forward.decode(self.student, batch, encoder_state, decoder_input_ids)
         student = ForwardPass(
-            head=architectures.output_head(self.student),
+            head=forward.output_head(self.student),
             encoder_state=encoder_state,
             decoder_input_ids=decoder_input_ids,
             hidden=hidden[labelled],

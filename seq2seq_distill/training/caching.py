@@ -13,7 +13,7 @@ from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.decoding.likelihood import LOGITS
 from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.components import RunComponents
 from seq2seq_distill.utils.constants import IGNORE_INDEX
@@ -50,7 +50,7 @@ def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
     """The cache that the config names, of these parts."""
     model = parts.student if parts.teacher is None else parts.teacher.model
     contents = Contents(
-        vocabulary=len(architectures.output_head(model).weight),
+        vocabulary=len(forward.output_head(model).weight),
         temperature=config.loss.temperature,
         top_k=config.cache.top_k,
         draws=config.cache.draws,
@@ -91,7 +91,7 @@ def _outputs(
     for rows in _batches(parts, split, cache.rows_of(split, first)):
         batch = to_device(parts.teacher_view.data.collated(split, rows), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            inputs = architectures.decoder_inputs(teacher.model, batch["labels"])
+            inputs = forward.decoder_inputs(teacher.model, batch["labels"])
             hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORE_INDEX]
         pieces = [_compress(cache.contents, teacher, piece, generator) for piece in _chunks(hidden, cache.contents)]
         fields = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}

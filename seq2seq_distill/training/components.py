@@ -15,7 +15,7 @@ from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts, load_texts
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
 from seq2seq_distill.decoding.generation import configure_generation
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import check_same_tokenizer, create_student, fresh_student, load_student
@@ -207,8 +207,8 @@ def _extra_teacher(
     )
     teacher = load_teacher(path, dtype=torch.float32, field=field)
     _configure_generation(config, teacher.model, tokenizer)
-    sizes = [len(architectures.output_head(model).weight) for model in (teacher.model, first)]
-    starts = [architectures.decoder_start(model) for model in (teacher.model, first)]
+    sizes = [len(forward.output_head(model).weight) for model in (teacher.model, first)]
+    starts = [forward.decoder_start(model) for model in (teacher.model, first)]
     for what, (own, other) in {"output tokens": sizes, "as the id from which decoding starts": starts}.items():
         if own != other:
             raise ModelError(f"`{field}` {path} has {own} {what}, `teacher` {other}: choose teachers of one vocabulary")

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig
 from seq2seq_distill.losses.blend import LossReport, add, blend
 from seq2seq_distill.losses.logits import Term
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.extensions import CustomLoss, Extensions
@@ -200,7 +200,7 @@ def _as_teacher(given: Teacher | PreTrainedModel | str | Path, student: PreTrain
     if isinstance(given, PreTrainedModel):
         given = Teacher(given)
     teacher = given if isinstance(given, Teacher) else load_teacher(given, field="teacher")
-    own, other = (len(architectures.output_head(model).weight) for model in (student, teacher.model))
+    own, other = (len(forward.output_head(model).weight) for model in (student, teacher.model))
     if own != other:
         raise ModelError(f"the student has {own} output tokens, the teacher {other}: choose models of one vocabulary")
     return teacher

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.logits import cross_entropy
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.training.components import RunComponents, of_task
 from seq2seq_distill.training.token_checks import Finding, check_special_tokens, embedding, token_differences
 from seq2seq_distill.utils.errors import ModelError
@@ -224,7 +224,7 @@ def _own_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
         and not architectures.architecture_of(model).nested
     )
     if model.config.model_type == "fsmt" or nameless:
-        fields["decoder_input_ids"] = architectures.decoder_inputs(model, fields.pop("labels"))
+        fields["decoder_input_ids"] = forward.decoder_inputs(model, fields.pop("labels"))
     logits: Tensor = model(**fields, use_cache=False).logits
     return logits
 
@@ -232,10 +232,10 @@ def _own_logits(model: PreTrainedModel, batch: Batch) -> Tensor:
 def _logits(model: PreTrainedModel, batches: Sequence[Batch]) -> list[Tensor]:
     """Logits [1, T, V] of each batch, as in training."""
     model.eval()
-    states = [architectures.encode(model, batch) for batch in batches]
-    inputs = [architectures.decoder_inputs(model, batch["labels"]) for batch in batches]
+    states = [forward.encode(model, batch) for batch in batches]
+    inputs = [forward.decoder_inputs(model, batch["labels"]) for batch in batches]
     passes = zip(batches, states, inputs, strict=True)
-    return [architectures.head(model, architectures.decode(model, *own)) for own in passes]
+    return [forward.head(model, forward.decode(model, *own)) for own in passes]
 
 
 def _loss(logits: Sequence[Tensor], batches: Sequence[Batch]) -> float:
@@ -252,7 +252,7 @@ def _equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
 def _ties(model: PreTrainedModel) -> dict[str, bool]:
     """Which matrices are one and the same parameter."""
     encoder, decoder = embedding(model.get_encoder()), embedding(model.get_decoder())
-    head = architectures.output_head(model).weight
+    head = forward.output_head(model).weight
     return {"decoder embeddings and head": decoder is head, "encoder and decoder embeddings": encoder is decoder}
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config.schema import RunConfig
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.training.views import EncodedView
 
@@ -71,7 +71,7 @@ def _vocabulary(model: PreTrainedModel, data: Seq2SeqData, tokenizer: PreTrained
     highest, token = max((id_, token) for token, id_ in tokenizer.get_vocab().items())
     for side, column in (("encoder", "input_ids"), ("decoder", "labels")):
         size = embedding(getattr(model, f"get_{side}")()).shape[0]
-        size = size if side == "encoder" else min(size, architectures.output_head(model).weight.shape[0])
+        size = size if side == "encoder" else min(size, forward.output_head(model).weight.shape[0])
         if highest < size:
             continue
         remedy = f"save it anew after resize_token_embeddings({highest + 1})"
@@ -120,7 +120,7 @@ def token_differences(
             f"training starts its decoder with {_token(tokenizer, own)}, the teacher's with "
             f"{_token(tokenizer, other)}, and feeds both the same: {remedy}"
         )
-    own, other = (architectures.output_head(model).weight.shape[0] for model in (student, teacher))
+    own, other = (forward.output_head(model).weight.shape[0] for model in (student, teacher))
     if own != other and config.method == "kd":
         key = architectures.architecture_of(student).vocab[-1]
         yield Finding(f"it chooses among {own} tokens, the teacher among {other}: set {key} {other} in its config")
@@ -134,7 +134,7 @@ def token_differences(
 
 def _starts(model: PreTrainedModel, rows: Rows) -> list[int]:
     """The first decoder input in training, row by row."""
-    return [int(architectures.decoder_inputs(model, torch.tensor([row]))[0, 0]) for row in rows if row]
+    return [int(forward.decoder_inputs(model, torch.tensor([row]))[0, 0]) for row in rows if row]
 
 
 def _end_ids(model: PreTrainedModel) -> set[int]:

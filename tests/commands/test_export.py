@@ -17,7 +17,7 @@ from seq2seq_distill.decoding.engines import CTranslate2Engine, TransformersEngi
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
 from seq2seq_distill.decoding.parity import Parity, compare
 from seq2seq_distill.metrics.corpus import bleu
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import tiny_model
 from tests.tiny_runs import save_teacher, write_data
@@ -64,10 +64,8 @@ class Trained:
             sources, targets = zip(*(self._pair() for _ in range(12)), strict=True)
             batch = self.tokenizer(list(sources), text_target=list(targets), return_tensors="pt", padding=True)
             labels = batch["labels"].masked_fill(batch["labels"] == pad, -100)
-            inputs = architectures.decoder_inputs(model, labels)
-            logits = architectures.head(
-                model, architectures.decode(model, batch, architectures.encode(model, batch), inputs)
-            )
+            inputs = forward.decoder_inputs(model, labels)
+            logits = forward.head(model, forward.decode(model, batch, forward.encode(model, batch), inputs))
             optimizer.zero_grad()
             F.cross_entropy(logits.flatten(0, 1), labels.flatten()).backward()
             optimizer.step()

@@ -7,7 +7,7 @@ from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.engines import TransformersEngine
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.decoding.likelihood import batches_by_length, mean_log_probabilities, token_ids
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from tests.tiny_models import tiny_model
 from tests.tiny_tokenizers import SOURCES, TARGETS, plain_tokenizer
 
@@ -26,9 +26,9 @@ def test_targets_score_as_one_by_one_in_float64(model_type, max_tokens):
     for source, target, score in zip(SOURCE_IDS, TARGET_IDS, found, strict=True):
         batch = collate([{"input_ids": source, "labels": target, "row": 0}])
         with torch.no_grad():
-            state = architectures.encode(double, batch)
-            states = architectures.decode(double, batch, state, architectures.decoder_inputs(double, batch["labels"]))
-            logits = architectures.head(double, states)[0].log_softmax(-1)
+            state = forward.encode(double, batch)
+            states = forward.decode(double, batch, state, forward.decoder_inputs(double, batch["labels"]))
+            logits = forward.head(double, states)[0].log_softmax(-1)
         expected = sum(float(logits[i, token]) for i, token in enumerate(target)) / len(target)
         assert score == pytest.approx(expected, abs=1e-4)
 

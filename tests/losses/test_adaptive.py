@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seq2seq_distill.losses import chunks as chunking
 from seq2seq_distill.losses.adaptive import adaptive_temperature
-from seq2seq_distill.models.architectures import OutputHead
+from seq2seq_distill.models.forward import OutputHead
 from tests.losses.test_fused import Case
 
 Way = Literal["flsw", "cwsm"]

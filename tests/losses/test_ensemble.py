@@ -12,7 +12,7 @@ from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.ensemble import combined
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import kl_divergence
-from seq2seq_distill.models.architectures import OutputHead
+from seq2seq_distill.models.forward import OutputHead
 
 LABELS = torch.tensor([2, 0, 3])
 WAYS = ("probabilities", "logits", "best")

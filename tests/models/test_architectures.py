@@ -9,21 +9,16 @@ from seq2seq_distill.models import architectures
 from seq2seq_distill.models.architectures import (
     REFUSED,
     architecture_of,
-    decode,
-    decoder_inputs,
     decoder_layers,
     depths,
     embedding_modules,
-    encode,
     encoder_layers,
-    head,
     max_positions,
-    output_head,
     set_depths,
-    width,
     widths,
     zero_pad_row,
 )
+from seq2seq_distill.models.forward import decode, decoder_inputs, encode, head, output_head
 from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_model, untie_head
@@ -146,7 +141,7 @@ def test_the_table_knows_depth_width_and_layers(model_type: str) -> None:
     model = tiny_model(model_type, encoder_layers=2, decoder_layers=3)
     assert architecture_of(model) is architecture_of(model.config)
     assert depths(model.config) == (len(encoder_layers(model)), len(decoder_layers(model))) == (2, 3)
-    assert width(model.config) == 16 and widths(model.config) == (16, 16)
+    assert widths(model.config) == (16, 16)
     set_depths(model.config, 1, 2)
     assert depths(model.config) == (1, 2)
 

@@ -12,18 +12,8 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.architectures import (
-    decode,
-    decoder_inputs,
-    decoder_layers,
-    depths,
-    encode,
-    encoder_layers,
-    head,
-    output_head,
-    stack_configs,
-    zero_pad_row,
-)
+from seq2seq_distill.models.architectures import decoder_layers, depths, encoder_layers, stack_configs, zero_pad_row
+from seq2seq_distill.models.forward import decode, decoder_inputs, encode, head, output_head
 from seq2seq_distill.models.student import check_same_tokenizer, create_student, fresh_student, load_student
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_config_keys, tiny_model, untie_head
@@ -287,7 +277,7 @@ def test_layerdrop_overrides_reach_the_built_modules(model_type: str, side: str)
     }
     teacher = tiny_model(model_type)
     if (model_type, side) == ("pegasus_x", "encoder"):
-        with pytest.raises(ModelError, match="encoder_layerdrop: transformers' pegasus_x fails on it"):
+        with pytest.raises(ModelError, match="encoder_layerdrop`: transformers' pegasus_x fails on it"):
             create_student(teacher, overrides=overrides)
         return
     student = create_student(teacher, 2, 2, overrides=overrides).train()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from seq2seq_distill.models.architectures import decode, decoder_inputs, decoder_layers, encode, head
+from seq2seq_distill.models.architectures import decoder_layers
+from seq2seq_distill.models.forward import decode, decoder_inputs, encode, head
 from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.utils.errors import ModelError

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.losses.blend import blend
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.adaptor import ModelOutputs, distillation_loss
 from seq2seq_distill.modules.distillers import SummarizationDistiller
@@ -28,7 +28,7 @@ MATCHES = [
 
 def read(model: PreTrainedModel, batch: dict[str, Tensor]) -> ModelOutputs:
     """An adaptor for BART's own forward pass."""
-    inputs = architectures.decoder_inputs(model, batch["labels"])
+    inputs = forward.decoder_inputs(model, batch["labels"])
     fields = {name: batch[name] for name in ("input_ids", "attention_mask")}
     found: Any = model(**fields, decoder_input_ids=inputs, output_hidden_states=True, output_attentions=True)
     return ModelOutputs(

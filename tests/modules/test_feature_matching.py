@@ -19,7 +19,7 @@ from seq2seq_distill.commands.options import AverageConfig, ConvertConfig
 from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, OptimConfig, RunConfig
 from seq2seq_distill.losses.attention import attention_ce
 from seq2seq_distill.losses.hidden import cosine_distance, fsp_gram
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.student import create_student
@@ -183,8 +183,8 @@ def features_of(model: PreTrainedModel, batch: dict[str, Tensor], side: str) -> 
     depth = len(architectures.layers(model, side))
     wanted = [Feature(side, kind, layer) for kind in ("hidden", "self_attention") for layer in range(depth)]
     with torch.no_grad(), capture_features(model, wanted) as features:
-        state = architectures.encode(model, batch)
-        architectures.decode(model, batch, state, architectures.decoder_inputs(model, batch["labels"]))
+        state = forward.encode(model, batch)
+        forward.decode(model, batch, state, forward.decoder_inputs(model, batch["labels"]))
     return {(feature.kind, feature.layer): tensor for feature, tensor in features.items()}
 
 

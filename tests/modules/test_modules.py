@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from seq2seq_distill.config.schema import LossConfig, OptimConfig, RunConfig, TrainerConfig
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.logits import Term, kl_divergence
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.models.student import create_student
@@ -207,12 +207,12 @@ def test_first_target_token_is_distilled(model_type: str) -> None:
     module = distiller(create_student(teacher, 1, 1), teacher)
     batch = rows(teacher, batch=1, target=4)
     pad = teacher.config.pad_token_id
-    assert architectures.decoder_inputs(teacher, batch["labels"])[0, 0] == pad
+    assert forward.decoder_inputs(teacher, batch["labels"])[0, 0] == pad
     whole = module._step(batch).terms["ce_loss"]
     firsts = module._step({**batch, "labels": batch["labels"][:, :1]}).terms["ce_loss"]
     assert firsts.count == 1 and firsts.sum > 0
     later = {**batch, "labels": batch["labels"].clone()}
-    inputs = architectures.decoder_inputs(teacher, batch["labels"])
+    inputs = forward.decoder_inputs(teacher, batch["labels"])
     later["labels"][:, 0] = IGNORE_INDEX
     with pytest.MonkeyPatch.context() as patch:  # the same decoder inputs, the first label aside
         patch.setattr(architectures, "decoder_inputs", lambda model, labels: inputs)
@@ -231,7 +231,7 @@ def test_teacher_decodes_from_its_own_encoder(model_type: str, encoder_layers: i
     inputs = {
         "input_ids": batch["input_ids"],
         "attention_mask": batch["attention_mask"],
-        "decoder_input_ids": architectures.decoder_inputs(teacher, batch["labels"]),
+        "decoder_input_ids": forward.decoder_inputs(teacher, batch["labels"]),
     }
     with torch.no_grad():
         own, other = (model(**inputs).logits for model in (student, teacher))
@@ -321,7 +321,7 @@ def test_hidden_states_are_left_alone_without_weight() -> None:
 
 def outputs(model: PreTrainedModel, batch: dict[str, Tensor], name: str) -> list[Tensor]:
     """Outputs of all layers of a BART stack, by transformers' own tuple, whose entry 0 is the embeddings."""
-    decoder_input_ids = architectures.decoder_inputs(model, batch["labels"])
+    decoder_input_ids = forward.decoder_inputs(model, batch["labels"])
     fields = {name: batch[name] for name in ("input_ids", "attention_mask")}
     with torch.no_grad():
         result = model(**fields, decoder_input_ids=decoder_input_ids, output_hidden_states=True)
@@ -482,7 +482,7 @@ def test_frozen_encoder_does_not_drop_out(model_type: str, embeddings: bool) -> 
     assert not any(part.training for part in architectures.encoder_layers(student).modules())
     assert all(part.training for part in architectures.decoder_layers(student).modules())
     batch = rows(teacher)
-    assert torch.equal(architectures.encode(student, batch), architectures.encode(student, batch))
+    assert torch.equal(forward.encode(student, batch), forward.encode(student, batch))
 
 
 @every_family
@@ -496,7 +496,7 @@ def test_freezing_the_encoder_leaves_the_rest_alone(model_type: str) -> None:
     freeze_parts(student, encoder=True, embeddings=False)
     trained = {name for name, p in student.named_parameters() if p.requires_grad}
     assert trained == {name for name in born if id(student.get_parameter(name)) in outside}
-    assert architectures.output_head(student).weight.requires_grad
+    assert forward.output_head(student).weight.requires_grad
     assert not any(p.requires_grad for p in architectures.encoder_layers(student).parameters())
 
 

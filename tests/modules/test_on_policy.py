@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.losses.logits import kl_divergence
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import forward
 from seq2seq_distill.modules import distillers
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
 from seq2seq_distill.training.components import build_components
@@ -51,8 +51,8 @@ class TestSampledLabels:
         assert not torch.equal(labels, sampled_labels(parts.student, batch, sampling))
         assert labels.shape[1] <= 6 + (model_type == "mbart")  # the language, behind the end
         assert (labels[1] == -100).all()
-        start = architectures.decoder_inputs(parts.student, batch["labels"])[:, 0]
-        ours = architectures.decoder_inputs(parts.student, labels)[:, 0]
+        start = forward.decoder_inputs(parts.student, batch["labels"])[:, 0]
+        ours = forward.decoder_inputs(parts.student, labels)[:, 0]
         assert torch.equal(start[[0, 2]], ours[[0, 2]])
         eos = parts.student.generation_config.eos_token_id
         for row in (0, 2):
@@ -92,11 +92,11 @@ class TestSteps:
         total = torch.zeros(())
         tokens = sum(int((labels != -100).sum()) for _, labels in seen)
         for batch, labels in seen:
-            inputs = architectures.decoder_inputs(student, labels)
+            inputs = forward.decoder_inputs(student, labels)
             sides = []
             for model in (student, teacher.model):
-                hidden = architectures.decode(model, batch, architectures.encode(model, batch), inputs)
-                sides.append(architectures.head(model, hidden))
+                hidden = forward.decode(model, batch, forward.encode(model, batch), inputs)
+                sides.append(forward.head(model, hidden))
             total = total + kl_divergence(*sides, labels).sum
         (run.loss.alpha_ce * total / tokens).backward()
         trained = {n: p for n, p in student.named_parameters() if p.requires_grad}

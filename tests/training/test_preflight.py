@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from seq2seq_distill.models import architectures
+from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.components import build_components
@@ -415,12 +415,12 @@ def test_a_layer_that_is_no_copy(case: Case) -> None:
 @torch.no_grad()
 def test_what_is_not_a_layer_differs(sound: Callable[[str], Case], model_type: str) -> None:
     case = sound(model_type)
-    architectures.output_head(case.student).weight.mul_(1.5)
+    forward.output_head(case.student).weight.mul_(1.5)
     lines = case.fault()
     assert len(lines) == 1 and "with all of the teacher's layers its loss on a training example is" in lines[0]
     name = lines[0].rpartition("look at ")[2]
     weight = case.student.state_dict()[name]
-    assert torch.equal(weight, architectures.output_head(case.student).weight)
+    assert torch.equal(weight, forward.output_head(case.student).weight)
 
 
 def test_a_setting_differs(case: Case, warnings: Callable[[], list[str]]) -> None:
@@ -444,7 +444,7 @@ def test_decoder_inputs_that_are_not_the_models_own(
     sound: Callable[[str], Case], monkeypatch: pytest.MonkeyPatch, model_type: str
 ) -> None:
     case = sound(model_type)
-    own = architectures.decoder_inputs
+    own = forward.decoder_inputs
 
     def swapped(model: Any, labels: torch.Tensor) -> torch.Tensor:
         inputs = own(model, labels)
