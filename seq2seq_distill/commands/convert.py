@@ -1,18 +1,23 @@
 """`distill convert`: a Lightning checkpoint, or a folder, into a Hugging Face folder of the wanted precision."""
 
+from __future__ import annotations
+
 import logging
 import pickle
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from seq2seq_distill.commands.options import ConvertConfig
 from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.training.output_folder import check_free, save_model
 from seq2seq_distill.utils.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,21 @@ does not fit a fine-tuned model:
   chosen.
 """
 
+from __future__ import annotations
+
 import copy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.models import forward
 from seq2seq_distill.utils.errors import ModelError
 from seq2seq_distill.utils.optional import optional
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LOADERS = {
     "bart": "BartConfig",

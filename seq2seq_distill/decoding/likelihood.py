@@ -1,16 +1,21 @@
 """What a model says of given targets: the log-probability of each."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.generation import decoding, to_device
 from seq2seq_distill.models import forward
 from seq2seq_distill.utils.constants import IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LOGITS = 2**25
 """Most logits of a chunk of positions."""

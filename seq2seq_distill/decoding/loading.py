@@ -1,13 +1,15 @@
 """Models ready to decode, with their tokenizer, prefix and limits."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
 from seq2seq_distill.config.run_record import read_run_record
@@ -17,6 +19,9 @@ from seq2seq_distill.decoding.generation import GenerationSettings, configure_ge
 from seq2seq_distill.decoding.likelihood import token_ids
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.student import load_student
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 LONGEST = 1024
 """Most tokens of a source where no option limits it."""

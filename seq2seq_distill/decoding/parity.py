@@ -1,16 +1,22 @@
 """Whether an exported model gives what the model itself gives."""
 
+from __future__ import annotations
+
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.decoding.conversion import save_converted
 from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
 from seq2seq_distill.utils.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 

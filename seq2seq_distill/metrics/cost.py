@@ -1,18 +1,19 @@
 """What a model costs: parameters, bytes, and the time it takes to decode."""
 
+from __future__ import annotations
+
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from statistics import median, quantiles
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from transformers import PreTrainedModel
 
 from seq2seq_distill.decoding.generation import (
     GenerationSettings,
@@ -23,6 +24,9 @@ from seq2seq_distill.decoding.generation import (
     to_device,
 )
 from seq2seq_distill.utils.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ class PeakMemory:
         """The peak so far; whole after the `with`."""
         self._storages = _Storages()
 
-    def __enter__(self) -> "PeakMemory":
+    def __enter__(self) -> PeakMemory:
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)

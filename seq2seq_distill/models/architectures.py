@@ -3,15 +3,20 @@
 A model here is one of transformers' `...ForConditionalGeneration` classes (`MarianMTModel` for Marian).
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from seq2seq_distill.utils.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,7 @@ REFUSED: Final[Mapping[str, str]] = MappingProxyType(
 
 def architecture_of(model: PreTrainedModel | PreTrainedConfig) -> Architecture:
     """The row of a model or config. Raises ModelError, with the reason, for an architecture without a row."""
-    config = model.config if isinstance(model, PreTrainedModel) else model
+    config = model.config if isinstance(model, nn.Module) else model
     return architecture_named(config.model_type)
 
 

@@ -3,18 +3,22 @@
 Shapes: B rows, S source and T target positions, H width, V vocabulary.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import LongTensor, Tensor
 from torch.nn.functional import linear
-from transformers import PreTrainedModel
 
 from seq2seq_distill.models.architectures import architecture_of, extra_inputs, stack_configs
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,13 @@
 """Parameters that take no part in training."""
 
-from typing import Any
+from __future__ import annotations
 
-from transformers import PreTrainedModel
+from typing import TYPE_CHECKING, Any
 
 from seq2seq_distill.models import architectures, forward
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def freeze(parameters: Any) -> None:

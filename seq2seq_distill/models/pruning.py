@@ -1,16 +1,21 @@
 """The steps that turn a copy of the teacher into a student: layers, config, settings of the modules."""
 
+from __future__ import annotations
+
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
 
 from seq2seq_distill.models import architectures
 from seq2seq_distill.utils.errors import ModelError, format_value
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
 _STRUCTURE: Final = frozenset(

@@ -1,23 +1,19 @@
 """Students: made from a teacher by copying layers, loaded as they are, or fresh from a bare config."""
 
+from __future__ import annotations
+
 import copy
 import json
 import logging
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 import yaml
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForSeq2SeqLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.tokenizers import asks_for_trust, check_json, code_refused
 from seq2seq_distill.models import architectures, layer_map
@@ -32,6 +28,9 @@ from seq2seq_distill.models.pruning import (
     unknown_key,
 )
 from seq2seq_distill.utils.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 

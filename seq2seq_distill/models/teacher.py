@@ -1,22 +1,26 @@
 """The frozen teacher, kept outside every module tree."""
 
+from __future__ import annotations
+
 import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
-from transformers import PreTrainedModel
 
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.quantization import quantize_linear_layers
 from seq2seq_distill.models.sharding import shard
 from seq2seq_distill.models.student import load_student
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 T = TypeVar("T")
 
@@ -37,10 +41,10 @@ class Teacher:
         """How it decodes by itself, whatever a run settles."""
         self._sharded: Any = None
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Teacher":
+    def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
 
-    def to(self, device: torch.device | str, *, encoder: bool = True) -> "Teacher":
+    def to(self, device: torch.device | str, *, encoder: bool = True) -> Teacher:
         """Move the model to `device`, on demand without what only its encoder uses; returns self."""
         left = set() if encoder else set(self.model.get_encoder().modules())
         for module in self.model.modules():

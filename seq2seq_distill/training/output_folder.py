@@ -1,5 +1,7 @@
 """The output folder: its layout, its lock, and the record of the run in it."""
 
+from __future__ import annotations
+
 import json
 import os
 import platform
@@ -12,17 +14,20 @@ from dataclasses import asdict
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from filelock import FileLock, Timeout
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config.run_record import RUN_YAML, load_run_record
 from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import backup_path, staging_path, write_folder, write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PACKAGES = ("seq2seq-distill", "torch", "pytorch-lightning", "transformers", "tokenizers", "datasets", "sacrebleu")
 # What may change from one start of a run to the next without another result.

@@ -1,5 +1,7 @@
 """`distill plan`: which student is as fast as it has to be, before any is trained."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,14 +9,14 @@ from dataclasses import asdict, replace
 from operator import truediv
 from pathlib import Path
 from statistics import mean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 from rich.console import Console
 from rich.table import Table
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.commands.plan.layouts import Layout, Measured, candidates, choose, frontier
 from seq2seq_distill.commands.plan.options import PlanConfig
@@ -35,6 +37,9 @@ from seq2seq_distill.training.views import pad_id
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 from seq2seq_distill.utils.files import write_text
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 

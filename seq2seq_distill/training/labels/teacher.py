@@ -1,15 +1,17 @@
 """The model that labels: what it is, which engine runs it, and the candidates that it writes."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
@@ -35,6 +37,9 @@ from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError, UserError
 from seq2seq_distill.utils.files import file_sha256, write_folder
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
