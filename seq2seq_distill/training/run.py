@@ -38,6 +38,7 @@ from seq2seq_distill.training.results import (
 )
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.trainer import build_trainer, check_trainer
+from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ConfigError, DataError
 from seq2seq_distill.utils.files import write_json, write_jsonl
@@ -54,6 +55,7 @@ DISTILLERS: dict[str, type[SummarizationDistiller]] = {
 }
 
 
+@renamed_arguments(own="extensions")
 def run_config(
     config: RunConfig, callbacks: Sequence[Callback] = (), extensions: Extensions | None = None
 ) -> dict[str, Any]:
