@@ -1,9 +1,9 @@
-"""Start-up time of the command: `distill --help` and a usage error, against importing torch.
+"""What the command costs before it does anything: `distill --help` and a mistake, against importing torch.
 
     python -m benchmarks.startup
 
-Complete processes, run in turn. Prints one JSON line; times are processor time, which excludes other work on the
-machine.
+Whole processes, in turn. Prints a JSON line; figures are of processor time besides the ratio, the machine's other work
+left out.
 """
 
 import json

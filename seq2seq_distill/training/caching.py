@@ -2,7 +2,6 @@
 
 import logging
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ MAX_TOKENS = 8192
 
 
 def with_cache(config: RunConfig, parts: RunComponents) -> RunComponents:
-    """The parts of a run that learns from its cache, which is filled first; the teacher is let go.
+    """The components of a run that learns from its cache, which is filled first; the teacher is released.
 
     Raises:
         ConfigError: the cache is of something else; or it is not full, and there is no teacher.
@@ -43,7 +42,7 @@ def with_cache(config: RunConfig, parts: RunComponents) -> RunComponents:
     if parts.teacher is not None:
         fill(cache, parts, parts.teacher, config)
     parts.data.cached = {split: cache.split(split) for split in CACHED_SPLITS}
-    return replace(parts, teacher=None)
+    return parts.without_teachers()
 
 
 def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
@@ -56,7 +55,7 @@ def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
         draws=config.cache.draws,
         precision=config.cache.precision,
     )
-    encoded = {split: parts.teacher_view.data.encoded[split] for split in CACHED_SPLITS}
+    encoded = {split: parts.tasks[0].teacher_view.data.encoded[split] for split in CACHED_SPLITS}
     fingerprint = None if parts.teacher is None else parts.teacher.fingerprint()
     return TeacherCache(Path(str(config.teacher_cache)).expanduser(), contents, encoded, fingerprint)
 
@@ -89,7 +88,7 @@ def _outputs(
     found: dict[int, dict[str, torch.Tensor]] = {}
     mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
     for rows in _batches(parts, split, cache.rows_of(split, first)):
-        batch = to_device(parts.teacher_view.data.collated(split, rows), device)
+        batch = to_device(parts.tasks[0].teacher_view.data.collated(split, rows), device)
         with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
             inputs = forward.decoder_inputs(teacher.model, batch["labels"])
             hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORE_INDEX]
@@ -104,7 +103,7 @@ def _outputs(
 
 def _batches(parts: RunComponents, split: str, rows: range) -> list[list[int]]:
     """Rows of like length together."""
-    encoded = parts.teacher_view.data.encoded[split].select(rows)
+    encoded = parts.tasks[0].teacher_view.data.encoded[split].select(rows)
     source, target = lengths(encoded["input_ids"]), lengths(encoded["labels"])
     plan = BatchPlan(source, target, size=len(rows), max_tokens=MAX_TOKENS)
     return [(rows.start + step).tolist() for step in plan.steps(0)]

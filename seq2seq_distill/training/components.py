@@ -1,4 +1,4 @@
-"""What a run is put together from: texts, tokenizer, teacher, student, encoded data."""
+"""The components of a run, task by task: texts, tokenizers, teachers, student, encoded data."""
 
 import copy
 from collections.abc import Iterator
@@ -28,153 +28,156 @@ from seq2seq_distill.utils.errors import ModelError, UserError
 
 @dataclass(frozen=True)
 class TaskComponents:
-    """One of a run's several tasks."""
+    """One task of a run: who teaches it, how student and teacher read its texts, and how they decode."""
 
     name: str
+    """As in `tasks`; empty in a run without `tasks`."""
     config: RunConfig
     """The run's, as if the task were alone."""
     teacher: Teacher | None
-    views: tuple[EncodedView, EncodedView]
-    """How student and teacher read the task's texts."""
-    generations: tuple[GenerationConfig, GenerationConfig | None]
-    """How student and teacher decode."""
+    student_view: EncodedView
+    teacher_view: EncodedView
+    """The student's, unless the teacher reads the sources differently."""
+    student_generation: GenerationConfig
+    teacher_generation: GenerationConfig | None
 
     @contextmanager
     def generating_as_for_task(self, student: PreTrainedModel) -> Iterator[None]:
-        """Inside, student and teacher decode as for this task."""
-        models = [student, *([self.teacher.model] if self.teacher else [])]
-        before = [model.generation_config for model in models]
-        for model, own in zip(models, self.generations, strict=False):
-            model.generation_config = own or model.generation_config
+        """Within this context, student and teacher decode as for this task."""
+        configs = {student: self.student_generation}
+        if self.teacher is not None and self.teacher_generation is not None:
+            configs[self.teacher.model] = self.teacher_generation
+        before = {model: model.generation_config for model in configs}
+        for model, generation in configs.items():
+            model.generation_config = generation
         try:
             yield
         finally:
-            for model, own in zip(models, before, strict=True):
-                model.generation_config = own
+            for model, generation in before.items():
+                model.generation_config = generation
 
 
 @dataclass(frozen=True)
 class RunComponents:
-    """What a run is put together from; of several tasks, tokenizer and teacher are the first one's, data are of all."""
+    """What a run is put together from."""
 
-    tokenizer: PreTrainedTokenizerBase
-    """The student's; if it has none of its own, the teacher's."""
-    teacher: Teacher | None
     student: PreTrainedModel
+    tasks: tuple[TaskComponents, ...]
+    """At least one."""
     data: Seq2SeqData
+    """Of all tasks."""
     extra_teachers: tuple[Teacher, ...] = ()
-    """Teachers besides the first."""
-    separate_teacher_view: EncodedView | None = None
-    """How the teachers read the texts, where that is not as the student does."""
-    tasks: tuple[TaskComponents, ...] = ()
-    """Empty if there is one only."""
+    """Teachers of an ensemble besides the task's own."""
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The student's; of several tasks, with the languages of the first."""
+        return self.tasks[0].student_view.tokenizer
+
+    @property
+    def teacher(self) -> Teacher | None:
+        """The teacher of the first task: the one that the student is cut from."""
+        return self.tasks[0].teacher
 
     @property
     def teachers(self) -> list[Teacher]:
-        """All of the run, each once."""
-        own = (self.teacher, *self.extra_teachers, *(task.teacher for task in self.tasks))
-        return list(dict.fromkeys(teacher for teacher in own if teacher is not None))
+        """All teachers of the run, each once."""
+        teachers = (self.teacher, *self.extra_teachers, *(task.teacher for task in self.tasks))
+        return list(dict.fromkeys(teacher for teacher in teachers if teacher is not None))
 
-    @property
-    def student_view(self) -> EncodedView:
-        """How the student reads the texts."""
-        return EncodedView(self.tokenizer, self.data)
+    def without_teachers(self) -> "RunComponents":
+        """The same run, of which the teachers' outputs are cached."""
+        return replace(self, tasks=tuple(replace(task, teacher=None) for task in self.tasks))
 
-    @property
-    def teacher_view(self) -> EncodedView:
-        """How the teachers read the texts."""
-        return self.separate_teacher_view or self.student_view
+
+@dataclass(frozen=True)
+class _TaskInputs:
+    """The texts of a task, and the tokenizers that read them."""
+
+    config: RunConfig
+    texts: Texts
+    base_tokenizer: PreTrainedTokenizerBase
+    """The teacher's if there is one, in the languages of the run."""
+    student_tokenizer: PreTrainedTokenizerBase
+    teacher_tokenizer: PreTrainedTokenizerBase
 
 
 @contextmanager
-def of_task(name: str | None) -> Iterator[None]:
-    """What is wrong inside is told as of this task, if it has a name."""
+def of_task(name: str) -> Iterator[None]:
+    """Let errors within this context say which task they are about, if the task has a name."""
     try:
         yield
     except UserError as error:
-        if name is None:
+        if not name:
             raise
         raise type(error)("\n".join(f"`tasks` {name}: {line}" for line in str(error).split("\n"))) from None
 
 
 def build_components(config: RunConfig) -> RunComponents:
-    """Load or make everything that does not depend on processes: texts, tokenizer, teacher, student, encoded data."""
-    with of_task(config.tasks[0].name if config.tasks else None):
-        parts, usual, untouched = _of_first_task(config, config.each_task()[0])
-    return _with_tasks(config, parts, usual, untouched) if config.tasks else parts
+    """Load or make everything that does not depend on processes: texts, tokenizers, teachers, student, encoded data.
 
-
-def _of_first_task(
-    config: RunConfig, first: RunConfig
-) -> tuple[RunComponents, PreTrainedTokenizerBase, GenerationConfig]:
-    """The parts of a run's first or only task, its teacher's tokenizer, and how the student would decode without it."""
-    texts = _texts(first)
-    usual, tokenizer, teachers = _tokenizers(first, texts)
-    teacher = teacher_of(first, teachers)
-    student = _student(first, teacher, usual)
-    _freeze(first, student, teacher)
-    cut = teacher is not None and not (first.student.path or first.student.config)
-    untouched = copy.deepcopy(teacher.generation if teacher and cut else student.generation_config)
-    _configure_generation(first, student, tokenizer)
-    model = teacher.model if teacher else student
-    data, separate_teacher_view = encode_texts(
-        first, texts, (tokenizer, teachers), student, teacher.model if teacher else None
-    )
-    paths = config.ensemble.teachers
-    extra_teachers = tuple(_extra_teacher(config, path, usual, model, "ensemble.teachers") for path in paths)
-    return RunComponents(tokenizer, teacher, student, data, extra_teachers, separate_teacher_view), usual, untouched
-
-
-def _with_tasks(
-    config: RunConfig, parts: RunComponents, usual: PreTrainedTokenizerBase, untouched: GenerationConfig
-) -> RunComponents:
-    """The parts with those of several tasks; `parts` and the rest as `_of_first_task` gives them."""
-    student, (first, *others) = parts.student, config.each_task()
-    teachers = {teacher_path(first): parts.teacher}
-    theirs = parts.teacher.model.generation_config if parts.teacher else None
-    views, generations = (parts.student_view, parts.teacher_view), (student.generation_config, theirs)
-    tasks = [TaskComponents(str(config.tasks[0].name), first, parts.teacher, views, generations)]
-    for entry, own in zip(config.tasks[1:], others, strict=True):
-        path, name = teacher_path(own), str(entry.name)
+    The student is made for the first task: cut from its teacher, or loaded.
+    """
+    names = [str(entry.name) for entry in config.tasks] or [""]
+    first, *further = config.each_task()
+    with of_task(names[0]):
+        inputs = _read_inputs(first)
+        teacher = teacher_of(first, inputs.teacher_tokenizer)
+        student = _student(first, teacher, inputs.base_tokenizer)
+        _freeze(first, student, teacher)
+        generation = copy.deepcopy(teacher.generation if teacher and _is_cut(first) else student.generation_config)
+        tasks = [_task_components(names[0], inputs, student, generation, teacher)]
+        student.generation_config = tasks[0].student_generation
+        base = teacher.model if teacher else student
+        extra_teachers = tuple(
+            _extra_teacher(config, path, inputs.base_tokenizer, base, "ensemble.teachers")
+            for path in config.ensemble.teachers
+        )
+    teachers = {teacher_path(first): teacher}
+    for name, task in zip(names[1:], further, strict=True):
         with of_task(name):
+            path = teacher_path(task)
             if path not in teachers:
-                model = parts.teacher.model if parts.teacher else student
-                teachers[path] = _extra_teacher(first, str(path), usual, model, "teacher")
-            tasks.append(_task(own, name, student, teachers[path], untouched))
-    return replace(parts, data=concat_tasks(config, [task.views[0].data for task in tasks]), tasks=tuple(tasks))
+                teachers[path] = _extra_teacher(first, str(path), inputs.base_tokenizer, base, "teacher")
+            tasks.append(_task_components(name, _read_inputs(task), student, generation, teachers[path]))
+    datas = [task.student_view.data for task in tasks]
+    return RunComponents(
+        student, tuple(tasks), concat_tasks(config, datas) if config.tasks else datas[0], extra_teachers
+    )
 
 
-def _task(
-    config: RunConfig, name: str, student: PreTrainedModel, teacher: Teacher | None, untouched: GenerationConfig
+def _read_inputs(config: RunConfig) -> _TaskInputs:
+    texts, path = load_texts(config, [demo.data_source(name) for name in config.data or ()]), teacher_path(config)
+    base = _tokenizer(config, path, texts)
+    student_tokenizer = students_tokenizer(config, base) if path else base
+    return _TaskInputs(config, texts, base, student_tokenizer, teachers_tokenizer(config, path, base))
+
+
+def _task_components(
+    name: str, inputs: _TaskInputs, student: PreTrainedModel, generation: GenerationConfig, teacher: Teacher | None
 ) -> TaskComponents:
-    """A task besides the first."""
-    texts = _texts(config)
-    _, tokenizer, teachers = _tokenizers(config, texts)
-    data, own = encode_texts(config, texts, (tokenizer, teachers), student, teacher.model if teacher else None)
-    reading = EncodedView(tokenizer, data)
-    theirs = _generation(config, teacher.model, teachers, teacher.generation) if teacher else None
-    generations = (_generation(config, student, tokenizer, untouched), theirs)
-    return TaskComponents(name, config, teacher, (reading, own or reading), generations)
-
-
-def _texts(config: RunConfig) -> Texts:
-    return load_texts(config, [demo.data_source(name) for name in config.data or ()])
-
-
-def _tokenizers(
-    config: RunConfig, texts: Texts
-) -> tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase, PreTrainedTokenizerBase]:
-    """The usual one, the teacher's if there is one; and those by which student and teacher read their sources."""
-    path = teacher_path(config)
-    usual = _tokenizer(config, path, texts)
-    return usual, students_tokenizer(config, usual) if path else usual, teachers_tokenizer(config, path, usual)
+    """The components of a task; `generation` is how the student would decode if the run said nothing."""
+    config, student_generation = (
+        inputs.config,
+        _generation(inputs.config, student, inputs.student_tokenizer, generation),
+    )
+    tokenizers = (inputs.student_tokenizer, inputs.teacher_tokenizer)
+    student_view, teacher_view = encode_texts(
+        config, inputs.texts, tokenizers, student, teacher.model if teacher else None
+    )
+    teacher_generation = None
+    if teacher is not None:
+        teacher_generation = _generation(
+            teacher_run_config(config), teacher.model, inputs.teacher_tokenizer, teacher.generation
+        )
+    return TaskComponents(name, config, teacher, student_view, teacher_view, student_generation, teacher_generation)
 
 
 def _generation(
-    config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, untouched: GenerationConfig
+    config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, default: GenerationConfig
 ) -> GenerationConfig:
-    """How a model, which without a task would decode as `untouched`, decodes for this one; it stays as it is."""
-    before, model.generation_config = model.generation_config, copy.deepcopy(untouched)
+    """How a model decodes for a task whose run says nothing but `default`; the model's own config stays as it is."""
+    before, model.generation_config = model.generation_config, copy.deepcopy(default)
     try:
         _configure_generation(config, model, tokenizer)
         return model.generation_config
@@ -195,10 +198,10 @@ def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher
 def _extra_teacher(
     config: RunConfig, path: str, tokenizer: PreTrainedTokenizerBase, first: PreTrainedModel, field: str
 ) -> Teacher:
-    """A teacher besides the first, named by `field`.
+    """A teacher besides the first one, named by `field`.
 
     Raises:
-        ModelError: it has other tokens, or starts decoding from another.
+        ModelError: its tokens differ, or the token from which it starts decoding.
     """
     path = demo.model_source(path)
     its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, field=field)
@@ -209,28 +212,30 @@ def _extra_teacher(
     _configure_generation(config, teacher.model, tokenizer)
     sizes = [len(forward.output_head(model).weight) for model in (teacher.model, first)]
     starts = [forward.decoder_start(model) for model in (teacher.model, first)]
-    for what, (own, other) in {"output tokens": sizes, "as the id from which decoding starts": starts}.items():
-        if own != other:
-            raise ModelError(f"`{field}` {path} has {own} {what}, `teacher` {other}: choose teachers of one vocabulary")
+    for what, (extra, expected) in {"output tokens": sizes, "as the id from which decoding starts": starts}.items():
+        if extra != expected:
+            raise ModelError(
+                f"`{field}` {path} has {extra} {what}, `teacher` {expected}: choose teachers of one vocabulary"
+            )
     return teacher
 
 
-def cut_student(wish: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
+def cut_student(config: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
     """The student that is cut from the teacher's layers."""
     for side, depth in zip(("encoder", "decoder"), architectures.depths(teacher.config), strict=True):
-        wanted = getattr(wish, f"{side}_layers")
+        wanted = getattr(config, f"{side}_layers")
         if wanted is not None:
             check_depth(depth, wanted, f"`student.{side}_layers`")
     named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
-    overrides = {name: getattr(wish, name) for name in named if getattr(wish, name) is not None}
+    overrides = {name: getattr(config, name) for name in named if getattr(config, name) is not None}
     return create_student(
         teacher,
-        wish.encoder_layers,
-        wish.decoder_layers,
-        encoder_layer_ids=wish.encoder_layer_ids,
-        decoder_layer_ids=wish.decoder_layer_ids,
-        choice=wish.choice,
-        overrides={**overrides, **wish.overrides},
+        config.encoder_layers,
+        config.decoder_layers,
+        encoder_layer_ids=config.encoder_layer_ids,
+        decoder_layer_ids=config.decoder_layer_ids,
+        choice=config.choice,
+        overrides={**overrides, **config.overrides},
     )
 
 
@@ -260,23 +265,26 @@ def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrain
     return load_tokenizer(str(student.config), config.src_lang, config.tgt_lang, field="student.config")
 
 
+def _is_cut(config: RunConfig) -> bool:
+    """Whether the student is cut from the teacher."""
+    return not (config.student.path or config.student.config)
+
+
 def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    wish = config.student
-    if wish.path:
-        return load_student(wish.path)
-    if wish.config:
-        return fresh_student(wish.config, len(tokenizer), tokenizer)
-    assert teacher is not None  # RunConfig.check
-    return cut_student(wish, teacher.model)
+    if config.student.path:
+        return load_student(config.student.path)
+    if config.student.config:
+        return fresh_student(config.student.config, len(tokenizer), tokenizer)
+    assert teacher is not None  # refused by the checks of RunConfig
+    return cut_student(config.student, teacher.model)
 
 
 def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None) -> None:
-    """As asked; by default an encoder that is the teacher's, unchanged, is frozen together with the embeddings."""
-    wish = config.student
-    whole = False
-    if teacher is not None and not (wish.path or wish.config):
+    """Freeze what the config says; by default an encoder that is the teacher's, unchanged, with the embeddings."""
+    unchanged = False
+    if teacher is not None and _is_cut(config):
         every_layer = range(architectures.depths(teacher.model.config)[0])
-        whole = list(student.config.distilled_encoder_layers) == list(every_layer)
-    encoder = whole if wish.freeze_encoder is None else wish.freeze_encoder
-    embeddings = encoder if wish.freeze_embeds is None else wish.freeze_embeds
+        unchanged = list(student.config.distilled_encoder_layers) == list(every_layer)
+    encoder = unchanged if config.student.freeze_encoder is None else config.student.freeze_encoder
+    embeddings = encoder if config.student.freeze_embeds is None else config.student.freeze_embeds
     freeze_parts(student, encoder=encoder, embeddings=embeddings)

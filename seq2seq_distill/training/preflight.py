@@ -8,7 +8,6 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import architectures, forward
-from seq2seq_distill.training.components import RunComponents, of_task
+from seq2seq_distill.training.components import RunComponents, TaskComponents, of_task
 from seq2seq_distill.training.token_checks import Finding, check_special_tokens, embedding, token_differences
 from seq2seq_distill.utils.errors import ModelError
 
@@ -39,20 +38,14 @@ Batch = Mapping[str, Tensor]
 
 
 def preflight(parts: RunComponents, config: RunConfig) -> None:
-    """`check_pair` of the run's student with each of its teachers, on the data of its task."""
+    """`check_pair` of the run's student with the teacher of each task, on the data of the task."""
     cut = not (config.student.path or config.student.config)
-    if not parts.tasks:
-        check_pair(parts, config, cut=cut)
     for task in parts.tasks:
-        reading, theirs = task.views
-        own = replace(
-            parts, tokenizer=reading.tokenizer, teacher=task.teacher, data=reading.data, separate_teacher_view=theirs
-        )
         with of_task(task.name), task.generating_as_for_task(parts.student):
-            check_pair(own, task.config, cut=cut and task.teacher is parts.teacher)
+            check_pair(parts.student, task, cut=cut and task.teacher is parts.teacher)
 
 
-def check_pair(parts: RunComponents, config: RunConfig, *, cut: bool) -> None:
+def check_pair(student: PreTrainedModel, task: TaskComponents, *, cut: bool) -> None:
     """Check student and teacher against each other and the training data; on the CPU, in seconds.
 
     Of each model: all tokens have embeddings; training and generation start the decoder with the same token; the
@@ -67,25 +60,25 @@ def check_pair(parts: RunComponents, config: RunConfig, *, cut: bool) -> None:
     student shares with its teacher is told once, of the teacher. No weight is copied.
 
     Args:
-        parts: the run's, before training, in memory of the CPU.
-        config: the run's.
+        student: the run's, before training, in the memory of the CPU.
+        task: the teacher, and how both read the texts.
         cut: whether the student was cut from this teacher.
 
     Raises:
         ModelError: a line for each thing that is wrong, which names the model, what differs and the remedy.
     """
-    student, teacher = parts.student, parts.teacher.model if parts.teacher else None
+    config, teacher = task.config, task.teacher.model if task.teacher else None
     names = (f"`teacher` {config.teacher}", _student_name(config))
-    rows = parts.data.encoded["train"][:READ]["labels"]
+    rows = task.student_view.data.encoded["train"][:READ]["labels"]
     _raise_or_warn(
         names,
-        None if teacher is None else list(check_special_tokens(teacher, rows, parts.teacher_view)),
-        list(check_special_tokens(student, rows, parts.student_view)),
-        [] if teacher is None else list(token_differences(student, teacher, rows, parts.tokenizer, config)),
+        None if teacher is None else list(check_special_tokens(teacher, rows, task.teacher_view)),
+        list(check_special_tokens(student, rows, task.student_view)),
+        [] if teacher is None else list(token_differences(student, teacher, rows, task.student_view.tokenizer, config)),
     )
     batches, read = (
         [_cut(data.collated("train", [row])) for row in range(min(PASSED, len(rows)))]
-        for data in (parts.data, parts.teacher_view.data)
+        for data in (task.student_view.data, task.teacher_view.data)
     )
     with torch.no_grad(), _as_before([student] if teacher is None else [student, teacher]):
         ours = _logits(student, batches)

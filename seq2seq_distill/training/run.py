@@ -170,7 +170,7 @@ def make_module(config: RunConfig, parts: RunComponents, extensions: Extensions 
 def _tasks(parts: RunComponents) -> list[Task]:
     """What several tasks ask of the module."""
     return [
-        Task(str(task.config.task), task.config.tgt_lang, task.generations[0], task.teacher, task.name)
+        Task(str(task.config.task), task.config.tgt_lang, task.student_generation, task.teacher, task.name)
         for task in parts.tasks
     ]
 
@@ -184,7 +184,8 @@ def _log_summary(config: RunConfig, parts: RunComponents, module: SummarizationM
     rows = {split: len(encoded) for split, encoded in parts.data.encoded.items()}
     logger.info("data: %d training, %d validation, %d test examples", rows["train"], rows["val"], rows["test"])
     for task in parts.tasks:
-        logger.info("task %s: %d training examples", task.name, len(task.views[0].data.encoded["train"]))
+        if task.name:
+            logger.info("task %s: %d training examples", task.name, len(task.student_view.data.encoded["train"]))
     logger.info("cut: %.1f%% of training sources, %.1f%% of targets", 100 * cut["source"], 100 * cut["target"])
     logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
     logger.info(
@@ -222,14 +223,12 @@ def _test_best_student(
 ) -> dict[str, Any]:
     """Test the best student and its teachers, write and show what came out."""
     student = AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)
-    own = (student.generation_config, parts.teacher.model.generation_config if parts.teacher else None)
-    alone = TaskComponents("", config, parts.teacher, (parts.student_view, parts.teacher_view), own)
-    judged = [_test_task(task, student, trainer) for task in parts.tasks or [alone]]
+    tested = [_test_task(task, student, trainer) for task in parts.tasks]
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
-        found = [result for result, _ in judged]
-        results = merge_task_results([task.name for task in parts.tasks], found) if parts.tasks else found[0]
-        write_jsonl(folder.test_generations, [record for _, records in judged for record in records])
+        by_task = {task.name: result for task, (result, _) in zip(parts.tasks, tested, strict=True)}
+        results = merge_task_results(list(by_task), list(by_task.values())) if config.tasks else by_task[""]
+        write_jsonl(folder.test_generations, [record for _, records in tested for record in records])
         save_model(folder.best, student, parts.tokenizer, model_card(config, results))
         HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
         write_json(folder.results, results)  # the last: it says that the run has ended
@@ -242,12 +241,13 @@ def _test_task(
     task: TaskComponents, student: PreTrainedModel, trainer: Trainer
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What results.json says of a task, and the lines of test_generations.jsonl; empty but on process 0."""
-    config, kind, models = task.config, str(task.config.task), {"student": student}
+    config, kind = task.config, str(task.config.task)
+    models, views = {"student": student}, {"student": task.student_view}
     teacher = task.teacher if config.trainer.teacher_precision == "32" else None
-    teacher = teacher or teacher_of(config, task.views[1].tokenizer)  # a run with a cache has let it go
+    teacher = teacher or teacher_of(config, task.teacher_view.tokenizer)  # a run with a cache has released it
     if teacher is not None:
-        models["teacher"] = teacher.model
-    scores, outputs, views = {}, {}, dict(zip(models, task.views, strict=False))
+        models["teacher"], views["teacher"] = teacher.model, task.teacher_view
+    scores, outputs = {}, {}
     with replace(task, teacher=teacher).generating_as_for_task(student):
         for name, model in models.items():
             module = MODULES[kind](model, views[name].tokenizer, config, 0)

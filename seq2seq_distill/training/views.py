@@ -75,10 +75,10 @@ def encode_texts(
     tokenizers: tuple[PreTrainedTokenizerBase, PreTrainedTokenizerBase],
     student: PreTrainedModel,
     teacher: PreTrainedModel | None,
-) -> tuple[Seq2SeqData, EncodedView | None]:
-    """The encoded texts of a run; and how the teacher reads them, if that is not as the student does.
+) -> tuple[EncodedView, EncodedView]:
+    """The student's and the teacher's view of a task's texts: one and the same, unless the teacher reads differently.
 
-    Batches of the former then bring the teacher's sources too, where it teaches.
+    Batches of the student's view then bring the teacher's sources too, where the teacher teaches.
 
     Args:
         config: the run's.
@@ -107,14 +107,15 @@ def encode_texts(
         return Seq2SeqData(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
 
     data = encoded(config, views[0], student)
+    student_view = EncodedView(tokenizers[0], data)
     if teacher is None or views[0] == views[1]:
-        return data, None
+        return student_view, student_view
     raise_config_error(list(position_problems(config)))
     _log_differences(*views)
-    own = EncodedView(tokenizers[1], encoded(theirs, views[1], teacher))
-    _check_targets(config, data, own.data)
-    data.teachers = own.data if config.method == "kd" else None
-    return data, own
+    teacher_view = EncodedView(tokenizers[1], encoded(theirs, views[1], teacher))
+    _check_targets(config, data, teacher_view.data)
+    data.teachers = teacher_view.data if config.method == "kd" else None
+    return student_view, teacher_view
 
 
 def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:

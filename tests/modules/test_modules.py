@@ -215,7 +215,7 @@ def test_first_target_token_is_distilled(model_type: str) -> None:
     inputs = forward.decoder_inputs(teacher, batch["labels"])
     later["labels"][:, 0] = IGNORE_INDEX
     with pytest.MonkeyPatch.context() as patch:  # the same decoder inputs, the first label aside
-        patch.setattr(architectures, "decoder_inputs", lambda model, labels: inputs)
+        patch.setattr(forward, "decoder_inputs", lambda model, labels: inputs)
         rest = module._step(later).terms["ce_loss"]
     assert (whole.count, rest.count) == (4, 3)
     torch.testing.assert_close(firsts.sum + rest.sum, whole.sum)

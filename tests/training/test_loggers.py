@@ -90,5 +90,5 @@ def test_what_lightning_refuses_is_told_before_anything_is_loaded(
         trainer=TrainerConfig(**options),
     )
     [(name, value)] = options.items()
-    with pytest.raises(ConfigError, match=f"`trainer`.{name} {value}: refused by Lightning: "):
+    with pytest.raises(ConfigError, match=f"`trainer.{name}` {value}: refused by Lightning: "):
         train.run_config(config)

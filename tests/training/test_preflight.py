@@ -45,7 +45,9 @@ class Case:
         assert parts.teacher is not None
         teacher = Teacher(copy.deepcopy(parts.teacher.model))
         tokenizer = copy.deepcopy(parts.tokenizer)
-        new.parts = replace(parts, student=copy.deepcopy(parts.student), teacher=teacher, tokenizer=tokenizer)
+        new.parts = replace(parts, student=copy.deepcopy(parts.student))
+        view = replace(parts.tasks[0].student_view, tokenizer=tokenizer)
+        new.change_task(teacher=teacher, student_view=view, teacher_view=view)
         return new
 
     @property
@@ -64,9 +66,21 @@ class Case:
     def alone(self) -> None:
         """As if there were no teacher."""
         self.given(path="a/model")
-        self.config, self.parts = replace(self.config, teacher=None), replace(self.parts, teacher=None)
+        self.config = replace(self.config, teacher=None)
+        self.change_task(teacher=None)
+
+    def change_task(self, **changes: Any) -> None:
+        """As if the run's one task had these components."""
+        self.parts = replace(self.parts, tasks=(replace(self.parts.tasks[0], **changes),))
 
     def check(self) -> None:
+        """With the config and the models as they have become."""
+        teacher = self.parts.teacher
+        self.change_task(
+            config=self.config,
+            student_generation=self.student.generation_config,
+            teacher_generation=teacher.model.generation_config if teacher else None,
+        )
         preflight(self.parts, self.config)
 
     def fault(self) -> list[str]:
@@ -147,7 +161,7 @@ def test_a_model_without_a_teacher_passes(
 def test_untied_heads_pass(sound: Callable[[str], Case]) -> None:
     """T5 v1.1 has a head of its own, and so has its student."""
     case = sound("t5")
-    case.parts = replace(case.parts, teacher=Teacher(untie_head(case.teacher)))
+    case.change_task(teacher=Teacher(untie_head(case.teacher)))
     case.parts = replace(case.parts, student=create_student(case.teacher, 1, 1))
     case.check()
 
@@ -241,7 +255,7 @@ def test_a_decoder_that_starts_with_a_word(case: Case, warnings: Callable[[], li
         model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = WORD
     case.check()
     (line,) = warnings()
-    assert line.startswith("--teacher") and "is no special token: check decoder_start_token_id" in line
+    assert line.startswith("`teacher`") and "is no special token: check decoder_start_token_id" in line
 
 
 def test_a_given_student_of_other_custom_is_not_fed_with_the_teacher(case: Case) -> None:
@@ -342,7 +356,7 @@ def test_another_pad_token(case: Case, warnings: Callable[[], list[str]]) -> Non
     case.teacher.config.pad_token_id = 2
     case.check()
     (line,) = warnings()
-    assert line.startswith("--teacher")
+    assert line.startswith("`teacher`")
 
 
 def test_a_vocabulary_smaller_than_the_tokenizers(case: Case, warnings: Callable[[], list[str]]) -> None:
@@ -377,7 +391,7 @@ def test_an_untied_head(case: Case) -> None:
 def test_a_head_that_was_tied_on_the_way(sound: Callable[[str], Case]) -> None:
     """What loading a state dict into a model from a config does to T5 v1.1, without a word."""
     case = sound("t5")
-    case.parts = replace(case.parts, teacher=Teacher(untie_head(case.teacher)))
+    case.change_task(teacher=Teacher(untie_head(case.teacher)))
     case.parts = replace(case.parts, student=create_student(case.teacher, 2, 1))
     case.student.lm_head.weight = case.student.shared.weight
     tied, loss = case.fault()
@@ -450,10 +464,10 @@ def test_decoder_inputs_that_are_not_the_models_own(
         inputs = own(model, labels)
         return inputs.index_fill(1, torch.tensor([1]), OTHER) if inputs.shape[1] > 1 else inputs
 
-    monkeypatch.setattr(architectures, "decoder_inputs", swapped)
+    monkeypatch.setattr(forward, "decoder_inputs", swapped)
     lines = case.fault()
     assert all("by its own forward pass" in line and "this version of transformers" in line for line in lines)
-    assert lines[0].startswith("--teacher") and lines[1].startswith("the student")
+    assert lines[0].startswith("`teacher`") and lines[1].startswith("the student")
 
 
 @torch.no_grad()

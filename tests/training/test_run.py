@@ -427,8 +427,8 @@ class TestSecondStart:
         with pytest.raises(ConfigError) as caught:
             run_config(changed(configs["kd"], optim={"lr": 0.5}, seed=1))
         assert str(caught.value).split("\n") == [
-            f"--{difference} of the run in {runs['kd']}: choose another `output_dir`, or the same value"
-            for difference in ("seed 1 differs from 42", "optim.lr 0.5 differs from 0.01")
+            f"{difference} of the run in {runs['kd']}: choose another `output_dir`, or the same value"
+            for difference in ("`seed` 1 differs from 42", "`optim.lr` 0.5 differs from 0.01")
         ]
         assert tree(runs["kd"]) == before
 

@@ -42,13 +42,13 @@ def test_a_batch_has_rows_of_one_task_as_that_task_alone_would_encode_them(tmp_p
     seen = set()
     for step in range(parts.data.plan.total_steps):
         batch = parts.data.training_batch(step)
-        own, first = parts.tasks[batch["task"]].views[0].data, 24 * batch["task"]
+        own, first = parts.tasks[batch["task"]].student_view.data, 24 * batch["task"]
         alone = own.collated("train", [row - first for row in batch["row"].tolist()])
         assert all(torch.equal(batch[name], alone[name]) for name in ("input_ids", "attention_mask", "labels"))
         seen.add(batch["task"])
     assert seen == {0, 1}
     plain = build_components(replace(run, tasks=[replace(run.tasks[1], prefix=None)])).data.collated("train", [0])
-    assert parts.tasks[1].views[0].data.collated("train", [0])["input_ids"].shape[1] > plain["input_ids"].shape[1]
+    assert parts.tasks[1].student_view.data.collated("train", [0])["input_ids"].shape[1] > plain["input_ids"].shape[1]
 
 
 def test_each_task_has_its_teacher(tmp_path):
@@ -107,7 +107,7 @@ def test_each_task_has_its_target_language(tmp_path, model_type, language):
     assert [getattr(task.generation, key) for task in module.tasks] == ids
     assert [getattr(sampling, key) for sampling in module._sampling] == ids
     for task, token in zip(parts.tasks, ids, strict=True):
-        assert token in task.views[0].data.collated("train", [0])["labels"][0]
+        assert token in task.student_view.data.collated("train", [0])["labels"][0]
     results = run_config(run)
     alone = run_config(replace(run.each_task()[1], output_dir=str(tmp_path / "alone")))
     assert results["tasks"]["second"]["teacher"]["gen_len"] == alone["teacher"]["gen_len"]
@@ -202,7 +202,7 @@ def test_a_mistake_names_its_task(tmp_path, second, line):
 def test_sampling_follows_the_size(tmp_path):
     run = two_tasks(tmp_path, task_exponent=0.0, batch={"size": 4}, trainer={"max_steps": -1, "max_epochs": 1.0})
     parts = build_components(run)
-    data = concat_tasks(run, [task.views[0].data for task in parts.tasks])
+    data = concat_tasks(run, [task.student_view.data for task in parts.tasks])
     counts = [0, 0]
     for step in range(data.plan.total_steps):
         batch = data.training_batch(step)
@@ -214,7 +214,7 @@ def test_teachers_of_tasks_may_read_sources_of_their_own(tmp_path):
     run = two_tasks(tmp_path, teacher_source={"prefix": "Tier: "}, loss={"on_policy": 0.5})
     parts = build_components(run)
     for number, task in enumerate(parts.tasks):
-        batch, theirs = parts.data.collated("train", [24 * number]), task.views[1].data.collated("train", [0])
+        batch, theirs = parts.data.collated("train", [24 * number]), task.teacher_view.data.collated("train", [0])
         assert batch["teacher_input_ids"].tolist() == theirs["input_ids"].tolist() != batch["input_ids"].tolist()
     results = run_config(run)
     alone = run_config(replace(run.each_task()[1], output_dir=str(tmp_path / "alone")))

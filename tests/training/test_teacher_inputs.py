@@ -80,6 +80,10 @@ def divergence(
     return total
 
 
+def teacher_reads_apart(parts: RunComponents) -> bool:
+    return parts.tasks[0].teacher_view is not parts.tasks[0].student_view
+
+
 def ce(run: RunConfig, parts: RunComponents, batch: Any) -> float:
     return float(make_module(run, parts).eval()._step(batch).terms["ce_loss"].sum)
 
@@ -198,19 +202,19 @@ class TestNoDifference:
         assert not make_module(own, build_components(own)).shares_encoder
 
     def test_a_language_that_the_tokenizer_does_not_read_changes_nothing(self, tmp_path):
-        assert build_components(apart(tmp_path, own={"src_lang": "fr"})).separate_teacher_view is None
+        assert not teacher_reads_apart(build_components(apart(tmp_path, own={"src_lang": "fr"})))
 
     def test_a_length_beyond_the_models_positions_is_theirs(self, tmp_path):
         """Both have 48 positions."""
         run = apart(tmp_path, own={"max_length": 99}, encode={"max_source_length": 60})
-        assert build_components(run).separate_teacher_view is None
+        assert not teacher_reads_apart(build_components(run))
 
     def test_a_length_of_its_own_is_not_bound_by_the_students_positions(self, tmp_path):
         save_teacher(tmp_path / "short", "bart", max_position_embeddings=12)
         encode = {"prefix": "the dog runs " * 8}
         short = {"path": str(tmp_path / "short"), "decoder_layers": None}
         usual = build_components(config(tmp_path, "bart", encode=encode, student=short))
-        assert usual.separate_teacher_view is None and usual.data.training_batch(0)["input_ids"].shape[1] == 12
+        assert not teacher_reads_apart(usual) and usual.data.training_batch(0)["input_ids"].shape[1] == 12
         own = build_components(
             config(tmp_path, "bart", encode=encode, student=short, teacher_source={"max_length": 30})
         )
@@ -220,7 +224,7 @@ class TestNoDifference:
     def test_without_distillation_batches_have_one_view(self, tmp_path):
         parts = build_components(apart(tmp_path, method="sft"))
         assert not parts.data.training_batch(0).keys() & set(NAMES.values())
-        assert parts.separate_teacher_view is not None
+        assert teacher_reads_apart(parts)
 
 
 class TestRuns:
@@ -267,7 +271,9 @@ class TestRuns:
         for online, cached in zip(found[0][1], found[1][1], strict=True):
             for name in ("val_loss", "val_ce_loss"):
                 assert cached[name] == pytest.approx(online[name], rel=1e-5)
-        with pytest.raises(ConfigError, match="`teacher_cache` .*cache was made with `data`, `encode` or `teacher`"):
+        with pytest.raises(
+            ConfigError, match="`teacher_cache` .*cache was made with `data`, `encode` or `teacher_source`"
+        ):
             run_config(config(tmp_path, output_dir=str(tmp_path / "other"), **cache))
         parts = build_components(run)
         parts.data.cached = {"train": object()}
