@@ -1,7 +1,6 @@
 """`distill evaluate` from the command line: figures that others can check, whole files, mistakes in one line."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.loading import LoadedModel, load_model
 from seq2seq_distill.utils.constants import SPLITS
+from tests.processes import Job
 from tests.tiny_runs import save_teacher, write_data
 
 ROWS = 404
@@ -133,21 +133,10 @@ class TestFigures:
 
     def test_two_processes_give_what_one_gives(self, place, judged, tmp_path):
         """101 examples: neither by two nor by the batch do they come out even."""
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "seq2seq_distill"]
-        command = place.command("--output_dir", str(tmp_path), "--n_speed", "0", "--beams", "2")
-        root = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        done = subprocess.run(
-            [sys.executable, *launch, *command],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / "outputs.jsonl").read_bytes() == (judged / "outputs.jsonl").read_bytes()
-        one, two = read(judged / "results.json"), read(tmp_path / "results.json")
+        command = place.command("--output_dir", str(tmp_path / "two"), "--n_speed", "0", "--beams", "2")
+        Job(main, command, log=tmp_path / "log", processes=2).succeed()
+        assert (tmp_path / "two" / "outputs.jsonl").read_bytes() == (judged / "outputs.jsonl").read_bytes()
+        one, two = read(judged / "results.json"), read(tmp_path / "two" / "results.json")
         assert (one["processes"], two["processes"], two["examples"]) == (1, 2, 101)
         for own, other in zip(one["models"], two["models"], strict=True):
             assert [own[key] for key in ("scores", "faults", "gen_len")] == [

@@ -1,24 +1,23 @@
-"""A run that kills itself: FOLDER FAULT, where FAULT is one of `FAULTS` and a number, `train:5` say, or `none`.
+"""A run that kills itself by a fault: one of those of `arm` and a number, `train:5` say, or `none`.
 
 What dies is every process of the run, by SIGKILL, at the chosen moment: no handler, no cleaning up.
 """
 
-import json
 import os
 import signal
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback
 
+from seq2seq_distill.cli import main as cli
 from seq2seq_distill.config.schema import RunConfig, ScheduleConfig
 from seq2seq_distill.data import encoding
 from seq2seq_distill.training import checkpoints
 from seq2seq_distill.training import run as train
+from seq2seq_distill.training.labels import shards
 from seq2seq_distill.utils import errors
 from tests.tiny_runs import config, save_teacher
 
@@ -41,27 +40,15 @@ RUN: dict[str, Any] = {
 }
 
 
-def processes_of(folder: Path) -> list[int]:
-    """Every process of the run in this folder: its launcher, its ranks and their data workers."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):  # it has ended meanwhile
-            if f"tests.system.killed_run\0{folder}\0".encode() in entry.read_bytes():
-                found.append(int(entry.parent.name))
-    return found
-
-
-def kill_all(folder: Path) -> None:
-    """Kill every process of the run in this folder, this one last if it is one."""
-    for pid in sorted(processes_of(folder), key=os.getpid().__eq__):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def kill_all() -> None:
+    """Kill every process of the run: its leader, its ranks and their data workers."""
+    os.killpg(0, signal.SIGKILL)
 
 
 class KillInLoop(Callback):
     """Dies inside a training step's backward pass or inside a validation, at or after a step."""
 
-    def __init__(self, place: str, step: int, kill: Callable[[], None]) -> None:
+    def __init__(self, place: str, step: int, kill: Callable[[], None] = kill_all) -> None:
         self.place, self.step, self.kill = place, step, kill
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
@@ -77,7 +64,7 @@ class KillInLoop(Callback):
             self.kill()
 
 
-def kill_while_saving(number: int, kill: Callable[[], None], after: int) -> None:
+def kill_while_saving(number: int, after: int) -> None:
     """Die in the `after`-th checkpoint: in the middle of its file (0), or before one of its renames (1 to 4)."""
     save, replace, seen = torch.save, os.replace, {"saves": 0, "renames": 0}
 
@@ -87,51 +74,47 @@ def kill_while_saving(number: int, kill: Callable[[], None], after: int) -> None
         if seen["saves"] == after and number == 0:
             file.flush()
             file.truncate(file.tell() // 2)
-            kill()
+            kill_all()
 
     def dying_replace(source: Any, target: Any) -> None:
         seen["renames"] += 1
         if seen["saves"] == after and seen["renames"] == number:
-            kill()
+            kill_all()
         replace(source, target)
 
     checkpoints.torch.save = dying_save
     checkpoints.os.replace = dying_replace
 
 
-def dying_after(function: Callable[..., Any], times: int, kill: Callable[[], None]) -> Callable[..., Any]:
+def dying_after(function: Callable[..., Any], times: int) -> Callable[..., Any]:
     """The function, which dies when it is called for the `times`-th time."""
     calls = iter(range(1, 10**6))
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if next(calls) == times:
-            kill()
+            kill_all()
         return function(*args, **kwargs)
 
     return wrapper
 
 
-def arm(fault: str, folder: Path) -> list[Callback]:
+def arm(fault: str) -> list[Callback]:
     """Lay the fault; the callbacks that it needs."""
     place, _, number = fault.partition(":")
-
-    def kill() -> None:
-        kill_all(folder)
-
     match place:
         case "train" | "val":
-            return [KillInLoop(place, int(number), kill)]
+            return [KillInLoop(place, int(number))]
         case "term":  # as preemption does: a signal that can be handled
             inside, _, step = number.partition(",")
             return [KillInLoop(inside, int(step), lambda: os.kill(os.getpid(), signal.SIGTERM))]
         case "save":
             which, after = number.split(",")
-            kill_while_saving(int(which), kill, int(after))
+            kill_while_saving(int(which), int(after))
         case "cache":  # while the n-th split is tokenised
-            encoding._tokenise = dying_after(encoding._tokenise, int(number), kill)
+            encoding._tokenise = dying_after(encoding._tokenise, int(number))
         case "start":
             name = ("build_components", "_check_data", "build_trainer", "save_model")[int(number)]
-            setattr(train, name, dying_after(getattr(train, name), 1, kill))
+            setattr(train, name, dying_after(getattr(train, name), 1))
     return []
 
 
@@ -143,16 +126,18 @@ def prepared(folder: Path, **changes: Any) -> RunConfig:
 
 
 def main(folder: Path, fault: str, changes: dict[str, Any]) -> int:
-    torch.set_num_threads(1)
+    """The exit code, if it lives so long."""
     os.environ["SEQ2SEQ_DISTILL_CACHE"] = str(folder / "cache")
     # Teachers and data are shared by all runs of a test.
     run = prepared(folder.parent, **{**changes, "output_dir": str(folder / "run")})
     try:
-        train.run_config(run, arm(fault, folder))
+        train.run_config(run, arm(fault))
     except errors.Stopped as stop:
         return 128 + stop.signal
     return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}))
+def label(arguments: list[str], writes: int) -> None:
+    """`distill label`, which dies when it is about to write a shard for the `writes`-th time."""
+    shards.pyarrow.parquet.write_table = dying_after(shards.pyarrow.parquet.write_table, writes)
+    cli.main(arguments)

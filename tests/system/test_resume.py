@@ -4,20 +4,17 @@ pytest tests/system/test_resume.py            three kills
 make soak                                     24 kills, on one process and on two
 """
 
-import json
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from seq2seq_distill.cli.main import main
 from seq2seq_distill.training.checkpoints import read_checkpoint
+from tests.processes import Job
 from tests.system import killed_run
 
 KILLED = -signal.SIGKILL
@@ -28,20 +25,6 @@ train:0 save:0,1 train:2 train:4 val:7 save:1,1 save:2,2 val:7 train:9 save:3,1 
 """.split()
 FEW = ["cache:2", "val:7", "save:2,2"]
 RANDOM = 2
-HARMS: list[Callable[[bytes], bytes]] = [
-    lambda content: b"",
-    lambda content: content[: len(content) * 2 // 3],
-    lambda content: flipped(content, 8 * (len(content) // 2)),
-    lambda content: flipped(content, 8 * len(content) - 3),
-]
-TIME_LIMIT = 300
-
-
-def flipped(content: bytes, bit: int) -> bytes:
-    """The content with one bit of it turned over."""
-    changed = bytearray(content)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
 
 
 @pytest.fixture(scope="module")
@@ -58,42 +41,14 @@ def undisturbed(place: Path) -> Path:
     return place / "undisturbed" / "run"
 
 
-def command(folder: Path, fault: str, processes: int, changes: dict) -> list[str]:
-    python = [sys.executable]
-    if processes > 1:
-        python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return [*python, "-m", "tests.system.killed_run", str(folder), fault, json.dumps(changes)]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def launch(folder: Path, fault: str, processes: int = 1, **changes: object) -> subprocess.Popen:
-    if processes > 1:
-        changes = {**changes, "trainer": {**killed_run.RUN["trainer"], "devices": processes}}
-    with open(folder.parent / f"{folder.name}.log", "ab") as log:
-        return subprocess.Popen(
-            command(folder, fault, processes, changes),
-            stdout=log,
-            stderr=log,
-            env=environment(),
-            start_new_session=True,
-        )
+def launch(folder: Path, fault: str, processes: int = 1) -> Job:
+    changes = {"trainer": {**killed_run.RUN["trainer"], "devices": processes}} if processes > 1 else {}
+    log = folder.parent / f"{folder.name}.log"
+    return Job(killed_run.main, folder, fault, changes, log=log, processes=processes)
 
 
 def start(folder: Path, fault: str = "none", processes: int = 1) -> int:
-    code = launch(folder, fault, processes).wait(timeout=TIME_LIMIT)
-    wait_for_end(folder)
-    return code
-
-
-def wait_for_end(folder: Path) -> None:
-    """A launcher returns before the last of its workers is gone; the next start must not meet it."""
-    deadline = time.monotonic() + TIME_LIMIT
-    while killed_run.processes_of(folder) and time.monotonic() < deadline:
-        killed_run.kill_all(folder)
-        time.sleep(0.05)
+    return launch(folder, fault, processes).wait()
 
 
 def results(run: Path) -> dict[str, bytes]:
@@ -110,10 +65,9 @@ def survive(folder: Path, faults: list[str], processes: int = 1, at_random: int 
         assert code == KILLED, f"{fault} did not strike: exit code {code}"
     chance = random.Random(0)
     for _ in range(at_random):
-        process = launch(folder, "none", processes)
-        time.sleep(chance.uniform(1, 15))
-        wait_for_end(folder)
-        process.wait()
+        job = launch(folder, "none", processes)
+        time.sleep(chance.uniform(0, 8))
+        job.kill()
     assert start(folder, "none", processes) == 0
 
 
@@ -133,22 +87,20 @@ def test_a_signal_ends_with_a_checkpoint_and_the_run_goes_on_from_there(place, u
 
 
 def test_the_command_reports_a_damaged_checkpoint_and_goes_on_from_the_one_before(place, undisturbed):
+    """One bit is enough; damages of every kind are in test_checkpoints.py."""
     stopped = place / "damaged"
     assert start(stopped, "term:train,16") == 128 + signal.SIGTERM
-    for number, harm in enumerate(HARMS):
-        run = Path(shutil.copytree(stopped / "run", place / f"damaged-{number}"))
-        checkpoint = run / "checkpoints" / "last.ckpt"
-        checkpoint.write_bytes(harm(checkpoint.read_bytes()))
-        done = subprocess.run(
-            [sys.executable, "-m", "seq2seq_distill", "--config", run / "run.yaml", "--output_dir", run],
-            capture_output=True,
-            text=True,
-            env=environment() | {"SEQ2SEQ_DISTILL_CACHE": str(stopped / "cache")},
-            timeout=TIME_LIMIT,
-        )
-        assert done.returncode == 0, done.stderr
-        assert "last.ckpt is damaged: the run goes on from previous.ckpt" in done.stderr
-        assert results(run) == results(undisturbed)
+    run = Path(shutil.move(stopped / "run", place / "moved"))
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    command = ["--config", str(run / "run.yaml"), "--output_dir", str(run)]
+    cache = {"SEQ2SEQ_DISTILL_CACHE": str(stopped / "cache")}
+    job = Job(main, command, log=place / "command.log", environment=cache)
+    job.succeed()
+    assert "last.ckpt is damaged: the run goes on from previous.ckpt" in job.output()
+    assert results(run) == results(undisturbed)
 
 
 @pytest.mark.soak

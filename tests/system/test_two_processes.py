@@ -13,15 +13,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from seq2seq_distill.cli.main import main
 from seq2seq_distill.training.output_folder import plain
 from seq2seq_distill.training.run import run_config
+from tests.processes import LIMIT, ROOT, Job
 from tests.system import two_processes
 from tests.tiny_runs import config, save_teacher, write_data
 
-ROOT = Path(__file__).parents[2]
 STEPS = 3
-LIMIT = 900
-"""Seconds for one launch; some 20 are enough on a machine with nothing else to do."""
 # Every term takes part, nothing is frozen, nothing is random.
 CHANGES: dict[str, Any] = {
     "student": {
@@ -97,25 +96,9 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **variables}
 
 
-def launch(folder: Path, *runs: dict[str, Any], torchrun: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run these changes of the config of `folder`, one after the other, on two processes of torchrun or Lightning."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if torchrun else []
-    script = [str(Path(__file__).with_name("two_processes.py")), str(folder), *map(json.dumps, runs)]
-    return subprocess.run(
-        [sys.executable, *launcher, *script],
-        env=environment(),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-
-
 def in_two_processes(folder: Path, *runs: dict[str, Any]) -> None:
-    """`launch`, which must succeed."""
-    process = launch(folder, *runs)
-    assert process.returncode == 0, process.stderr[-3000:]
+    """Run these changes of the config of `folder`, one after the other, on two processes."""
+    Job(two_processes.run_all, folder, list(runs), log=folder / "log", processes=2).succeed()
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:
@@ -335,11 +318,11 @@ def test_fsdp2_in_bf16_learns_alike(together: Path) -> None:
 
 
 def command(folder: Path, name: str, strategy: str) -> list[str]:
-    """The real command of a short run on two processes."""
+    """The arguments of a short run on two processes."""
     run = config(folder, **changes(folder / name, batch={"size": 3}, trainer={"strategy": strategy}))
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(plain(run)))
-    return [sys.executable, "-m", "seq2seq_distill", "--config", str(file), "--trainer.devices", "2"]
+    return ["--config", str(file), "--trainer.devices", "2"]
 
 
 def test_the_command_starts_its_own_processes_or_takes_those_of_slurm(tmp_path: Path) -> None:
@@ -347,7 +330,7 @@ def test_the_command_starts_its_own_processes_or_takes_those_of_slurm(tmp_path: 
     write_data(tmp_path / "data", rows=28)
     run_config(config(tmp_path, **changes(one, batch={"size": 3})))
     process = subprocess.run(
-        command(tmp_path, "own", "auto"),
+        [sys.executable, "-m", "seq2seq_distill", *command(tmp_path, "own", "auto")],
         env=environment(),
         capture_output=True,
         text=True,
@@ -369,18 +352,18 @@ def test_the_command_starts_its_own_processes_or_takes_those_of_slurm(tmp_path: 
         "SLURM_NODELIST": "localhost",
         "MASTER_PORT": str(port),
     }
+    arguments = command(tmp_path, "slurm", "fsdp2")
     tasks = [
-        subprocess.Popen(
-            command(tmp_path, "slurm", "fsdp2"),
-            env=environment(**job, SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank)),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+        Job(
+            main,
+            arguments,
+            log=tmp_path / f"{rank}.log",
+            environment={**job, "SLURM_PROCID": rank, "SLURM_LOCALID": rank},
         )
-        for rank in range(2)
+        for rank in ("0", "1")
     ]
-    errors = [task.communicate(timeout=LIMIT)[1] for task in tasks]
-    assert [task.returncode for task in tasks] == [0, 0], errors[0][-2000:] + errors[1][-2000:]
+    for task in tasks:
+        task.succeed()
     assert_same_run(slurm, one)
 
 
@@ -389,7 +372,16 @@ def test_a_failure_of_one_process_ends_all_with_its_message(tmp_path: Path, torc
     """The other one sleeps for five minutes, as one that waits for a GPU would."""
     config(tmp_path)  # teacher and data, which the processes would otherwise both begin to write
     run = changes(tmp_path / "run", trainer={"devices": 2, "strategy": "ddp"})
-    process = launch(tmp_path, {**run, "extra": {"fail": rank}}, torchrun=torchrun)
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if torchrun else []
+    script = ["-m", "tests.system.two_processes", str(tmp_path), json.dumps({**run, "extra": {"fail": rank}})]
+    process = subprocess.run(
+        [sys.executable, *launcher, *script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
     assert process.returncode != 0
     assert "ValueError: the fault of one process" in process.stderr
     assert "sleeping" in process.stdout

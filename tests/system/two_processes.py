@@ -1,4 +1,4 @@
-"""What `test_two_processes.py` starts on every process: FOLDER and, run by run, the changes to its config as JSON.
+"""What `test_two_processes.py` runs on every process; as a command: FOLDER and, run by run, changes to its config.
 
 Besides groups of the config a run may name, under "extra":
     record: a file; what process r saw in training is written to FILE.r
@@ -68,7 +68,12 @@ def run(folder: Path, changes: dict[str, Any]) -> None:
     assert "stop" not in extra
 
 
+def run_all(folder: Path, runs: list[dict[str, Any]]) -> None:
+    """These runs, one after the other."""
+    for changes in runs:
+        run(folder, changes)
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for each in sys.argv[2:]:
-        run(Path(sys.argv[1]), json.loads(each))
+    run_all(Path(sys.argv[1]), [json.loads(changes) for changes in sys.argv[2:]])

@@ -1,9 +1,6 @@
 """Distillation inside transformers' trainer: the losses of the Lightning module, however a step is dealt out."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +29,10 @@ from seq2seq_distill.modules.extensions import CustomLoss
 from seq2seq_distill.modules.forward_pass import ForwardPass
 from seq2seq_distill.training.distillation_trainer import DistillationTrainer
 from seq2seq_distill.utils.errors import ConfigError, ModelError
+from tests.processes import Job
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
 
-ROOT = Path(__file__).parents[2]
 LOSS = LossConfig(alpha_hid=1.0, label_smoothing=0.1, divergence="jsd")
 MATCHES = [
     FeatureLossConfig(layers="last", loss="cosine"),
@@ -285,25 +282,9 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     for folder in (one, two):
         folder.mkdir()
     steps(one, 6)
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", __file__, str(two)]
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    process = subprocess.run(
-        [sys.executable, *command],
-        env=variables,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-3000:]
+    Job(steps, two, 3, log=two / "log", processes=2).succeed()
     ours, theirs = (torch.load(folder / "weights.pt", weights_only=True) for folder in (two, one))
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-5, atol=1e-6)
     logs = [json.loads((folder / "log.json").read_text()) for folder in (two, one)]
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
-
-
-if __name__ == "__main__":
-    steps(Path(sys.argv[1]), 3)
