@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.timing import interleaved, ratio
 from benchmarks.trial import Batch, built, demo_config, distiller, steps, train_on
-from seq2seq_distill.config.schema import CacheConfig
+from seq2seq_distill.config import CacheConfig
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.training.caching import open_cache, with_cache
 

@@ -15,7 +15,7 @@ import torch
 from benchmarks.step import Shape, bart, random_batch
 from benchmarks.timing import interleaved, ratio
 from benchmarks.trial import train_on
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.models import forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.student import create_student

@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.step import SIDES, Shape, bart, random_batch
 from benchmarks.timing import interleaved, ratio
-from seq2seq_distill.config.schema import LossConfig
+from seq2seq_distill.config import LossConfig
 
 LARGE = Shape(50_265, 16, 512, 64, 1024)
 TINY = Shape(300, 2, 16, 8, 64)

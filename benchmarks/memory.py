@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seq2seq_distill.config.schema import LossConfig
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import cross_entropy, kl_divergence
 from seq2seq_distill.models.forward import OutputHead

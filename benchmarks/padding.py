@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.timing import interleaved, ratio
 from benchmarks.trial import built, demo_config, distiller, steps, tokens, train_on
-from seq2seq_distill.config.schema import BatchConfig, RunConfig
+from seq2seq_distill.config import BatchConfig, RunConfig
 from seq2seq_distill.training.components import RunComponents
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration
 
 from benchmarks.timing import interleaved, ratio
-from seq2seq_distill.config.schema import LossConfig
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import head_loss

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_distill.cli.main import parse
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.run import make_module

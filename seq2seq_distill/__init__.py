@@ -5,23 +5,24 @@ The public names are imported when they are first used, so that `import seq2seq_
 
 import warnings
 from importlib import import_module
+from importlib.metadata import version
 from typing import Any
 
 _HOMES = {
-    "RunConfig": "config.schema",
-    "StudentConfig": "config.schema",
-    "EncodeConfig": "config.schema",
-    "BatchConfig": "config.schema",
-    "LossConfig": "config.schema",
-    "ScheduleConfig": "config.schema",
-    "FeatureLossConfig": "config.schema",
-    "TaskConfig": "config.schema",
-    "EnsembleConfig": "config.schema",
-    "TeacherSourceConfig": "config.schema",
-    "CacheConfig": "config.schema",
-    "OptimConfig": "config.schema",
-    "EvalConfig": "config.schema",
-    "TrainerConfig": "config.schema",
+    "RunConfig": "config",
+    "StudentConfig": "config",
+    "EncodeConfig": "config",
+    "BatchConfig": "config",
+    "LossConfig": "config",
+    "ScheduleConfig": "config",
+    "FeatureLossConfig": "config",
+    "TaskConfig": "config",
+    "EnsembleConfig": "config",
+    "TeacherSourceConfig": "config",
+    "CacheConfig": "config",
+    "OptimConfig": "config",
+    "EvalConfig": "config",
+    "TrainerConfig": "config",
     "UserError": "utils.errors",
     "ConfigError": "utils.errors",
     "DataError": "utils.errors",
@@ -56,6 +57,8 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("seq2seq-distill")
     if name in _RENAMED:
         warnings.warn(
             f"seq2seq_distill.{name} is now {_RENAMED[name]}; the old name will be removed in 0.3",

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.config.schema import (
+from seq2seq_distill.config import (
     BatchConfig,
     EncodeConfig,
     EvalConfig,

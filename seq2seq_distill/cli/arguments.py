@@ -1,4 +1,4 @@
-"""Command-line arguments to a config; every mistake among them is told in a line of its own."""
+"""Command-line arguments to a config; every mistake among them gets a line of its own."""
 
 import functools
 import json
@@ -11,67 +11,75 @@ from typing import Any, get_args
 
 from jsonargparse import Namespace
 
-from seq2seq_distill.cli.parser import Parser, WrongValue, describe_type, element_of, suggestion
+from seq2seq_distill.cli.parser import Parser, closest, describe_type, element_of, suggestion
 from seq2seq_distill.cli.yaml_files import InvalidYaml, load_yaml_mapping, parse_yaml_mapping
-from seq2seq_distill.utils.errors import ConfigError, format_value
+from seq2seq_distill.config import find_problems
+from seq2seq_distill.config.problems import Problem
+from seq2seq_distill.utils.errors import ConfigError, format_value, raise_config_error
 
 QUESTIONS = ("-h", "--help", "--print_config")
 LONGEST_NUMBER = 60
 """Characters of a number on the command line."""
 
 
-def config_from(arguments: Sequence[str], kind: type, prog: str, description: str) -> Any:
-    """A config of this kind from command-line arguments; prints the help and exits if they ask for it.
+def config_from(arguments: Sequence[str], config_class: type, prog: str, description: str) -> Any:
+    """A config of this class from command-line arguments; prints the help and exits if they ask for it.
 
     Raises:
         ConfigError: a line for each argument that cannot be understood and, in that case, for each impossible value;
             otherwise the values are not checked.
     """
-    parser = Parser.of(kind, prog, description)
+    parser = Parser.of(config_class, prog, description)
     given = CommandLine(parser, arguments)
-    values, wrong = Namespace(), []
-    for opening, record in given.records:  # in front of the flags: whatever comes later wins
-        parse_record = functools.partial(parser.parse_object, namespace=values, defaults=False)
-        values, lines = _parsed(parse_record, record, dict(record), opening)
-        wrong += lines
+    values, problems = Namespace(), given.problems_in_files
+    for opening, record in given.records:  # before the flags: whatever comes later wins
+        values, wrong = _parsed(functools.partial(parser.parse_object, defaults=False), record, values)
+        problems += [_type_problem(parser, name, record[name], opening) for name in wrong]
 
-    def parse_flags(flags: Mapping[str, str]) -> Namespace:
-        return parser.parse_args([*given.questions, *(f"--{name}={text}" for name, text in flags.items())], values)
+    def parse_flags(flags: Mapping[str, str], namespace: Namespace) -> Namespace:
+        return parser.parse_args([f"--{name}={text}" for name, text in flags.items()], namespace)
 
-    values, lines = _parsed(parse_flags, given.flags, given.typed, "--")
+    values, wrong = _parsed(parse_flags, given.flags, values)
+    if given.questions:
+        parser.parse_args(given.questions, values)  # prints, and exits
+    problems += [_type_problem(parser, name, given.typed[name], "--") for name in wrong]
+    problems += given.problems
     fields = parser.instantiate(values).as_dict()
-    config = kind(**{name: value for name, value in fields.items() if name not in ("config", "provenance")})
-    if mistakes := [*given.mistakes_in_files, *wrong, *lines, *given.mistakes]:
-        further = [] if given.lacks_a_file else _further_mistakes(config, mistakes)
-        raise ConfigError("\n".join([*mistakes, *further]))
+    config = config_class(**{name: value for name, value in fields.items() if name not in ("config", "provenance")})
+    if problems:
+        if not given.lacks_a_file:
+            named = {option for problem in problems for option in problem.options}
+            problems += [problem for problem in find_problems(config) if named.isdisjoint(problem.options)]
+        raise_config_error([problem.message for problem in problems])
     return config
 
 
 def _parsed(
-    parse: Callable[[dict[str, Any]], Namespace], values: dict[str, Any], typed: Mapping[str, Any], opening: str
+    parse: Callable[[dict[str, Any], Namespace], Namespace], values: dict[str, Any], namespace: Namespace
 ) -> tuple[Namespace, list[str]]:
-    """What comes of the values but for those of the wrong type, and a line for each of these."""
-    wrong: list[str] = []
-    while True:
-        try:
-            return parse(values), wrong
-        except WrongValue as error:
-            name = next((name for name in values if name == error.name or name.startswith(f"{error.name}.")), None)
-            if name is None:
-                raise ConfigError(f"{opening}{error}") from None
-            del values[name]  # so that others come to light
-            wrong.append(f"{opening}{name} {format_value(typed[name])}: expected {describe_type(error.hint)}")
+    """The namespace with the values but for those of the wrong type, and the names of these.
 
-
-def _further_mistakes(config: Any, mistakes: Sequence[str]) -> list[str]:
-    """What else is wrong, but for what may follow from leaving out the options of these mistakes."""
-    named = {word for line in mistakes for word in re.findall(r"[\w.]*\w", line)}
+    Jsonargparse stops at the first value that it refuses and names it only in its message, so each is tried alone.
+    """
     try:
-        config.check()
-    except ConfigError as error:
-        lines = str(error).split("\n")
-        return [line for line in lines if named.isdisjoint(re.findall(r"(?<!\S)--([\w.]*\w)", line))]
-    return []
+        return parse(values, namespace), []
+    except ConfigError:
+        wrong = [name for name, value in values.items() if not _is_parsed(parse, name, value)]
+        if not wrong:
+            raise
+    return parse({name: value for name, value in values.items() if name not in wrong}, namespace), wrong
+
+
+def _is_parsed(parse: Callable[[dict[str, Any], Namespace], Namespace], name: str, value: Any) -> bool:
+    try:
+        parse({name: value}, Namespace())
+    except ConfigError:
+        return False
+    return True
+
+
+def _type_problem(parser: Parser, name: str, value: Any, opening: str) -> Problem:
+    return Problem((name,), f"{opening}{name} {format_value(value)}: expected {describe_type(parser.type_of(name))}")
 
 
 class CommandLine:
@@ -86,13 +94,13 @@ class CommandLine:
         """Option to value, as it was typed."""
         self.questions: list[str] = []
         """For help, or for the config."""
-        self.mistakes_in_files: list[str] = []
-        self.mistakes: list[str] = []
+        self.problems_in_files: list[Problem] = []
+        self.problems: list[Problem] = []
         self.lacks_a_file = False
         """Whether a config file could not be read."""
         self._parser = parser
         for flag, words in _groups(arguments):
-            if flag.partition("=")[0] in QUESTIONS or flag in parser.helps:
+            if flag.partition("=")[0] in QUESTIONS or flag in parser.help_flags:
                 self.questions += [flag, *words]
             elif flag:
                 self._take(*flag.partition("="), words)
@@ -103,20 +111,20 @@ class CommandLine:
         name = flag.removeprefix("--")
         if name != "config" and not self._parser.knows(name):
             known = [f"--{name}" for name in self._parser.types]
-            self.mistakes.append(f"{format_value(flag)}: no such option{suggestion(flag, known)}")
+            meant = (closest(flag, known) or "").removeprefix("--")
+            self._add((name, meant), f"{format_value(flag)}: no such option{suggestion(flag, known)}")
             return
         hint = Path if name == "config" else self._parser.type_of(name)
         element = element_of(hint)
         values = [value] if equals else words if element else words[:1]
         typed = " ".join(values)
         if not values:
-            self.mistakes.append(f"{flag}: its value is missing; expected {describe_type(hint)}")
+            self._add((name,), f"{flag}: its value is missing; expected {describe_type(hint)}")
         elif name in self.typed:
-            self.mistakes.append(
-                f"{flag} is given twice, {format_value(self.typed[name])} and {format_value(typed)}: give it once"
-            )
-        elif wrong := next((each for each in values if not _can_be(each, element or hint)), None):
-            self.mistakes.append(f"{flag} {format_value(wrong, LONGEST_NUMBER)}: expected {describe_type(hint)}")
+            both = f"{format_value(self.typed[name])} and {format_value(typed)}"
+            self._add((name,), f"{flag} is given twice, {both}: give it once")
+        elif wrong := next((value for value in values if not _can_be(value, element or hint)), None):
+            self._add((name,), f"{flag} {format_value(wrong, LONGEST_NUMBER)}: expected {describe_type(hint)}")
         elif name == "config":
             self._add_file(values[0])
         elif hint is None:
@@ -129,22 +137,23 @@ class CommandLine:
             self.typed[name] = typed
         self._stray(words if equals else words[len(values) :])
 
+    def _add(self, options: tuple[str, ...], message: str) -> None:
+        self.problems.append(Problem(options, message))
+
     def _stray(self, words: Sequence[str]) -> None:
         if words:
-            self.mistakes.append(
-                f"{format_value(' '.join(words))}: belongs to no option; options start with --, see --help"
-            )
+            self._add((), f"{format_value(' '.join(words))}: belongs to no option; options start with --, see --help")
 
     def _add_file(self, path: str) -> None:
         try:
             record = load_yaml_mapping(path)
         except ConfigError as error:
-            self.mistakes_in_files.append(str(error))
+            self.problems_in_files.append(Problem((), str(error)))
             self.lacks_a_file = True
             return
         opening = f"--config {path}: "
-        values, mistakes = _values(self._parser, record, "", opening)
-        self.mistakes_in_files += mistakes
+        values, problems = _values(self._parser, record, "", opening)
+        self.problems_in_files += problems
         self.records.append((opening, values))
 
     def _add_group(self, name: str, text: str) -> None:
@@ -152,10 +161,10 @@ class CommandLine:
         try:
             record = load_yaml_mapping(text) if Path(text).is_file() else parse_yaml_mapping(text)
         except (InvalidYaml, OSError, ValueError):
-            self.mistakes.append(f"--{name} {format_value(text)}: expected {describe_type(None)}")
+            self._add((name,), f"--{name} {format_value(text)}: expected {describe_type(None)}")
             return
-        values, mistakes = _values(self._parser, record, f"{name}.", "--")
-        self.mistakes += mistakes
+        values, problems = _values(self._parser, record, f"{name}.", "--")
+        self.problems += problems
         self.typed[name] = text
         self.records.append(("--", values))
 
@@ -166,48 +175,54 @@ class CommandLine:
         try:
             record = parse_yaml_mapping(f"{name}: {text}")
         except InvalidYaml:
-            self.mistakes.append(f"--{name} {format_value(text)}: expected {describe_type(self._parser.type_of(name))}")
+            expected = describe_type(self._parser.type_of(name))
+            self._add((name,), f"--{name} {format_value(text)}: expected {expected}")
             return
-        values, mistakes = _values(self._parser, record, "", "--")
-        self.mistakes += mistakes
+        values, problems = _values(self._parser, record, "", "--")
+        self.problems += problems
         self.records.append(("--", values))
 
 
-def _values(parser: Parser, record: Mapping[Any, Any], group: str, opening: str) -> tuple[dict[str, Any], list[str]]:
+def _values(
+    parser: Parser, record: Mapping[Any, Any], group: str, opening: str
+) -> tuple[dict[str, Any], list[Problem]]:
     """Values by option, and what is wrong with the keys, in messages that open with `opening`."""
     types = parser.types
     values: dict[str, Any] = {}
-    mistakes: list[str] = []
+    problems: list[Problem] = []
     for key, value in record.items():
         name = f"{group}{key if isinstance(key, str) else format_value(key)}"
         if name not in types:
-            mistakes.append(f"{opening}{format_value(name)}: no such option{suggestion(name, types)}")
-        elif isinstance(value, list) and is_dataclass(kind := element_of(types[name])):
-            wrong = _mistakes_in_entries(kind, value, f"{opening}{name}")
-            mistakes += wrong
+            message = f"{opening}{format_value(name)}: no such option{suggestion(name, types)}"
+            problems.append(Problem((name, closest(name, types) or ""), message))
+        elif isinstance(value, list) and is_dataclass(entry_class := element_of(types[name])):
+            wrong = _entry_mistakes(entry_class, value, f"{opening}{name}")
+            problems += [Problem((name,), message) for message in wrong]
             values |= {} if wrong else {name: value}
         elif types[name] is not None and (value is not None or NoneType in get_args(types[name])):
             values[name] = value
         elif types[name] is None and isinstance(value, dict):
-            inner, further = _values(parser, value, f"{name}.", opening)
-            values |= inner
-            mistakes += further
+            inner_values, inner_problems = _values(parser, value, f"{name}.", opening)
+            values |= inner_values
+            problems += inner_problems
         else:
-            mistakes.append(f"{opening}{name} {format_value(value)}: expected {describe_type(types[name])}")
-    return values, mistakes
+            problems.append(_type_problem(parser, name, value, opening))
+    return values, problems
 
 
-def _mistakes_in_entries(kind: Any, entries: Sequence[Any], opening: str) -> list[str]:
+def _entry_mistakes(entry_class: Any, entries: Sequence[Any], opening: str) -> list[str]:
     """What is wrong with the keys and types of a list of mappings, a line each that names the number of the entry."""
-    parser, mistakes = Parser.of(kind, "", ""), []
+    parser, mistakes = Parser.of(entry_class), []
     parse = functools.partial(parser.parse_object, defaults=False)
     for number, entry in enumerate(entries):
         place = f"{opening} entry {number}, "
-        if isinstance(entry, dict):
-            values, lines = _values(parser, entry, "", place)
-            mistakes += [*lines, *_parsed(parse, values, dict(values), place)[1]]
-        else:
-            mistakes.append(f"{place}{format_value(entry)}: expected {describe_type(kind)}")
+        if not isinstance(entry, dict):
+            mistakes.append(f"{place}{format_value(entry)}: expected {describe_type(entry_class)}")
+            continue
+        values, problems = _values(parser, entry, "", place)
+        _, wrong = _parsed(parse, values, Namespace())
+        problems += [_type_problem(parser, name, values[name], place) for name in wrong]
+        mistakes += [problem.message for problem in problems]
     return mistakes
 
 

@@ -1,49 +1,73 @@
-"""The `distill` command: arguments to a config, verbs, and errors to exit codes. No torch before all is parsed."""
+"""The `distill` command: arguments to a config, the command's function, errors to exit codes.
+
+Nothing imports torch before all options are in order.
+"""
 
 import logging
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.resources import files
-from typing import Any
+from typing import NamedTuple
 
+import seq2seq_distill
 from seq2seq_distill.cli.arguments import config_from
-from seq2seq_distill.cli.parser import Parser, suggestion
+from seq2seq_distill.cli.messages import FlagFormatter, with_flags
+from seq2seq_distill.cli.parser import suggestion
+from seq2seq_distill.commands.average.options import AverageConfig
+from seq2seq_distill.commands.convert.options import ConvertConfig
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.export.options import ExportConfig
-from seq2seq_distill.commands.options import AverageConfig, ConvertConfig, StudentOnlyConfig
 from seq2seq_distill.commands.plan.options import PlanConfig
-from seq2seq_distill.config.labels import LabelConfig
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.commands.student.options import StudentOnlyConfig
+from seq2seq_distill.config import LabelConfig, RunConfig, validate
+from seq2seq_distill.config.validation import CommandConfig
 from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, format_value
-from seq2seq_distill.utils.redaction import redacted
 
-DESCRIPTION = """Turn an encoder-decoder teacher into a small, fast student for summarization or translation.
+DESCRIPTION = """Distil an encoder-decoder teacher into a small, fast student for summarization or translation.
 
-Without a verb: train, test, and compare with the teacher. With neither --teacher nor --data: the built-in demo.
-Verbs: plan (which student is as fast as it has to be), label (targets written by the teacher), cache (its
-distributions, computed once), budget (the largest batch that fits into memory), student (make one, no training),
-evaluate (score, time and compare models), export (ready to serve), average (checkpoints), convert (a checkpoint into a
-Hugging Face folder).
-`distill VERB --help` shows a verb's options."""
-# Verb: its config, the module that does it, the function there. Imported after parsing, so that help costs no torch.
-VERBS: dict[str, tuple[type, str, str]] = {
-    "run": (RunConfig, "seq2seq_distill.training.run", "run_config"),
-    "cache": (RunConfig, "seq2seq_distill.commands.cache", "fill_cache"),
-    "budget": (RunConfig, "seq2seq_distill.commands.budget", "find_budget"),
-    "plan": (PlanConfig, "seq2seq_distill.commands.plan.command", "make_plan"),
-    "student": (StudentOnlyConfig, "seq2seq_distill.commands.student", "make_student"),
-    "evaluate": (EvaluateConfig, "seq2seq_distill.commands.evaluate.command", "evaluate"),
-    "label": (LabelConfig, "seq2seq_distill.commands.label", "label"),
-    "export": (ExportConfig, "seq2seq_distill.commands.export.command", "export_model"),
-    "average": (AverageConfig, "seq2seq_distill.commands.average", "average"),
-    "convert": (ConvertConfig, "seq2seq_distill.commands.convert", "convert"),
+Without a command, distill trains a student, tests it and compares it with its teacher. With only --task, it runs the
+built-in demo.
+
+Commands:
+  plan      find the largest student that meets a speed target
+  budget    find the largest batch that fits into memory
+  label     write targets for a data set with the teacher (pseudo-labels)
+  cache     compute the teacher's outputs once, for runs with --teacher_cache
+  student   create a student without training it
+  evaluate  score, time and compare models
+  export    convert a model to a format that is fast to serve
+  average   average the weights of several checkpoints
+  convert   convert a checkpoint to a Hugging Face folder
+
+`distill COMMAND --help` lists the options of a command; `distill --version` prints the version."""
+
+
+class Command(NamedTuple):
+    """A command: its options, and the function that gets them."""
+
+    config_class: type
+    module: str
+    """Imported once the options are in order, so that help and mistakes cost no torch."""
+    function: str
+
+
+COMMANDS = {
+    "run": Command(RunConfig, "seq2seq_distill.training.run", "run_config"),
+    "cache": Command(RunConfig, "seq2seq_distill.commands.cache", "fill_cache"),
+    "budget": Command(RunConfig, "seq2seq_distill.commands.budget", "find_budget"),
+    "plan": Command(PlanConfig, "seq2seq_distill.commands.plan.command", "make_plan"),
+    "student": Command(StudentOnlyConfig, "seq2seq_distill.commands.student.command", "make_student"),
+    "evaluate": Command(EvaluateConfig, "seq2seq_distill.commands.evaluate.command", "evaluate"),
+    "label": Command(LabelConfig, "seq2seq_distill.commands.label", "label"),
+    "export": Command(ExportConfig, "seq2seq_distill.commands.export.command", "export_model"),
+    "average": Command(AverageConfig, "seq2seq_distill.commands.average.command", "average"),
+    "convert": Command(ConvertConfig, "seq2seq_distill.commands.convert.command", "convert"),
 }
 # Advice of the libraries that a run cannot follow, or that it heeds already.
-IDLE_WARNINGS = (
+IGNORED_WARNINGS = (
     "Recommended: pip install sacremoses",
     r"Found \d+ module\(s\) in eval mode",  # frozen parts are meant to be
     r".*isinstance\(treespec, LeafSpec\)",
@@ -56,75 +80,66 @@ IDLE_WARNINGS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code, as `errors` names them."""
+    """Run a command; returns the exit code, which `utils/errors.py` assigns to each kind of error."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    verb = arguments.pop(0) if arguments and arguments[0] in VERBS else "run"
+    if arguments == ["--version"]:
+        print(f"distill {seq2seq_distill.__version__}")
+        return 0
+    name = arguments.pop(0) if arguments and arguments[0] in COMMANDS else "run"
+    command = COMMANDS[name]
     try:
-        config = parse(verb, arguments)
+        config = parse(name, arguments)
         if not sys.stderr.isatty():  # no progress bars of the libraries in a file or pipe; read when they are imported
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-        kind, module, function = VERBS[verb]
-        work = getattr(import_module(module), function)
-        _set_up_logging(kind)
-        work(config)
+        function = getattr(import_module(command.module), command.function)
+        _set_up_logging(command)
+        function(config)
     except UserError as error:
-        for line in with_flags(str(error), VERBS[verb][0]).split("\n"):
-            print(f"distill: {line}", file=sys.stderr)
+        _print_error(error, command)
         return 2
     except RunError as error:
-        print(f"distill: {with_flags(str(error), VERBS[verb][0])}", file=sys.stderr)
+        _print_error(error, command)
         return 3
     except Stopped as stop:
-        print(f"distill: {stop}", file=sys.stderr)
+        _print_error(stop, command)
         return 128 + stop.signal
     return 0
 
 
-def parse(verb: str, arguments: Sequence[str]) -> Any:
-    """The verb's checked config from command-line arguments; a bare `run` gets the built-in demo's.
+def parse(name: str, arguments: Sequence[str]) -> RunConfig | CommandConfig:
+    """The validated config of a command from its arguments; a bare `run` gets the built-in demo's.
 
     Raises:
         ConfigError: every mistake that can be seen without loading anything, a line each.
     """
-    if verb == "run" and arguments and not arguments[0].startswith("-"):
-        raise ConfigError(f"{format_value(arguments[0])}: no such verb{suggestion(arguments[0], VERBS)}")
-    kind = VERBS[verb][0]
-    about = ("distill [VERB]", DESCRIPTION) if verb == "run" else (f"distill {verb}", kind.__doc__ or "")
-    config = config_from(arguments, kind, *about)
-    if isinstance(config, RunConfig) and config.is_bare and config.task:
-        settings = files("seq2seq_distill.demo") / f"{config.task}.yaml"
-        config = config_from(["--config", str(settings), *arguments], kind, *about)
-    config.check()
+    if name == "run" and arguments and not arguments[0].startswith("-"):
+        raise ConfigError(f"{format_value(arguments[0])}: no such command{suggestion(arguments[0], COMMANDS)}")
+    config_class = COMMANDS[name].config_class
+    about = ("distill [COMMAND]", DESCRIPTION) if name == "run" else (f"distill {name}", config_class.__doc__ or "")
+    config = config_from(arguments, config_class, *about)
+    if isinstance(config, RunConfig) and config.task and _is_demo(config):
+        demo = files("seq2seq_distill.demo") / f"{config.task}.yaml"
+        config = config_from(["--config", str(demo), *arguments], config_class, *about)
+    validate(config)
     return config
 
 
-def with_flags(text: str, kind: type) -> str:
-    """A message in which the options of a command, which the package names as `loss.temperature`, are its flags."""
-    parsers = [Parser.of(each, "", "") for each in (kind, RunConfig)]
-
-    def flag(match: re.Match[str]) -> str:
-        return f"--{match[1]}" if any(parser.knows(match[1]) for parser in parsers) else match[0]
-
-    return re.sub(r"`([a-z]\w*(?:\.\w+)*)`", flag, text)
+def _is_demo(config: RunConfig) -> bool:
+    """Whether nothing says what to train on or from, which means the built-in demo."""
+    return config.teacher is None and not config.data and not config.tasks
 
 
-class _Formatter(logging.Formatter):
-    """Messages that name flags and show no secrets."""
-
-    def __init__(self, kind: type) -> None:
-        super().__init__("%(message)s")
-        self._kind = kind
-
-    def format(self, record: logging.LogRecord) -> str:
-        return with_flags(redacted(super().format(record)), self._kind)
+def _print_error(error: Exception, command: Command) -> None:
+    for line in with_flags(str(error), command.config_class).split("\n"):
+        print(f"distill: {line}", file=sys.stderr)
 
 
-def _set_up_logging(kind: type) -> None:
-    """Our own messages, and of the libraries what a user can act on."""
+def _set_up_logging(command: Command) -> None:
+    """The package's own messages, and of the libraries what a user can act on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter(kind))
+    handler.setFormatter(FlagFormatter(command.config_class))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("seq2seq_distill").setLevel(logging.INFO)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in IDLE_WARNINGS:
+    for message in IGNORED_WARNINGS:
         warnings.filterwarnings("ignore", message=message)

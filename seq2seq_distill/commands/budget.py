@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.caching import with_cache
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.probe import Probe

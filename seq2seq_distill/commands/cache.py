@@ -2,7 +2,7 @@
 
 import logging
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.caching import fill, open_cache
 from seq2seq_distill.training.components import build_components
 from seq2seq_distill.utils.errors import ConfigError

@@ -1,0 +1,38 @@
+"""The options: frozen dataclasses that are the command line, and what is wrong with them. Nothing here needs torch."""
+
+from seq2seq_distill.config.data import BatchConfig, EncodeConfig, TaskConfig
+from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.config.losses import (
+    DivergenceName,
+    FeatureLossConfig,
+    LossConfig,
+    ScheduleConfig,
+    WeightSchedule,
+)
+from seq2seq_distill.config.run import RunConfig
+from seq2seq_distill.config.student import StudentConfig
+from seq2seq_distill.config.teachers import CacheConfig, EnsembleConfig, TeacherSourceConfig
+from seq2seq_distill.config.training import EvalConfig, OptimConfig, TrainerConfig
+from seq2seq_distill.config.validation import find_problems, validate
+
+__all__ = [
+    "BatchConfig",
+    "CacheConfig",
+    "DivergenceName",
+    "EncodeConfig",
+    "EnsembleConfig",
+    "EvalConfig",
+    "FeatureLossConfig",
+    "LabelConfig",
+    "LossConfig",
+    "OptimConfig",
+    "RunConfig",
+    "ScheduleConfig",
+    "StudentConfig",
+    "TaskConfig",
+    "TeacherSourceConfig",
+    "TrainerConfig",
+    "WeightSchedule",
+    "find_problems",
+    "validate",
+]

@@ -1,171 +1,227 @@
-"""Which options of what is learned from teachers do not go together."""
+"""Which options of what the student learns from its teachers contradict each other."""
 
 from collections.abc import Iterator
-from typing import Any
 
-from seq2seq_distill.config.bounds import join_values
+from seq2seq_distill.config.losses import FeatureLossConfig
+from seq2seq_distill.config.problems import Problem, join_values
+from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.utils.errors import format_value
 
 LOSSES = {
     "hidden": ("mse", "cosine", "pkd", "pkd_first", "mmd", "gram"),
     "attention": ("mse", "ce"),
 }
-"""By which an entry of --matches can compare features."""
+"""The losses that an entry of `matches` can compare features by."""
 
 
-def teacher_problems(config: Any) -> Iterator[str]:
-    """Of what is learned from the teacher, and what a cache holds of it."""
-    loss, adaptive = config.loss, config.loss.schedule.temperature in ("flsw", "cwsm")
-    lowest, highest = loss.schedule.temperature_range
-    if adaptive and not lowest <= loss.temperature <= highest:
-        yield (
-            f"--loss.temperature {loss.temperature} is outside of --loss.schedule.temperature_range "
-            f"{lowest} {highest}: choose one within it"
+def teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Everything that is learned from teachers, and what a cache of their outputs holds of it."""
+    loss, schedule = config.loss, config.loss.schedule
+    lowest, highest = schedule.temperature_range
+    if schedule.temperature in ("flsw", "cwsm") and not lowest <= loss.temperature <= highest:
+        yield Problem(
+            ("loss.temperature", "loss.schedule.temperature_range", "loss.schedule.temperature"),
+            f"`loss.temperature` {loss.temperature} is outside `loss.schedule.temperature_range` "
+            f"{lowest} {highest}: choose a temperature within it",
         )
-    yield from _ensemble_problems(config)
-    yield from _source_problems(config)
-    yield from _on_policy_problems(config)
-    yield from _match_problems(config)
+    yield from _ensemble_conflicts(config)
+    yield from _teacher_source_conflicts(config)
+    yield from _on_policy_conflicts(config)
+    yield from _match_conflicts(config)
+    yield from _cache_conflicts(config)
+
+
+def _cache_conflicts(config: RunConfig) -> Iterator[Problem]:
     if not config.teacher_cache:
         return
-    cache = f"--teacher_cache {format_value(config.teacher_cache)}"
+    loss, cache = config.loss, f"`teacher_cache` {format_value(config.teacher_cache)}"
     if config.method != "kd":
-        yield f"{cache} does not go with --method {config.method}: leave one out"
+        yield Problem(
+            ("teacher_cache", "method"), f"{cache} has no use with `method` {config.method}: leave one of them out"
+        )
     if loss.alpha_hid:
-        yield (
-            f"--loss.alpha_hid {loss.alpha_hid} needs hidden states, which {cache} does not hold: "
-            "set --loss.alpha_hid 0, or leave the cache out"
+        yield Problem(
+            ("loss.alpha_hid", "teacher_cache"),
+            f"`loss.alpha_hid` {loss.alpha_hid} needs hidden states, which {cache} does not hold: "
+            "set `loss.alpha_hid` 0, or leave the cache out",
         )
     if loss.schedule.temperature != "constant":
-        yield (
-            f"--loss.schedule.temperature {loss.schedule.temperature} needs more temperatures than the one of {cache}: "
-            "choose constant, or leave the cache out"
+        yield Problem(
+            ("loss.schedule.temperature", "teacher_cache"),
+            f"`loss.schedule.temperature` {loss.schedule.temperature} needs more temperatures than the one that "
+            f"{cache} holds: choose constant, or leave the cache out",
         )
     if "mse" in loss.divergences:
-        yield f"--loss.divergence mse needs logits, which {cache} does not hold: choose another, or leave the cache out"
+        yield Problem(
+            ("loss.divergence", "teacher_cache"),
+            f"`loss.divergence` mse needs logits, which {cache} does not hold: choose another, or leave the cache out",
+        )
     if config.cache.draws is not None and loss.divergences.keys() != {"forward_kl"}:
-        yield (
-            f"--loss.divergence {' '.join(loss.divergences)} cannot be told from the few tokens of --cache.draws "
-            f"{config.cache.draws}: choose forward_kl, or --cache.top_k"
+        yield Problem(
+            ("loss.divergence", "cache.draws", "teacher_cache"),
+            f"`loss.divergence` {' '.join(loss.divergences)} cannot be estimated from the sampled tokens of "
+            f"`cache.draws` {config.cache.draws}: choose forward_kl, or use `cache.top_k`",
         )
 
 
-def _ensemble_problems(config: Any) -> Iterator[str]:
-    """Of several teachers."""
+def _ensemble_conflicts(config: RunConfig) -> Iterator[Problem]:
     teachers, weights = config.ensemble.teachers, config.ensemble.weights
     if weights is not None and len(weights) != 1 + len(teachers):
-        yield (
-            f"--ensemble.weights {join_values(weights)} does not fit --teacher and {len(teachers)} of "
-            "--ensemble.teachers: "
-            "give one weight for each"
+        yield Problem(
+            ("ensemble.weights", "ensemble.teachers", "teacher"),
+            f"`ensemble.weights` {join_values(weights)} does not fit `teacher` and the {len(teachers)} of "
+            "`ensemble.teachers`: give one weight for each",
         )
     if not teachers:
         return
-    named = f"--ensemble.teachers {join_values(teachers)}"
+    opening = f"`ensemble.teachers` {join_values(teachers)}"
     if config.method != "kd":
-        yield f"{named} does not go with --method {config.method}: leave one out"
+        yield Problem(
+            ("ensemble.teachers", "method"), f"{opening} has no use with `method` {config.method}: leave one out"
+        )
     elif config.data and config.teacher is None:
-        yield f"{named} comes without --teacher: name the first there"
+        yield Problem(
+            ("ensemble.teachers", "teacher", "data"), f"{opening} is given without `teacher`: name the first there"
+        )
     if config.teacher_cache:
-        yield f"{named} does not go with --teacher_cache {format_value(config.teacher_cache)}: leave one out"
+        yield Problem(
+            ("ensemble.teachers", "teacher_cache"),
+            f"{opening} cannot be combined with `teacher_cache` {format_value(config.teacher_cache)}: leave one out",
+        )
     if config.trainer.shard_teacher:
-        yield f"{named} does not go with --trainer.shard_teacher: leave one out"
+        yield Problem(
+            ("ensemble.teachers", "trainer.shard_teacher"),
+            f"{opening} cannot be combined with `trainer.shard_teacher`: leave one out",
+        )
     if config.loss.schedule.temperature in ("flsw", "cwsm"):
-        yield (
-            f"--loss.schedule.temperature {config.loss.schedule.temperature} follows one teacher, not {named}: "
-            "choose constant, linear or cosine"
+        yield Problem(
+            ("loss.schedule.temperature", "ensemble.teachers"),
+            f"`loss.schedule.temperature` {config.loss.schedule.temperature} follows a single teacher, not {opening}: "
+            "choose constant, linear or cosine",
         )
 
 
-def _source_problems(config: Any) -> Iterator[str]:
-    """Of sources of the teacher's own."""
-    own, usual = config.teacher_source, (config.encode.prefix or "", config.encode.max_source_length, config.src_lang)
-    given = {name: value for name, value in vars(own).items() if value is not None}
-    if given and config.sources and all(own.teacher is None for own in config.each_task()):
+def _teacher_source_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Sources that the teacher alone reads."""
+    of_student = {
+        "prefix": config.encode.prefix or "",
+        "max_length": config.encode.max_source_length,
+        "src_lang": config.src_lang,
+    }
+    given = {name: value for name, value in vars(config.teacher_source).items() if value is not None}
+    if given and config.sources and all(task.teacher is None for task in config.each_task()):
         name, value = next(iter(given.items()))
-        yield f"--teacher_source.{name} {format_value(value)} comes without --teacher: name one, or leave it out"
-    if any(value not in (None, other) for value, other in zip(vars(own).values(), usual, strict=True)):
-        yield from position_problems(config)
+        yield Problem(
+            (f"teacher_source.{name}", "teacher", "tasks"),
+            f"`teacher_source.{name}` {format_value(value)} is given without `teacher`: name one, or leave it out",
+        )
+    if any(value != of_student[name] for name, value in given.items()):
+        yield from position_conflicts(config)
 
 
-def position_problems(config: Any) -> Iterator[str]:
-    """Of what compares position by position over the source, where teacher and student read different sources."""
-    why = "compares source positions, but teacher and student read different sources"
+def position_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Losses that compare source positions, which are not the same where teacher and student read different sources."""
+    reason = "compares source positions, but teacher and student read different sources"
+    options = ("teacher_source.prefix", "teacher_source.max_length", "teacher_source.src_lang")
     if config.method != "kd":
         return
     if config.loss.alpha_hid:
-        yield f"--loss.alpha_hid {config.loss.alpha_hid} {why}: set it to 0, and use --matches with side decoder"
+        yield Problem(
+            ("loss.alpha_hid", *options),
+            f"`loss.alpha_hid` {config.loss.alpha_hid} {reason}: set it to 0, and use `matches` with side decoder",
+        )
     for number, match in enumerate(config.matches):
         if match.side == "encoder":
-            yield f"--matches entry {number}, side encoder {why}: choose side decoder"
+            message = f"side encoder {reason}: choose side decoder"
         elif match.feature == "cross_attention":
-            yield f"--matches entry {number}, feature cross_attention {why}: choose hidden or self_attention"
+            message = f"feature cross_attention {reason}: choose hidden or self_attention"
+        else:
+            continue
+        yield Problem(("matches", *options), f"`matches` entry {number}, {message}")
 
 
-def _on_policy_problems(config: Any) -> Iterator[str]:
-    """Of targets that the student samples."""
-    share = f"--loss.on_policy {config.loss.on_policy}"
+def _on_policy_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Targets that the student samples."""
     if not config.loss.on_policy:
         return
+    opening = f"`loss.on_policy` {config.loss.on_policy}"
     if config.method != "kd":
-        yield f"{share} lets a teacher judge, and --method {config.method} has none: leave it out"
+        yield Problem(
+            ("loss.on_policy", "method"),
+            f"{opening} needs a teacher, and `method` {config.method} has none: leave it out",
+        )
     elif not config.loss.alpha_ce:
-        yield f"{share} learns by ce_loss, and --loss.alpha_ce is 0: raise it"
+        yield Problem(
+            ("loss.on_policy", "loss.alpha_ce"), f"{opening} trains with ce_loss, and `loss.alpha_ce` is 0: raise it"
+        )
     if config.teacher_cache:
-        yield (
-            f"{share} needs the teacher itself, not --teacher_cache {format_value(config.teacher_cache)}: leave one out"
+        yield Problem(
+            ("loss.on_policy", "teacher_cache"),
+            f"{opening} needs the teacher itself, not `teacher_cache` {format_value(config.teacher_cache)}: "
+            "leave one out",
         )
     if str(config.trainer.strategy) == "fsdp2":
-        yield f"{share} decodes in training, which --trainer.strategy fsdp2 cannot: choose ddp"
+        yield Problem(
+            ("loss.on_policy", "trainer.strategy"),
+            f"{opening} decodes during training, which `trainer.strategy` fsdp2 does not support: choose ddp",
+        )
 
 
-def _match_problems(config: Any) -> Iterator[str]:
-    """What does not go together within an entry, and with the entries."""
+def _match_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Feature losses: within an entry, and with other options."""
     for number, match in enumerate(config.matches):
-        yield from _entry_problems(f"--matches entry {number}", match)
+        for message in (*_entry_conflicts(match), *_layer_conflicts(match)):
+            yield Problem(("matches",), f"`matches` entry {number}{message}")
     if config.matches and config.method != "kd":
-        yield f"--matches compares with a teacher, and --method {config.method} has none: leave one out"
+        yield Problem(
+            ("matches", "method"),
+            f"`matches` compares with a teacher, and `method` {config.method} has none: leave one out",
+        )
     elif config.matches and config.data and config.teacher is None:
-        yield "--matches compares with a teacher: add --teacher, or leave it out"
+        yield Problem(
+            ("matches", "teacher", "data"), "`matches` compares with a teacher: add `teacher`, or leave it out"
+        )
     if config.matches and config.teacher_cache:
-        yield (
-            f"--matches needs inner states, which --teacher_cache {format_value(config.teacher_cache)} does not hold: "
-            "leave one out"
+        yield Problem(
+            ("matches", "teacher_cache"),
+            f"`matches` needs layer outputs, which `teacher_cache` {format_value(config.teacher_cache)} does not hold: "
+            "leave one out",
         )
     if config.optim.projection_lr is not None and not any(match.projection for match in config.matches):
-        yield f"--optim.projection_lr {config.optim.projection_lr}: no entry of --matches has a projection, add one"
+        yield Problem(
+            ("optim.projection_lr", "matches"),
+            f"`optim.projection_lr` {config.optim.projection_lr} needs an entry of `matches` with a projection: "
+            "add one, or leave it out",
+        )
 
 
-def _entry_problems(place: str, match: Any) -> Iterator[str]:
-    if (match.weight or 0) < 0:
-        yield f"{place}, weight {match.weight} is too small: choose 0 or more"
+def _entry_conflicts(match: FeatureLossConfig) -> Iterator[str]:
+    """Ends of messages that open with the entry."""
     if match.side == "encoder" and match.feature == "cross_attention":
-        yield f"{place}, feature cross_attention: an encoder has none, choose self_attention, or side decoder"
+        yield ", feature cross_attention: an encoder has none; choose self_attention, or side decoder"
     losses = LOSSES["hidden" if match.feature == "hidden" else "attention"]
     if match.loss not in losses:
-        yield f"{place}, loss {match.loss} does not compare {match.feature}: choose {', '.join(losses)}"
+        yield f", loss {match.loss} cannot compare {match.feature}: choose {', '.join(losses)}"
     if match.projection and match.feature != "hidden":
-        yield f"{place}, projection {match.projection}: attention weights have no width to map, leave it out"
-    yield from _layer_problems(place, match)
+        yield f", projection {match.projection}: attention weights have no width to project; leave it out"
 
 
-def _layer_problems(place: str, match: Any) -> Iterator[str]:
+def _layer_conflicts(match: FeatureLossConfig) -> Iterator[str]:
+    """Ends of messages that open with the entry."""
     given = {key: value for key in ("student", "teacher") if (value := getattr(match, key)) is not None}
     if match.layers and given:
         key, value = next(iter(given.items()))
-        yield f"{place}, layers {match.layers} and {key} {format_value(value)}: give the one or the other"
+        yield f", layers {match.layers} and {key} {format_value(value)}: give one or the other"
     elif match.layers and match.loss == "gram":
-        yield f"{place}, layers {match.layers}: gram compares the way between two layers, give student and teacher"
+        yield f", layers {match.layers}: gram compares the change between two layers; give student and teacher"
     elif not match.layers and len(given) < 2:
         missing = " and ".join(key for key in ("student", "teacher") if key not in given)
-        yield f"{place} lacks {missing}: give a layer, or layers copied, spread or last instead of both"
+        yield f" lacks {missing}: give a layer, or set layers to copied, spread or last in place of both"
     elif match.loss == "gram":
         for key, value in given.items():
             if not isinstance(value, list) or len(value) != 2:
-                yield f"{place}, {key} {format_value(value)}: gram compares the way between two layers, such as [0, -1]"
+                yield f", {key} {format_value(value)}: gram takes two layers; give a pair such as [0, -1]"
     else:
         for key, value in given.items():
             if isinstance(value, list):
-                yield (
-                    f"{place}, {key} {format_value(value)}: {match.loss} compares single layers, give one, or loss gram"
-                )
+                yield f", {key} {format_value(value)}: {match.loss} takes a single layer; give one, or set loss to gram"

@@ -1,60 +1,64 @@
-"""Which options of a run with several tasks do not go together."""
+"""Which options of a run with several tasks contradict each other."""
 
-import re
 from collections.abc import Iterator
-from typing import Any
 
-from seq2seq_distill.config.bounds import join_values
+from seq2seq_distill.config.problems import Problem, join_values
+from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.utils.errors import format_value
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
-
-def task_problems(config: Any) -> Iterator[str]:
-    """Of the entries of --tasks, and of these with other options."""
+def task_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """The entries of `tasks`, and what cannot be combined with them."""
     if not config.tasks:
         if config.task_exponent != 1:
-            yield f"--task_exponent {config.task_exponent} is for several tasks: add --tasks, or leave it out"
+            yield Problem(
+                ("task_exponent", "tasks"),
+                f"`task_exponent` {config.task_exponent} is for several tasks: add `tasks`, or leave it out",
+            )
         return
+    names = [entry.name for entry in config.tasks]
     for number, entry in enumerate(config.tasks):
-        place = f"--tasks entry {number}"
-        if entry.name is None or not entry.data:
-            missing = " and ".join(key for key in ("name", "data") if not getattr(entry, key))
-            yield f"{place} lacks {missing}: give it"
-        elif not _NAME.fullmatch(entry.name):
-            yield f"{place}, name {format_value(entry.name)}: choose letters, digits, - and _, 64 at most"
-        elif entry.name in [other.name for other in config.tasks[:number]]:
-            yield f"{place}, name {format_value(entry.name)} is taken by another: choose a name for each"
-    yield from _teacher_problems(config)
-    yield from _company_problems(config)
+        missing = " and ".join(key for key in ("name", "data") if not getattr(entry, key))
+        if missing:
+            yield Problem(("tasks",), f"`tasks` entry {number} lacks {missing}: give it")
+        elif entry.name in names[:number]:
+            name = format_value(entry.name)
+            yield Problem(("tasks",), f"`tasks` entry {number}, name {name} is already taken: choose another name")
+    yield from _teacher_conflicts(config)
+    yield from _option_conflicts(config)
 
 
-def _teacher_problems(config: Any) -> Iterator[str]:
+def _teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
     """Either every task has a teacher or none."""
-    without = [number for number, own in enumerate(config.each_task()) if own.teacher is None]
+    without = [number for number, task in enumerate(config.each_task()) if task.teacher is None]
     if len(without) == len(config.tasks):
         if not (config.student.path or config.student.config):
-            yield (
-                "--tasks come without a teacher: name one in each, or --teacher for all, or train without a teacher by "
-                "--student.path or --student.config"
+            yield Problem(
+                ("tasks", "teacher", "student.path", "student.config"),
+                "`tasks` are given without a teacher: name one in each, or `teacher` for all, or train without a "
+                "teacher by `student.path` or `student.config`",
             )
     elif without:
-        yield f"--tasks entry {without[0]} has no teacher, others have: name one in each, or --teacher for all"
+        yield Problem(
+            ("tasks", "teacher"),
+            f"`tasks` entry {without[0]} has no teacher although others have: name one in each, or `teacher` for all",
+        )
 
 
-def _company_problems(config: Any) -> Iterator[str]:
-    """Options that a run of several tasks cannot have."""
-    refused = {
-        f"--data {join_values(config.data or [])}": (config.data, "name the data in each task"),
-        f"--data_weights {join_values(config.data_weights or [])}": (config.data_weights, "use --task_exponent"),
-        f"--teacher_cache {format_value(config.teacher_cache)}": (config.teacher_cache, "leave it out"),
-        f"--ensemble.teachers {join_values(config.ensemble.teachers)}": (config.ensemble.teachers, "leave it out"),
-        "--trainer.shard_teacher": (config.trainer.shard_teacher, "leave it out"),
-        f"--student.vocab_size {config.student.vocab_size}": (
+def _option_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Options that cannot be combined with several tasks."""
+    refused: dict[str, tuple[object, str, str]] = {
+        "data": (config.data, join_values(config.data or []), "name the data in each task"),
+        "data_weights": (config.data_weights, join_values(config.data_weights or []), "use `task_exponent`"),
+        "teacher_cache": (config.teacher_cache, format_value(config.teacher_cache), "leave it out"),
+        "ensemble.teachers": (config.ensemble.teachers, join_values(config.ensemble.teachers), "leave it out"),
+        "trainer.shard_teacher": (config.trainer.shard_teacher, "true", "leave it out"),
+        "student.vocab_size": (
             config.student.vocab_size,
-            "train the tokenizer before, on the texts of all",
+            str(config.student.vocab_size),
+            "train the tokenizer beforehand, on the texts of all tasks",
         ),
     }
-    for flag, (value, remedy) in refused.items():
+    for name, (value, shown, remedy) in refused.items():
         if value:
-            yield f"{flag} does not go with --tasks: {remedy}"
+            yield Problem((name, "tasks"), f"`{name}` {shown} cannot be combined with `tasks`: {remedy}")

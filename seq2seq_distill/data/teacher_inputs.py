@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 
 NAMES = {name: f"teacher_{name}" for name in ("input_ids", "attention_mask", "global_attention_mask")}
 """Fields of a batch that are its source, and what they are called where they are the teacher's own."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import datasets
 import numpy as np
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint, first_rows, has_split, load_split
 from seq2seq_distill.utils.constants import SPLITS

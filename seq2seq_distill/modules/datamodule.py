@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths, weights_by_size
 from seq2seq_distill.data.encoding import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.loaders import EncodedBatches, PlannedLoader, PlannedSampler

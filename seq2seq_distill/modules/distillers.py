@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import GenerationConfig, PreTrainedModel
 
-from seq2seq_distill.config.schema import LossConfig
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.data.teacher_cache import unpack
 from seq2seq_distill.data.teacher_inputs import teacher_batch
 from seq2seq_distill.losses.adaptive import adaptive_temperature

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config.schema import FeatureLossConfig, RunConfig
+from seq2seq_distill.config import FeatureLossConfig, RunConfig
 from seq2seq_distill.losses.attention import attention_ce, attention_mse
 from seq2seq_distill.losses.hidden import (
     cosine_distance,

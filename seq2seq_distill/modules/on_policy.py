@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from seq2seq_distill.config.schema import LossConfig
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.decoding.generation import GenerationSettings, decoding, generate_batch, generation_config
 from seq2seq_distill.models import architectures
 from seq2seq_distill.utils.constants import IGNORE_INDEX

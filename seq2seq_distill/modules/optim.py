@@ -15,7 +15,7 @@ from transformers.optimization import (
     get_polynomial_decay_schedule_with_warmup,
 )
 
-from seq2seq_distill.config.schema import OptimConfig
+from seq2seq_distill.config import OptimConfig
 
 MOST_WARMUP_STEPS = 500
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from seq2seq_distill.config.schema import LossConfig, OptimConfig, ScheduleConfig, WeightSchedule
+from seq2seq_distill.config import LossConfig, OptimConfig, ScheduleConfig, WeightSchedule
 from seq2seq_distill.modules.optim import warmup_steps
 
 WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.decoding.generation import GenerationSettings, generate_batch, generated_length, generation_config
 from seq2seq_distill.losses.blend import Losses, add, blend
 from seq2seq_distill.losses.chunks import Ensemble, Head

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, lengths
 from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
 from seq2seq_distill.decoding.generation import to_device

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig
+from seq2seq_distill.config import FeatureLossConfig, LossConfig, RunConfig, validate
 from seq2seq_distill.losses.blend import LossReport, add, blend
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import forward
@@ -59,7 +59,7 @@ class DistillationTrainer(Seq2SeqTrainer):
     ) -> None:
         # Which of the two tasks matters for scores alone, and this class makes none.
         config = RunConfig(task="summarization", loss=loss or LossConfig(), matches=list(matches), seed=args.seed)
-        config.check()
+        validate(config)
         raise_config_error(list(_problems(args, config, kwargs)))
         self.teacher = _as_teacher(teacher, model).to(model.device)
         own = Extensions(terms or {})

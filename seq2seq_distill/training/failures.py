@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import RunPlan
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.errors import RunError, Stopped, UserError

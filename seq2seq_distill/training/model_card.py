@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.results import how_scored, markdown_table
 
 USAGE = """\

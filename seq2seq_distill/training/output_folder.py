@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.run_record import RUN_YAML, load_run_record
-from seq2seq_distill.config.schema import RunConfig
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import backup_path, staging_path, write_folder, write_text
 

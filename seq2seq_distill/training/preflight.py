@@ -15,7 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import architectures, forward

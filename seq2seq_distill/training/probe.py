@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.metrics.cost import PeakMemory, model_bytes, synchronize

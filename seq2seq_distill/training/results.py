@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.corpus import bleu_signature, means_of_all
 from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup

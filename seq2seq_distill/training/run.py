@@ -13,7 +13,7 @@ from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.models import architectures
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.extensions import Extensions
@@ -69,7 +69,7 @@ def run_config(
     Raises:
         UserError: a `ConfigError`, `DataError` or `ModelError` whose one line (or lines) names flag, value and remedy.
     """
-    config.check()
+    validate(config)
     extensions = extensions or Extensions()
     if extensions.batch_processor is not None and config.teacher_cache:
         raise ConfigError(

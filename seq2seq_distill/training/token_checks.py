@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.training.views import EncodedView

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar, Timer
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
-from seq2seq_distill.config.schema import RunConfig, TrainerConfig
+from seq2seq_distill.config import RunConfig, TrainerConfig
 from seq2seq_distill.metrics.corpus import monitor_mode
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import OnSaved

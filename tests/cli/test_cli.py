@@ -12,9 +12,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
-from seq2seq_distill.cli.main import VERBS, main, parse
+from seq2seq_distill.cli.main import COMMANDS, main, parse
 from seq2seq_distill.cli.parser import Parser, element_of
-from seq2seq_distill.config.schema import (
+from seq2seq_distill.config import (
     BatchConfig,
     FeatureLossConfig,
     LossConfig,
@@ -155,15 +155,15 @@ class TestUnderstanding:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("verb", VERBS)
-    def test_names_and_explains_every_option(self, verb):
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_names_and_explains_every_option(self, command):
         text = StringIO()
         with redirect_stdout(text), pytest.raises(SystemExit) as stop:
-            main([verb, "--help"])
+            main([command, "--help"])
         assert stop.value.code == 0
-        for name in options_of(VERBS[verb][0]):
+        for name in options_of(COMMANDS[command].config_class):
             assert f"--{name} " in text.getvalue()
-        parser = Parser.of(VERBS[verb][0], "distill", "")
+        parser = Parser.of(COMMANDS[command].config_class, "distill", "")
         unexplained = [action.dest for action in parser._actions if not action.help]
         assert unexplained == []
 
@@ -173,15 +173,15 @@ class TestHelp:
         printed = capsys.readouterr().out
         assert all(f"--matches.{field.name} " in printed for field in fields(FeatureLossConfig))
 
-    def test_names_the_verbs(self, capsys):
+    def test_names_the_commands(self, capsys):
         with pytest.raises(SystemExit):
             main(["--help"])
         printed = capsys.readouterr().out
-        assert all(verb in printed for verb in VERBS)
+        assert all(f"  {name} " in printed for name in COMMANDS if name != "run")
 
     def test_every_option_that_holds_several_values_is_a_list_to_the_command(self):
-        for verb, (kind, _, _) in VERBS.items():
-            parser = Parser.of(VERBS[verb][0], "distill", "")
+        for kind, _, _ in COMMANDS.values():
+            parser = Parser.of(kind)
             for name, hint in options_of(kind).items():
                 several = any(get_origin(each) in (list, tuple) for each in (hint, *get_args(hint)))
                 assert (element_of(parser.type_of(name)) is not None) == several, name
@@ -189,7 +189,7 @@ class TestHelp:
     def test_help_and_mistakes_load_nothing_heavy(self, tmp_path):
         """`distill --help` and a mistake answer at once: neither torch nor transformers is imported for them."""
         (tmp_path / "a.yaml").write_text("student:\n  decoder_layer: 3\n")
-        commands = [[verb, "--help"] for verb in VERBS] + [["--help"], ["--tsk", "x"], ["summarize"], []]
+        commands = [[command, "--help"] for command in COMMANDS] + [["--help"], ["--tsk", "x"], ["summarize"], []]
         commands += [["--config", str(tmp_path / "a.yaml")], ["--student.decoder_layers", "x"]]
         commands += [["--task", "translation", "--optim.lr", "-1"], ["--task", "summarization", "--teacher", "t"]]
         code = f"""
@@ -262,9 +262,12 @@ WRONG = {
     ),
     "a key in a list that contradicts another": (
         ["--matches", '{"layers": "last", "loss": "ce"}'],
-        "--matches entry 0, loss ce does not compare hidden: choose mse, cosine, ",
+        "--matches entry 0, loss ce cannot compare hidden: choose mse, cosine, ",
     ),
-    "no options of a group": (["--student", "x"], "--student x: expected a mapping of options, or a YAML file with it"),
+    "no options of a group": (
+        ["--student", "x"],
+        "--student x: expected a mapping of options, or a YAML file with one",
+    ),
     "a flag without value": (["--optim.lr"], "--optim.lr: its value is missing; expected a number"),
     "two flags without value": (
         ["--student.path", "--seed", "1"],
@@ -277,12 +280,12 @@ WRONG = {
     "no time": (["--trainer.max_time", "soon"], "--trainer.max_time soon: write it as DD:HH:MM:SS"),
     "no such option of the Trainer": (
         ["--trainer.extra", '{"profilr": "simple"}'],
-        "--trainer.extra profilr is no option of the Trainer: choose profiler, ",
+        "--trainer.extra profilr is not an option of the Trainer: choose profiler, ",
     ),
     "twice": (["--seed", "1", "--seed", "2"], "--seed is given twice, 1 and 2: give it once"),
     "no file": (["--config", "/no/such.yaml"], "--config /no/such.yaml: No such file or directory; name a YAML file"),
-    "no such verb": (["summarise"], "summarise: no such verb; see --help"),
-    "a misspelt verb": (["averge"], "averge: no such verb; did you mean average?"),
+    "no such command": (["summarise"], "summarise: no such command; see --help"),
+    "a misspelt command": (["averge"], "averge: no such command; did you mean average?"),
 }
 FILES = {
     "misspelt key": (
@@ -313,7 +316,7 @@ class TestMistakes:
     @pytest.mark.parametrize("case", WRONG)
     def test_in_arguments(self, capsys, case):
         arguments, expected = WRONG[case]
-        alone = " verb" in case or "--task" in arguments
+        alone = " command" in case or "--task" in arguments
         lines = mistakes(capsys, *(arguments if alone else [*GOOD, *arguments]))
         assert len(lines) == 1
         assert expected in lines[0]
@@ -366,13 +369,13 @@ class TestMistakes:
     def test_without_any_argument(self, capsys):
         assert mistakes(capsys) == ["--task is missing: choose summarization or translation"]
 
-    @pytest.mark.parametrize("verb", ["student", "average", "convert"])
-    def test_of_other_verbs(self, capsys, verb):
-        assert all(" is missing: name one" in line for line in mistakes(capsys, verb))
-        assert mistakes(capsys, verb, "--output_dr", "o")[0] == (
+    @pytest.mark.parametrize("command", ["student", "average", "convert"])
+    def test_of_other_commands(self, capsys, command):
+        assert all(" is missing: name one" in line for line in mistakes(capsys, command))
+        assert mistakes(capsys, command, "--output_dr", "o")[0] == (
             "--output_dr: no such option; did you mean --output_dir?"
         )
-        assert mistakes(capsys, verb, "stray")[0].startswith("stray: belongs to no option")
+        assert mistakes(capsys, command, "stray")[0].startswith("stray: belongs to no option")
 
 
 class TestMistakesInWhatIsNamed:

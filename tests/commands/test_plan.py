@@ -9,7 +9,7 @@ import pytest
 from seq2seq_distill.cli import main as cli
 from seq2seq_distill.commands.plan.command import make_plan
 from seq2seq_distill.commands.plan.options import PlanConfig
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_runs import config
@@ -23,7 +23,7 @@ def planned(tmp_path: Path, run: RunConfig | None = None, **wishes: object) -> P
 
 def test_the_chosen_layout_is_written_and_trains(tmp_path, capsys):
     wish = planned(tmp_path, speedup=0.01, write=str(tmp_path / "plan.yaml"))
-    wish.check()
+    validate(wish)
     report = make_plan(wish)
     assert json.loads(capsys.readouterr().out) == report
     names = [f"{each['encoder_layers']}-{each['decoder_layers']}" for each in report["layouts"]]
@@ -44,7 +44,7 @@ def test_the_chosen_layout_is_written_and_trains(tmp_path, capsys):
 def test_a_teacher_alone_is_enough(tmp_path):
     run = config(tmp_path)
     alone = planned(tmp_path, RunConfig(task="translation", teacher=run.teacher, src_lang="en", tgt_lang="de"))
-    alone.check()
+    validate(alone)
     report = make_plan(alone)
     assert report["source_length"] == 48  # 256, if the teacher had as many positions
     assert report["chosen"] is None and report["training"] is None
@@ -79,5 +79,5 @@ def test_what_is_too_fast_is_refused_with_what_there_is(tmp_path):
 def test_mistakes(tmp_path, wishes, message):
     wish = planned(tmp_path, **wishes)
     with pytest.raises(Exception, match=message):
-        wish.check()
+        validate(wish)
         make_plan(wish)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.commands.average import mean_weights
+from seq2seq_distill.commands.average.command import mean_weights
 from seq2seq_distill.training.run import run_config
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_runs import config, save_teacher

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import MarianTokenizer
 
-from seq2seq_distill.config.schema import EncodeConfig, RunConfig, TeacherSourceConfig
+from seq2seq_distill.config import EncodeConfig, RunConfig, TeacherSourceConfig
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs, teacher_batch, teacher_run_config
 from seq2seq_distill.models.student import only_sources_differ

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seq2seq_distill.config.schema import EncodeConfig, EvalConfig, RunConfig, TrainerConfig
+from seq2seq_distill.config import EncodeConfig, EvalConfig, RunConfig, TrainerConfig
 from seq2seq_distill.data.texts import load_texts
 from seq2seq_distill.utils.errors import DataError
 from tests.tiny_runs import write_data

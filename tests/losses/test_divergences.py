@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from seq2seq_distill.config.bounds import DivergenceName
+from seq2seq_distill.config import DivergenceName
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import Term, cross_entropy, entropy, kl_divergence

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks import memory, step
-from seq2seq_distill.config.schema import LossConfig
+from seq2seq_distill.config import LossConfig
 from seq2seq_distill.losses import chunks as chunking
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.fused import HeadLoss, head_loss

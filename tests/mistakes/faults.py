@@ -3,7 +3,7 @@
 import errno
 import os
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.failures import describe_failure
 
 

@@ -4,7 +4,8 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
-from seq2seq_distill.config.conflicts import MONITORS, REFUSED_TRAINER_OPTIONS
+from seq2seq_distill.config.conflicts import REFUSED_TRAINER_OPTIONS
+from seq2seq_distill.config.training import MONITORS
 from tests.mistakes.kinds import (
     BOOLS,
     COUNTS,
@@ -302,7 +303,7 @@ KINDS = (
         "fast",
         lambda word: Bad(command("--seed", "1", word), word),
     ),
-    Kind("a verb that is not there", words, "distil", lambda word: Bad([word, *command()], word)),
+    Kind("a command that is not there", words, "distil", lambda word: Bad([word, *command()], word)),
     Kind(
         "several mistakes",
         st.tuples(st.lists(st.sampled_from(COUNTS + NUMBERS), min_size=2, max_size=4, unique=True), words),

@@ -7,8 +7,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from seq2seq_distill.config.bounds import FREE_TEXTS
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 
 # A command without a mistake, run in a folder that has these.
 GOOD = {
@@ -69,21 +68,21 @@ def labelling(*arguments: str) -> list[str]:
 
 def options(kind: type = RunConfig, group: str = "") -> dict[str, Any]:
     """Every option of a config with its type, null aside."""
-    hints, found = get_type_hints(kind), {}
+    hints, types = get_type_hints(kind), {}
     for field in fields(kind):
         hint, name = hints[field.name], f"{group}{field.name}"
         if is_dataclass(hint):
-            found |= options(hint, f"{name}.")
+            types |= options(hint, f"{name}.")
         else:
-            inner = [each for each in get_args(hint) if each is not NoneType]
-            found[name] = inner[0] if len(inner) == 1 and NoneType in get_args(hint) else hint
-    return found
+            inner = [argument for argument in get_args(hint) if argument is not NoneType]
+            types[name] = inner[0] if len(inner) == 1 and NoneType in get_args(hint) else hint
+    return types
 
 
 OPTIONS = options()
 COUNTS = [name for name, hint in OPTIONS.items() if hint is int]
 NUMBERS = [name for name, hint in OPTIONS.items() if hint is float]
-TEXTS = [name for name, hint in OPTIONS.items() if hint is str and name not in FREE_TEXTS]
+TEXTS = [name for name, hint in OPTIONS.items() if hint is str and not name.endswith("prefix")]
 BOOLS = [name for name, hint in OPTIONS.items() if hint is bool]
 MAPPINGS = [name for name, hint in OPTIONS.items() if get_origin(hint) is dict]
 GROUPS = sorted({name.partition(".")[0] for name in OPTIONS if "." in name})

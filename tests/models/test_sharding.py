@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from seq2seq_distill.config.schema import LossConfig, RunConfig
+from seq2seq_distill.config import LossConfig, RunConfig
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.sharding import (

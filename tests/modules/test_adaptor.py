@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
+from seq2seq_distill.config import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher

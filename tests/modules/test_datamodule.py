@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from seq2seq_distill.config.schema import BatchConfig, EncodeConfig, EvalConfig, RunConfig, TrainerConfig
+from seq2seq_distill.config import BatchConfig, EncodeConfig, EvalConfig, RunConfig, TrainerConfig
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.loaders import PlannedLoader
 from seq2seq_distill.data.texts import load_texts

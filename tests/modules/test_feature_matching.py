@@ -13,10 +13,11 @@ from pytorch_lightning import Callback
 from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 
-from seq2seq_distill.commands.average import average
-from seq2seq_distill.commands.convert import convert
-from seq2seq_distill.commands.options import AverageConfig, ConvertConfig
-from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, OptimConfig, RunConfig
+from seq2seq_distill.commands.average.command import average
+from seq2seq_distill.commands.average.options import AverageConfig
+from seq2seq_distill.commands.convert.command import convert
+from seq2seq_distill.commands.convert.options import ConvertConfig
+from seq2seq_distill.config import FeatureLossConfig, LossConfig, OptimConfig, RunConfig
 from seq2seq_distill.losses.attention import attention_ce
 from seq2seq_distill.losses.hidden import cosine_distance, fsp_gram
 from seq2seq_distill.models import architectures, forward

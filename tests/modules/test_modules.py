@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config.schema import LossConfig, OptimConfig, RunConfig, TrainerConfig
+from seq2seq_distill.config import LossConfig, OptimConfig, RunConfig, TrainerConfig
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.logits import Term, kl_divergence
 from seq2seq_distill.models import architectures, forward

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback
 from safetensors.torch import load_file
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.losses.logits import kl_divergence
 from seq2seq_distill.models import forward
 from seq2seq_distill.modules import distillers

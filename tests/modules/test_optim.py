@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
-from seq2seq_distill.config.schema import OptimConfig, TrainerConfig
+from seq2seq_distill.config import OptimConfig, TrainerConfig
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule, split_by_decay, warmup_steps
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_model
 

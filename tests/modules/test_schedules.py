@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.config.schema import LossConfig, ScheduleConfig, WeightSchedule
+from seq2seq_distill.config import LossConfig, ScheduleConfig, WeightSchedule
 from seq2seq_distill.modules.schedules import progress, temperature_at, weight_factor
 
 COURSES = get_args(WeightSchedule)

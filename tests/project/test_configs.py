@@ -7,7 +7,7 @@ import pytest
 from transformers import PreTrainedModel
 
 from seq2seq_distill.cli.main import parse
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.tokenizers import train_tokenizer
 from seq2seq_distill.models import architectures, layer_map
 from seq2seq_distill.models.student import fresh_student

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from seq2seq_distill.cli.main import VERBS, parse
+from seq2seq_distill.cli.main import COMMANDS, parse
 from seq2seq_distill.models.architectures import ARCHITECTURES, REFUSED
 from seq2seq_distill.models.layer_map import COPY, SUPERVISE
 
@@ -51,15 +51,15 @@ FOREIGN_FLAGS = set(
 
 
 @cache
-def flags_of(verb: str) -> frozenset[str]:
+def flags_of(name: str) -> frozenset[str]:
     text = StringIO()
     with redirect_stdout(text), pytest.raises(SystemExit, match="0"):
-        parse(verb, ["--help"])
+        parse(name, ["--help"])
     return frozenset(FLAG.findall(text.getvalue()))
 
 
 def known_flags() -> set[str]:
-    return {flag for verb in VERBS for flag in flags_of(verb)}
+    return {flag for name in COMMANDS for flag in flags_of(name)}
 
 
 def migration_rows() -> list[list[str]]:
@@ -118,12 +118,12 @@ def test_the_finder_of_flags_finds_wrong_ones(tmp_path):
 def test_every_command_parses(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     for command in commands(page):
-        verb, *arguments = shlex.split(command)[1:]
-        if verb not in VERBS:
-            verb, arguments = "run", [verb, *arguments]
+        name, *arguments = shlex.split(command)[1:]
+        if name not in COMMANDS:
+            name, arguments = "run", [name, *arguments]
         if "--help" in arguments or any(word.endswith("run.yaml") for word in arguments):
             continue  # the file of a run that is not there
-        parse(verb, arguments)
+        parse(name, arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -13,7 +13,7 @@ import torch
 from pytorch_lightning import Callback
 
 from seq2seq_distill.cli import main as cli
-from seq2seq_distill.config.schema import RunConfig, ScheduleConfig
+from seq2seq_distill.config import RunConfig, ScheduleConfig
 from seq2seq_distill.data import encoding
 from seq2seq_distill.training import checkpoints
 from seq2seq_distill.training import run as train

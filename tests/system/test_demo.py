@@ -8,7 +8,7 @@ import pytest
 
 from seq2seq_distill import demo
 from seq2seq_distill.cli import main as cli
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.metrics.corpus import rouge
 from seq2seq_distill.training.run import run_config
 

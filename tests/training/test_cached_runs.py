@@ -11,7 +11,7 @@ from pytorch_lightning import Callback
 
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands.cache import fill_cache
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data import teacher_cache
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError

@@ -16,7 +16,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from seq2seq_distill.config.schema import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
+from seq2seq_distill.config import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.losses.logits import Term

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from seq2seq_distill.config.schema import LossConfig, RunConfig
+from seq2seq_distill.config import LossConfig, RunConfig
 from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.logits import Term, cross_entropy

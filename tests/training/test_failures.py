@@ -15,7 +15,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.checkpoints import newest_whole, read_checkpoint
 from seq2seq_distill.training.failures import describe_failure
 from seq2seq_distill.training.output_folder import OutputFolder

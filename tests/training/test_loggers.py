@@ -7,7 +7,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from seq2seq_distill.config.schema import RunConfig, TrainerConfig
+from seq2seq_distill.config import RunConfig, TrainerConfig, validate
 from seq2seq_distill.training import run as train
 from seq2seq_distill.training import trainer
 from seq2seq_distill.training.output_folder import OutputFolder
@@ -73,7 +73,7 @@ class TestLoggers:
         with pytest.raises(
             ConfigError, match=rf"`logger` {name} needs {name}: pip install 'seq2seq_distill\[{name}\]'"
         ):
-            RunConfig(task="translation", teacher="t", data=["d"], logger=[name]).check()  # type: ignore[list-item]
+            validate(RunConfig(task="translation", teacher="t", data=["d"], logger=[name]))  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("options", [{"accelerator": "gpu"}, {"strategy": "dppp"}])

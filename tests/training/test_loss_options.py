@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from seq2seq_distill.config.schema import LossConfig, OptimConfig, RunConfig, ScheduleConfig
+from seq2seq_distill.config import LossConfig, OptimConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.losses.divergences import DIVERGENCES, divergence
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.modules.distillers import SummarizationDistiller

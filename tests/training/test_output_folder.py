@@ -9,7 +9,7 @@ import pytest
 import yaml
 from transformers import AutoModelForSeq2SeqLM
 
-from seq2seq_distill.config.schema import LossConfig, OptimConfig, RunConfig, TrainerConfig
+from seq2seq_distill.config import LossConfig, OptimConfig, RunConfig, TrainerConfig
 from seq2seq_distill.training.output_folder import OutputFolder, check_free, plain, provenance, save_model
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import write_jsonl

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.results import (
     SCORES,

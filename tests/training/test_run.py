@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from seq2seq_distill.cli.main import parse
-from seq2seq_distill.config.schema import (
+from seq2seq_distill.config import (
     BatchConfig,
     EncodeConfig,
     EvalConfig,

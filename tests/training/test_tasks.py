@@ -10,7 +10,7 @@ import torch
 
 from seq2seq_distill.commands.evaluate.command import evaluate, with_run_defaults
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.modules.datamodule import concat_tasks
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.components import build_components
@@ -118,7 +118,7 @@ def test_each_task_has_its_target_language(tmp_path, model_type, language):
 def test_tasks_of_two_kinds_are_judged_each_by_its_scores(tmp_path):
     run = two_tasks(tmp_path, "t5", second={"task": "summarization", "teacher": None, "prefix": "summarize: "})
     assert run.monitor == "loss"
-    run.check()
+    validate(run)
     results = run_config(run)
     assert results["task"] == "translation and summarization"
     assert "bleu" in results["tasks"]["first"]["student"] and "rougeL" in results["tasks"]["second"]["student"]

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from seq2seq_distill.cli import main as cli
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.modules import datamodule, distillers
@@ -379,23 +379,23 @@ class TestRefusals:
     )
     def test_what_compares_source_positions(self, tmp_path, changes, message):
         with pytest.raises(ConfigError, match=message):
-            apart(tmp_path, **changes).check()
+            validate(apart(tmp_path, **changes))
         with pytest.raises(ConfigError, match=message):
             build_components(other_tokenizer(tmp_path / "tokenizer", **changes))
-        apart(tmp_path, method="sft", loss=changes.get("loss", {})).check()
+        validate(apart(tmp_path, method="sft", loss=changes.get("loss", {})))
 
     def test_the_flags_alone_are_no_difference_where_they_say_the_same(self, tmp_path):
-        apart(tmp_path, own={"prefix": "", "max_length": 40, "src_lang": "en"}, loss={"alpha_hid": 1.0}).check()
+        validate(apart(tmp_path, own={"prefix": "", "max_length": 40, "src_lang": "en"}, loss={"alpha_hid": 1.0}))
 
     def test_without_a_teacher(self, tmp_path):
         run = replace(apart(tmp_path), teacher=None)
         run = replace(run, student=replace(run.student, path="a", decoder_layers=None))
         with pytest.raises(ConfigError, match="^`teacher_source.prefix` the dog .* comes without `teacher`: name one"):
-            run.check()
+            validate(run)
 
     def test_a_length_too_small(self, tmp_path):
         with pytest.raises(ConfigError, match="^`teacher_source.max_length` 1 is too small: choose 2 or more$"):
-            apart(tmp_path, own={"max_length": 1}).check()
+            validate(apart(tmp_path, own={"max_length": 1}))
 
     def test_a_language_that_the_teacher_does_not_know(self, tmp_path):
         with pytest.raises(

@@ -23,6 +23,7 @@ from seq2seq_distill.commands.evaluate.speed import measure_speed, peak_memory
 from seq2seq_distill.commands.evaluate.systems import Output, System, device_of, open_system, read_outputs
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables
 from seq2seq_distill.commands.inputs import load_rows
+from seq2seq_distill.config import validate
 from seq2seq_distill.config.run_record import read_run_record, task_of_run
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
@@ -114,7 +115,7 @@ def with_run_defaults(config: EvaluateConfig) -> EvaluateConfig:
         raise ConfigError("`task` is missing: choose summarization or translation")
     if not config.data:
         raise ConfigError("`data` is missing: name the source of the examples")
-    config.check()
+    validate(config)
     return config
 
 

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.commands.plan.layouts import Layout, Measured, candidates, choose, frontier
 from seq2seq_distill.commands.plan.options import PlanConfig
-from seq2seq_distill.config.schema import RunConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import lengths
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.tokenizers import load_tokenizer

@@ -3,7 +3,7 @@
 import logging
 
 from seq2seq_distill import demo
-from seq2seq_distill.commands.options import StudentOnlyConfig
+from seq2seq_distill.commands.student.options import StudentOnlyConfig
 from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.models.teacher import load_teacher
 from seq2seq_distill.training.components import cut_student

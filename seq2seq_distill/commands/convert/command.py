@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from seq2seq_distill.commands.options import ConvertConfig
+from seq2seq_distill.commands.convert.options import ConvertConfig
 from seq2seq_distill.data.tokenizers import tokenizer_of
 from seq2seq_distill.models.student import load_student
 from seq2seq_distill.training.output_folder import check_free, save_model

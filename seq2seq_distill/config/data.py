@@ -1,0 +1,60 @@
+"""Options of the data: from text to batches, and one task among several."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from seq2seq_distill.config.bounds import at_least, between, matching, option
+
+TASK_NAME = r"[A-Za-z0-9_-]{1,64}"
+
+
+@dataclass(frozen=True)
+class EncodeConfig:
+    """Tokenization: from text to token ids."""
+
+    max_source_length: int = option(1024, at_least(2))
+    """Maximum source length in tokens, never more than the model has positions; longer sources are truncated."""
+    max_target_length: int = option(56, at_least(2))
+    """Maximum length of a training target in tokens; longer targets are truncated."""
+    prefix: str | None = option(None, free_text=True)
+    """Text put before every source (default: what the teacher's config names for the task, as T5's does)."""
+    source_column: str | None = None
+    """Column with the source texts in JSONL, CSV, Parquet or hub data (default: recognised by its name)."""
+    target_column: str | None = None
+    """Column with the target texts in JSONL, CSV, Parquet or hub data (default: recognised by its name)."""
+    n_train: int | None = option(None, at_least(1))
+    """Train on only the first N examples (default: all)."""
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """Batching. Sizes count one optimiser step, over all processes and accumulated micro-batches."""
+
+    size: int = option(32, at_least(1))
+    """Number of examples per optimiser step, over all processes and accumulated micro-batches."""
+    max_tokens: int | None = option(None, at_least(1))
+    """Maximum number of source and target tokens per optimiser step, padding included; replaces --batch.size."""
+    group_by_length: bool = True
+    """Group examples of similar length to reduce padding; false shuffles only."""
+    workers: int = option(0, between(0, 1024))
+    """Number of data-loader processes per training process; 0 loads in the training process itself."""
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """One task of several; a key that is left out is as for the whole run. docs/data.md has an example."""
+
+    name: str | None = option(None, matching(TASK_NAME, "use letters, digits, - and _, at most 64 of them"))
+    """Name of the task in logs and results: letters, digits, - and _."""
+    data: list[str] = option([])
+    """Data sources of the task, in the form that --data takes."""
+    teacher: str | None = None
+    """Teacher of the task, with the same tokenizer as all other teachers (default: --teacher)."""
+    task: Literal["summarization", "translation"] | None = None
+    """What the student learns from this data (default: --task)."""
+    prefix: str | None = option(None, free_text=True)
+    """Text put before every source of the task (default: as --encode.prefix)."""
+    src_lang: str | None = None
+    """Source language of the task (default: --src_lang)."""
+    tgt_lang: str | None = None
+    """Target language of the task (default: --tgt_lang)."""

@@ -1,0 +1,113 @@
+"""Options of the losses and of their schedules."""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from seq2seq_distill.config.bounds import (
+    above,
+    ascending_above_zero,
+    at_least,
+    between,
+    fraction,
+    inside,
+    option,
+    weights_of,
+)
+
+DivergenceName = Literal[
+    "forward_kl", "reverse_kl", "jsd", "total_variation", "skewed_forward_kl", "skewed_reverse_kl", "mse"
+]
+"""The divergences that `ce_loss` can be made of; `losses/divergences.py` has their formulas."""
+WeightSchedule = Literal["constant", "linear_growth", "linear_decay", "warmup"]
+"""How a loss weight is scaled over the course of training."""
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Schedules of temperature and loss weights; docs/losses.md has the formulas. Validation does not apply them."""
+
+    temperature: Literal["constant", "linear", "cosine", "flsw", "cwsm"] = "constant"
+    """Temperature schedule of ce_loss: linear and cosine move to --loss.schedule.temperature_end over training; flsw
+    and cwsm set a temperature per token from the models' predictions."""
+    temperature_end: float = option(1.0, above(0))
+    """Temperature at the last training step when the temperature schedule is linear or cosine."""
+    temperature_range: tuple[float, float] = option((1.0, 8.0), ascending_above_zero)
+    """Lowest and highest temperature that flsw and cwsm may set."""
+    strength: float = option(1.0, at_least(0))
+    """How far flsw and cwsm move from the base temperature (beta in TextBrewer)."""
+    exponent: float = option(1.0, above(0))
+    """Exponent of the distance between student and teacher in flsw (gamma in TextBrewer)."""
+    alpha_ce: WeightSchedule = "constant"
+    """Schedule of --loss.alpha_ce: constant, linear growth from 0, linear decay to 0, or a warm-up from 0."""
+    alpha_mlm: WeightSchedule = "constant"
+    """Schedule of --loss.alpha_mlm: constant, linear growth from 0, linear decay to 0, or a warm-up from 0."""
+    alpha_hid: WeightSchedule = "constant"
+    """Schedule of --loss.alpha_hid: constant, linear growth from 0, linear decay to 0, or a warm-up from 0."""
+    warmup_steps: int | None = option(None, at_least(0))
+    """Number of warm-up steps of weights whose schedule is warmup (default: those of the learning rate)."""
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """The losses that the student is trained with; docs/losses.md has the formulas."""
+
+    alpha_ce: float = option(0.8, at_least(0))
+    """Weight of ce_loss, the divergence between the teacher's and the student's token distributions."""
+    alpha_mlm: float = option(0.2, at_least(0))
+    """Weight of mlm_loss, the cross-entropy with the labels."""
+    alpha_hid: float = option(0.0, at_least(0))
+    """Weight of hid_loss_enc + hid_loss_dec, the mean squared distance between hidden states of paired layers."""
+    temperature: float = option(2.0, above(0))
+    """Softmax temperature applied to both student and teacher in ce_loss."""
+    divergence: DivergenceName | dict[str, float] = option("forward_kl", weights_of(get_args(DivergenceName)))
+    """Divergence that ce_loss measures: one name, or several with weights, such as
+    {"forward_kl": 1, "reverse_kl": 0.5}."""
+    beta: float = option(0.5, inside(0, 1))
+    """Interpolation coefficient of the generalized Jensen-Shannon divergence (jsd); values near 0 approach forward KL,
+    values near 1 reverse KL."""
+    skew: float = option(0.1, fraction())
+    """Fraction of the first distribution that skewed_forward_kl and skewed_reverse_kl mix into the second."""
+    label_smoothing: float = option(0.0, fraction())
+    """Label smoothing of mlm_loss."""
+    normalize_hidden: bool = False
+    """Normalize the hidden states of each position over their width before comparing them."""
+    supervise_forward: bool = False
+    """Compare each student layer with the last layer of the teacher block that it replaces, not with the layer that it
+    was copied from."""
+    on_policy: float = option(0.0, between(0, 1))
+    """Fraction of training steps on targets that the student samples and the teacher scores; these have no mlm_loss."""
+    on_policy_temperature: float = option(1.0, above(0))
+    """Temperature at which the student samples on-policy targets."""
+    on_policy_max_length: int | None = option(None, at_least(1))
+    """Maximum length of an on-policy target in tokens (default: --encode.max_target_length)."""
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    @property
+    def divergences(self) -> dict[str, float]:
+        """Weight of each divergence in `ce_loss`."""
+        return {self.divergence: 1.0} if isinstance(self.divergence, str) else self.divergence
+
+
+@dataclass(frozen=True)
+class FeatureLossConfig:
+    """A feature loss: it compares layers of the student with layers of the teacher; docs/losses.md has the formulas."""
+
+    side: Literal["encoder", "decoder"] = "decoder"
+    """Stack whose layers are compared."""
+    feature: Literal["hidden", "self_attention", "cross_attention"] = "hidden"
+    """What is compared: the layers' hidden states or their attention weights."""
+    layers: Literal["copied", "spread", "last"] | None = None
+    """Layer pairs, in place of student and teacher: each student layer with the one it was copied from (copied), with
+    the end of the teacher block it replaces (spread), or the two last layers (last)."""
+    student: int | list[int] | None = None
+    """Student layer, counted from 0, or from the end as -1, -2, ...; the loss gram takes two."""
+    teacher: int | list[int] | None = None
+    """Teacher layer, counted from 0, or from the end as -1, -2, ...; the loss gram takes two."""
+    loss: Literal["mse", "cosine", "pkd", "pkd_first", "mmd", "gram", "ce"] = "mse"
+    """Loss between the two features; attention weights take mse or ce."""
+    weight: float = option(1.0, at_least(0))
+    """Weight of this comparison in the total loss, whatever the number of layer pairs."""
+    schedule: WeightSchedule = "constant"
+    """How the weight is scaled over the course of training, as in --loss.schedule."""
+    projection: Literal["linear", "relu", "tanh"] | None = None
+    """Trained projection of the student's hidden states to the teacher's width, with this activation."""

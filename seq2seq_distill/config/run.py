@@ -1,0 +1,102 @@
+"""The options of a run. A config is a frozen dataclass; a field is an option: its type, default, bounds and help."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from seq2seq_distill.config.bounds import between, for_each, option, some_above_zero, without_repeats
+from seq2seq_distill.config.data import BatchConfig, EncodeConfig, TaskConfig
+from seq2seq_distill.config.losses import FeatureLossConfig, LossConfig
+from seq2seq_distill.config.student import StudentConfig
+from seq2seq_distill.config.teachers import MAX_WEIGHT, CacheConfig, EnsembleConfig, TeacherSourceConfig
+from seq2seq_distill.config.training import DEFAULT_MONITOR, EvalConfig, OptimConfig, TrainerConfig
+
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run needs; written to run.yaml in the output folder, from which the run can be repeated."""
+
+    task: Literal["summarization", "translation"] | None = None
+    """What the student learns."""
+    teacher: str | None = None
+    """Teacher: a Hugging Face folder or hub id."""
+    data: list[str] | None = None
+    """Data sources: folders of {train,val,test}.{source,target}, JSONL, CSV or Parquet files, or hub ids."""
+    data_weights: list[float] | None = option(None, for_each(between(0, MAX_WEIGHT)), some_above_zero)
+    """How many times each data source is seen per data epoch, one weight per source (default: 1 each); 0 keeps only its
+    validation and test splits."""
+    tasks: list[TaskConfig] = option([])
+    """Several tasks in place of --data, one mapping each, such as {"name": "news", "data": ["DIR"],
+    "teacher": "PATH"}."""
+    task_exponent: float = option(1.0, between(0, 10))
+    """Sample tasks in proportion to their size to this power: 1 sees each example once per data epoch, 0 all tasks
+    equally often."""
+    src_lang: str | None = None
+    """Source language, as the tokenizer or the data names it."""
+    tgt_lang: str | None = None
+    """Target language, as the tokenizer or the data names it."""
+    output_dir: str | None = None
+    """Folder for everything that the run writes (default: runs/TASK)."""
+    method: Literal["kd", "sft"] = "kd"
+    """Training method: kd learns from the teacher's distributions and the labels; sft (shrink and fine-tune) learns
+    from the labels only."""
+    resume: str = "auto"
+    """What to do with an earlier run in the output folder: auto resumes it from its last checkpoint, never refuses the
+    folder; or the path of a checkpoint to resume from."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """What to do when a loss or gradient is NaN or infinite: stop at the last good checkpoint, or skip that step."""
+    seed: int = option(42, between(0, MAX_SEED))
+    """Random seed of weights, data order and dropout."""
+    teacher_cache: str | None = None
+    """Folder with cached teacher outputs; `distill cache` fills it, else the run does before its first step."""
+    matches: list[FeatureLossConfig] = option([])
+    """Feature losses, one mapping each, such as '[{"layers": "last", "loss": "cosine"}]'."""
+    logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = option(["tensorboard"], without_repeats)
+    """Loggers to write training logs with; [] for none."""
+    student: StudentConfig = field(default_factory=StudentConfig)
+    encode: EncodeConfig = field(default_factory=EncodeConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)
+    teacher_source: TeacherSourceConfig = field(default_factory=TeacherSourceConfig)
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+    @property
+    def monitor(self) -> str:
+        """Name of the validation value that chooses the best student, without its `val_`."""
+        return self.eval.monitor or ("loss" if len(self.kinds) > 1 else DEFAULT_MONITOR[self.kinds[0]])
+
+    @property
+    def kinds(self) -> list[str]:
+        """The values of `task` among all tasks, without repeats."""
+        return list(dict.fromkeys(config.task or "summarization" for config in self.each_task()))
+
+    @property
+    def sources(self) -> list[str]:
+        """The data sources of all tasks, without repeats."""
+        return list(dict.fromkeys(source for config in self.each_task() for source in config.data or ()))
+
+    @property
+    def folder(self) -> Path:
+        """The output folder."""
+        return Path(self.output_dir or f"runs/{self.task}").expanduser()
+
+    def each_task(self) -> "list[RunConfig]":
+        """The config of each task as if it were alone; of a run without several tasks, itself."""
+        if not self.tasks:
+            return [self]
+        names = ("data", "teacher", "task", "src_lang", "tgt_lang")
+        return [
+            replace(
+                self,
+                tasks=[],
+                encode=self.encode if entry.prefix is None else replace(self.encode, prefix=entry.prefix),
+                **{name: value for name in names if (value := getattr(entry, name)) is not None},
+            )
+            for entry in self.tasks
+        ]

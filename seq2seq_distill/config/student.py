@@ -1,0 +1,44 @@
+"""Options of the student."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from seq2seq_distill.config.bounds import at_least, fraction, increasing_from_zero, option
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The student: layers copied from the teacher, an existing model, or a model with fresh weights."""
+
+    encoder_layers: int | None = option(None, at_least(1))
+    """Number of encoder layers in the student (default: as many as the teacher has)."""
+    decoder_layers: int | None = option(None, at_least(1))
+    """Number of decoder layers in the student (default: a quarter of the teacher's, rounded up)."""
+    encoder_layer_ids: list[int] | None = option(None, increasing_from_zero)
+    """Teacher encoder layers to copy, counted from 0 (default: chosen as --student.choice says)."""
+    decoder_layer_ids: list[int] | None = option(None, increasing_from_zero)
+    """Teacher decoder layers to copy, counted from 0 (default: chosen as --student.choice says)."""
+    choice: Literal["spread", "first"] = "spread"
+    """How the copied layers are selected when no layer ids are given: spread evenly over the teacher's stack, or the
+    first n."""
+    path: str | None = None
+    """Existing model to train as the student, a Hugging Face folder or hub id; it must share the teacher's target
+    vocabulary."""
+    config: str | None = None
+    """Model config from which a student with fresh weights is built: a YAML or JSON file, or a Hugging Face folder."""
+    vocab_size: int | None = option(None, at_least(260))  # all bytes and the special tokens
+    """Train a tokenizer of this size on the training data; needs --student.config."""
+    freeze_encoder: bool | None = None
+    """Keep the encoder's weights fixed (default: true if the encoder is an unchanged copy of the teacher's)."""
+    freeze_embeds: bool | None = None
+    """Keep token and position embeddings fixed; T5 has token embeddings only (default: as --student.freeze_encoder)."""
+    dropout: float | None = option(None, fraction())
+    """Dropout probability in the student (default: the teacher's)."""
+    attention_dropout: float | None = option(None, fraction())
+    """Dropout probability of the attention weights (default: the teacher's)."""
+    encoder_layerdrop: float | None = option(None, fraction())
+    """Probability that LayerDrop skips an encoder layer (default: the teacher's)."""
+    decoder_layerdrop: float | None = option(None, fraction())
+    """Probability that LayerDrop skips a decoder layer (default: the teacher's)."""
+    overrides: dict[str, Any] = option({})
+    """Other keys of the student's model config to change, such as {"activation_dropout": 0.1}."""
