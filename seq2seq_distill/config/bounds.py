@@ -129,7 +129,7 @@ def increasing_from_zero(values: Sequence[int]) -> str | None:
     """Bound of lists of layers."""
     if values and values[0] >= 0 and all(left < right for left, right in zip(values, values[1:], strict=False)):
         return None
-    return ": list each layer once, in increasing order, counted from 0"
+    return ": give each layer once, in increasing order, counted from 0"
 
 
 def share_or_count(value: float) -> str | None:

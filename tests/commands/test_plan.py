@@ -70,8 +70,8 @@ def test_what_is_too_fast_is_refused_with_what_there_is(tmp_path):
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        ({"write": "x"}, "--write x needs a choice: add --speedup or --max_latency_ms"),
-        ({"speedup": 0.0}, "--speedup 0.0 is too small: choose more than 0"),
+        ({"write": "x"}, "`write` x needs a speed target: add `speedup` or `max_latency_ms`"),
+        ({"speedup": 0.0}, "`speedup` 0.0 is too small: choose more than 0"),
         ({"decoder_depths": [3]}, "`decoder_depths` 3"),
         ({"source_length": 99}, "`source_length` 99 exceeds the teacher's 48: choose less"),
     ],

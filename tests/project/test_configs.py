@@ -58,7 +58,7 @@ def test_it_parses_and_holds_no_mistake(path):
     assert config.task is not None
     if path in RECIPES:
         assert config.task == path.parent.name
-        assert config.folder.startswith("runs/")
+        assert config.folder.is_relative_to("runs")
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
