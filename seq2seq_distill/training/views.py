@@ -109,7 +109,7 @@ def encode_texts(
     student_view = EncodedView(tokenizers[0], data)
     if teacher is None or views[0] == views[1]:
         return student_view, student_view
-    raise_config_error(list(position_problems(config)))
+    raise_config_error([problem.message for problem in position_conflicts(config)])
     _log_differences(*views)
     teacher_view = EncodedView(tokenizers[1], encoded(theirs, views[1], teacher))
     _check_targets(config, data, teacher_view.data)
