@@ -8,6 +8,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config.loss_conflicts import position_conflicts
 from seq2seq_distill.data.encoding import Collator, default_prefix
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts
