@@ -53,7 +53,7 @@ class Step(nn.Module):
     def __init__(self, student: BartForConditionalGeneration, teacher: Teacher) -> None:
         super().__init__()
         self.student = student
-        self._teacher = teacher  # no module: neither DDP nor FSDP2 sees it
+        self._teacher = teacher  # not an nn.Module, so neither DDP nor FSDP2 sees it
 
     def forward(self, batch: Mapping[str, Tensor], scale: float) -> Tensor:
         inputs = forward.decoder_inputs(self.student, batch["labels"])
