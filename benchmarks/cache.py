@@ -1,10 +1,11 @@
-"""Tokens a second with cached teacher outputs against the teacher itself, on the same batches.
+"""Tokens per second with cached teacher outputs against the live teacher, on the same batches.
 
     python -m benchmarks.cache                       # both built-in tasks
 
-Two teachers are compared with: one that runs whole, and one whose encoder pass serves the student too (the default, as
-the student's frozen encoder is an unchanged copy). Prints a JSON line for each task and each of the two. What 8 bits
-cost is told of `--student`, which should be a trained one: the larger a loss, the less they show in it.
+The cache is compared with two live teachers: one that runs completely, and one whose encoder pass also serves the
+student (the default, because the student's frozen encoder is an unchanged copy). Prints one JSON line per task and
+teacher. The error of 8-bit caching is measured on `--student`, which should be a trained model: the larger the loss,
+the smaller the relative error.
 """
 
 import argparse
@@ -25,11 +26,11 @@ from seq2seq_distill.training.caching import open_cache, with_cache
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=2000, help="training examples that are cached")
-    parser.add_argument("--steps", type=int, default=12, help="steps of a round")
+    parser.add_argument("--rows", type=int, default=2000, help="number of training examples to cache")
+    parser.add_argument("--steps", type=int, default=12, help="steps per round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--task", choices=("summarization", "translation"), help="one task instead of both")
-    parser.add_argument("--student", help="a folder with a student of the task; by default an untrained one")
+    parser.add_argument("--student", help="folder of a student for the task (default: an untrained one)")
     arguments = parser.parse_args()
     for task in [arguments.task] if arguments.task else ["summarization", "translation"]:
         for shared in (True, False):
@@ -76,7 +77,7 @@ def compare(
 
 
 def mean_ce_loss(module: SummarizationDistiller, batches: Iterable[Batch]) -> float:
-    """Over the tokens of these batches, without dropout."""
+    """Mean `ce_loss` over the tokens of the given batches, without dropout."""
     with torch.no_grad():
         terms = [module.eval()._step(batch).terms["ce_loss"] for batch in batches]
     module.train()

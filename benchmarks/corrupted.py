@@ -1,10 +1,10 @@
-"""How well `distill label --targets reference` finds bad pairs: a tenth of the targets is spoilt beforehand.
+"""How well `distill label --targets reference` detects bad pairs when a tenth of the targets has been corrupted.
 
     python -m benchmarks.corrupted
 
-Half of the bad targets are other rows' targets, half repeat a few words of their own. The thresholds are set on the
-val split: the gain that tells good and bad apart best and leaves 96% of the good pairs, and the most repetition that
-leaves 99.5% of them. They are judged on the test split. Prints a JSON line for each built-in task.
+Half of the bad targets are taken from other rows, half repeat a few of their own words. Thresholds are set on the val
+split: the gain that separates good from bad pairs best while keeping 96% of the good ones, and the largest repetition
+that keeps 99.5% of them. They are evaluated on the test split. Prints one JSON line per built-in task.
 """
 
 import argparse
@@ -35,7 +35,7 @@ LOOPS = 0.995
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-n", type=int, default=1000, help="rows of each split")
+    parser.add_argument("-n", type=int, default=1000, help="rows per split")
     arguments = parser.parse_args()
     for task in demo.TEACHERS:
         print(json.dumps(compare(task, arguments.n)), flush=True)
@@ -80,7 +80,7 @@ def compare(task: str, n: int) -> dict[str, object]:
 
 
 def threshold(good: Sequence[float], bad: Sequence[float]) -> float:
-    """What tells the two apart best: most of the bad are below it, few of the good, and no more than `LOST`."""
+    """The threshold that separates best: most bad values lie below it, at most a fraction `LOST` of the good ones."""
     values = np.unique([*good, *bad])
     lost, found = (np.searchsorted(np.sort(side), values) / len(side) for side in (good, bad))
     allowed = lost <= LOST
@@ -88,13 +88,13 @@ def threshold(good: Sequence[float], bad: Sequence[float]) -> float:
 
 
 def quietly(config: LabelConfig) -> None:
-    """Label, and keep the report off standard output."""
+    """Run `distill label` without printing its report to standard output."""
     with redirect_stdout(StringIO()):
         label(config)
 
 
 def spoil(source: str, folder: Path, split: str, n: int) -> set[int]:
-    """Write the first rows of a split with a tenth of the targets spoilt; returns which."""
+    """Write the first rows of a split with a tenth of the targets corrupted; return which ones."""
     texts = load_split(source, split, limit=n)
     sources, targets = list(texts["source"]), list(texts["target"])
     chance = random.Random(f"{split} {n}")
@@ -115,7 +115,7 @@ def spoil(source: str, folder: Path, split: str, n: int) -> set[int]:
 
 
 def kept(config: LabelConfig) -> list[dict[str, Any]]:
-    """Rows of a labelled data set."""
+    """Row numbers in a label set."""
     paths = sorted(config.folder.glob("*.parquet"))
     return [row for path in paths for row in pyarrow.parquet.read_table(path).to_pylist()]
 

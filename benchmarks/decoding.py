@@ -1,10 +1,10 @@
-"""How much faster a student decodes than its teacher: both on the same inputs, one at a time, in turn.
+"""How much faster a student decodes than its teacher, on the same inputs, one at a time, in turn.
 
     python -m benchmarks.decoding                                   # 1-layer students cut from the built-in teachers
     python -m benchmarks.decoding --task translation --student DIR  # a trained one, against --teacher
 
-Prints a JSON line for each task. The ratio is of milliseconds a generated token; an untrained student serves as well,
-since the time of a token does not depend on what was learned.
+Prints one JSON line per task. The ratio compares milliseconds per generated token. An untrained student is sufficient,
+because the time per token does not depend on the values of the weights.
 """
 
 import argparse
@@ -24,10 +24,10 @@ from seq2seq_distill.models.student import create_student
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=("summarization", "translation"), help="one task instead of both")
-    parser.add_argument("--teacher", help="a folder; by default the built-in teacher of the task")
-    parser.add_argument("--student", help="a folder; by default a student with one decoder layer, untrained")
-    parser.add_argument("--data", help="a folder; by default the built-in data of the task")
-    parser.add_argument("-n", type=int, default=200, help="test inputs")
+    parser.add_argument("--teacher", help="teacher folder (default: the built-in teacher of the task)")
+    parser.add_argument("--student", help="student folder (default: an untrained student with one decoder layer)")
+    parser.add_argument("--data", help="data folder (default: the built-in data of the task)")
+    parser.add_argument("-n", type=int, default=200, help="number of test inputs")
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--max_length", type=int, default=40)
     arguments = parser.parse_args()

@@ -1,9 +1,10 @@
-"""What one encoder pass for student and teacher saves, where the student's encoder is the teacher's.
+"""What a shared encoder pass saves if the student's encoder is the teacher's.
 
     python -m benchmarks.encoder
 
-Steps a second with one pass against two, and what could be had: (2E + R) / (E + R), where E is an encoder pass and R
-the rest of the step, both measured in the same rounds. BART of random weights, 6-6 to 6-1. Prints a JSON line a shape.
+Steps per second with one pass against two, and the largest possible ratio (2E + R) / (E + R), where E is the time of an
+encoder pass and R that of the rest of the step, both measured in the same rounds. BART with random weights, 6-6 to 6-1.
+Prints one JSON line per shape.
 """
 
 import argparse

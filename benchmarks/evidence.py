@@ -1,11 +1,11 @@
-"""Which losses and targets are worth using: students of one decoder layer, one setting each, all of equal steps.
+"""Which losses and targets are worth using: students with one decoder layer, one setting each, equal numbers of steps.
 
     python -m benchmarks.evidence                              # all settings, seed 1
-    python -m benchmarks.evidence --seeds 2 3 --only jsd sft   # some again
+    python -m benchmarks.evidence --seeds 2 3 --only jsd sft   # repeat some
 
-The teacher is multi30k/teacher, the data multi30k/data (links will do). Two runs go side by side, each on a thread. A
-run that docs/evidence.jsonl has is not repeated. The table goes to docs/results.md: BLEU and chrF of validation,
-decoded greedily, and seconds of a step.
+The teacher is multi30k/teacher, the data multi30k/data (symbolic links are fine). Two runs execute in parallel on one
+thread each. Runs recorded in docs/evidence.jsonl are not repeated. The table is written to docs/results.md: validation
+BLEU and chrF with greedy decoding, and seconds per step.
 """
 
 import argparse
@@ -56,7 +56,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 
 
 class StepSeconds(Callback):
-    """Seconds of each step, from its start to its end."""
+    """Records the duration of each step in seconds."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -70,10 +70,10 @@ class StepSeconds(Callback):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=700, help="optimiser steps of each run")
+    parser.add_argument("--steps", type=int, default=700, help="optimiser steps per run")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
-    parser.add_argument("--one", help="run this setting in this process, for the first seed")
+    parser.add_argument("--one", help="run only this setting in the current process, with the first seed")
     given = parser.parse_args()
     if given.one:
         print(json.dumps(run(given.one, given.seeds[0], given.steps)))
@@ -91,14 +91,14 @@ def main() -> None:
 
 
 def label(model: str, data: str, folder: Path, *flags: str) -> None:
-    """Let the teacher translate the training sources to German, or go on where that was left; done at once if done."""
+    """Translate the training sources to German with the teacher; resumes, and returns at once if already complete."""
     command = f"label --model {model} --data {data} --task translation --output_dir {folder}"
     languages = ("--src_lang", "en", "--tgt_lang", "de", "--max_target_length", "96")
     subprocess.run([sys.executable, "-m", "seq2seq_distill", *command.split(), *languages, *flags], check=True)
 
 
 def in_a_process(wanted: tuple[str, int, int]) -> dict[str, Any]:
-    """What `run` gives, of a process of its own with one thread."""
+    """The record of `run`, executed in a separate process with one thread."""
     name, seed, steps = wanted
     command = [sys.executable, "-m", "benchmarks.evidence", "--one", name, "--seeds", str(seed), "--steps", str(steps)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -109,7 +109,7 @@ def in_a_process(wanted: tuple[str, int, int]) -> dict[str, Any]:
 
 
 def run(name: str, seed: int, steps: int) -> dict[str, Any]:
-    """Train; the record of it."""
+    """Train one setting and return its record."""
     folder = RUNS / f"{name.replace(' ', '_').replace(',', '')}-{seed}-{steps}"
     own = ("--trainer.max_steps", str(steps), "--trainer.val_check_interval", str(steps), "--seed", str(seed))
     flags = dict(pairs([*COMMON, *own, "--output_dir", str(folder), *SETTINGS[name]]))
@@ -129,7 +129,7 @@ def run(name: str, seed: int, steps: int) -> dict[str, Any]:
 
 
 def pairs(words: list[str]) -> list[tuple[str, list[str]]]:
-    """Each flag with its values; of a flag that is there twice the later wins."""
+    """Each flag with its values, in order."""
     found: list[tuple[str, list[str]]] = []
     for word in words:
         if word.startswith("--"):
@@ -140,7 +140,7 @@ def pairs(words: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def write_page() -> None:
-    """Put the table into docs/results.md, between its marks; the best mean first."""
+    """Write the table between its marks in docs/results.md, best mean first."""
     records = read_records()
     steps = max(record["steps"] for record in records)
     own = [record for record in records if record["steps"] == steps]
@@ -151,7 +151,7 @@ def write_page() -> None:
     for name in sorted(rows, key=lambda name: -mean(record["bleu"] for record in rows[name])):
         by_seed = sorted(rows[name], key=lambda record: record["seed"])
         bleu, chrf = (mean(record[key] for record in by_seed) for key in ("bleu", "chrf"))
-        # Of the run that other work disturbed the least, shorter ones too.
+        # The run that was disturbed least by other work, including shorter runs.
         seconds = min(record["seconds_per_step"] for record in records if record["setting"] == name)
         scores = ", ".join(f"{record['bleu']:.2f}" for record in by_seed)
         flags = by_seed[0]["flags"] and f"`{by_seed[0]['flags']}`"

@@ -1,9 +1,9 @@
-"""Rows decoded a second: in length order, as a run does it, against fixed batches in file order.
+"""Rows decoded per second: in length order, as in a run, against fixed batches in file order.
 
     python -m benchmarks.generate
 
-The built-in teachers, transformers' `generate` on both sides, the same rows and the same outputs. Prints a JSON line a
-task.
+Both sides use the built-in teachers and transformers' `generate`, with the same rows and the same outputs. Prints one
+JSON line per task.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LONGEST = {"summarization": 40, "translation": 96}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-n", type=int, default=320, help="test inputs")
+    parser.add_argument("-n", type=int, default=320, help="number of test inputs")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

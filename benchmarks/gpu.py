@@ -1,10 +1,10 @@
-"""A step on a GPU in bf16: ours against the floor and the dense way, its memory, and its share of the machine's peak.
+"""A step on a GPU in bf16: time against the floor and the dense implementation, memory, and fraction of peak FLOPS.
 
     python -m benchmarks.gpu                         # bart-large 12-12 to 12-3, 16 x (512 source, 64 target) tokens
-    python -m benchmarks.gpu --device cpu --tiny     # the same code at a size that any machine takes
+    python -m benchmarks.gpu --device cpu --tiny     # the same code at a size that fits any machine
 
-Models are from configs, with random weights. Seconds and memory are taken for each side in turn; the peak is that of a
-large product of matrices in the same run. Prints a JSON line, which says so where there is no GPU.
+Models are created from configs with random weights. Time and memory are measured for all sides in turn; peak FLOPS are
+those of a large matrix product in the same run. Prints one JSON line, also if there is no GPU.
 """
 
 import argparse
@@ -77,7 +77,7 @@ def compare(shape: Shape, device: str, rounds: int, tiny: bool = False) -> dict[
 
 
 def peak_flops(device: str, size: int = 8192) -> float:
-    """Operations a second of a product of two bf16 matrices."""
+    """Floating-point operations per second of a product of two bf16 matrices."""
     size = size if device == "cuda" else 256
     a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     a @ b

@@ -1,10 +1,10 @@
-"""Rows labelled a second: `distill label` with CTranslate2 against a plain loop of `generate`.
+"""Rows labelled per second: `distill label` with CTranslate2 against a plain loop of `generate`.
 
     python -m benchmarks.labels                                                  # the built-in translation teacher
     python -m benchmarks.labels --teacher DIR --data DIR --src_lang en --tgt_lang de -n 1000
 
-The loop has fixed batches in file order, as scripts usually do. Both sides read and write text; loading, converting and
-comparing come before and do not count. Prints a JSON line.
+The loop uses fixed batches in file order, as scripts commonly do. Both sides read and write text; loading, conversion
+and comparison happen beforehand and are not timed. Prints one JSON line.
 """
 
 import argparse
@@ -32,14 +32,14 @@ from seq2seq_distill.training.labels.teacher import (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", default="demo:translation", help="a folder, or a built-in teacher")
-    parser.add_argument("--data", default="demo:translation", help="a folder, or built-in data; its test split")
+    parser.add_argument("--teacher", default="demo:translation", help="teacher folder or built-in teacher")
+    parser.add_argument("--data", default="demo:translation", help="data folder or built-in data (its test split)")
     parser.add_argument("--src_lang", default="en")
     parser.add_argument("--tgt_lang", default="de")
     parser.add_argument("--quantization", choices=("float32", "int8"), default="float32")
-    parser.add_argument("-n", type=int, default=1000, help="rows")
+    parser.add_argument("-n", type=int, default=1000, help="number of rows")
     parser.add_argument("--beams", type=int, default=4)
-    parser.add_argument("--batch_size", type=int, default=32, help="of the loop")
+    parser.add_argument("--batch_size", type=int, default=32, help="batch size of the plain loop")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     config = LabelConfig(
@@ -71,7 +71,7 @@ def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[s
             found["label"] = [own[0].text for own in generated(config, teacher, engine, texts, 0)]
 
         def looped() -> None:
-            torch.set_num_threads(threads)  # CTranslate2 changes them for the process
+            torch.set_num_threads(threads)  # CTranslate2 changes the thread count of the process
             found["loop"] = plain_loop(teacher, texts, batch_size)
 
         seconds = interleaved({"label": labelled, "loop": looped}, rounds)
@@ -90,7 +90,7 @@ def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[s
 
 
 def plain_loop(teacher: LabelTeacher, texts: list[str], batch_size: int) -> list[str]:
-    """What a script of a few lines does: `generate` on so many texts at a time, as they stand in the file."""
+    """What a short script does: `generate` on fixed-size batches in file order."""
     assert teacher.model is not None
     collate = Collator(int(teacher.tokenizer.pad_token_id))
     written = []

@@ -1,11 +1,11 @@
-"""Peak memory of the output head's losses, above inputs and weights, and how far they are from the dense ones.
+"""Peak memory of the output head's losses, in addition to inputs and weights, and their deviation from dense losses.
 
     python -m benchmarks.memory                          # 8,192 target tokens, vocabulary 256,206, width 64
     python -m benchmarks.memory --positions 512 --vocab 8000
 
-The chunked head comes first, so that the process's peak is its own; its gradients of hidden states and weight count as
-part of it. Then the dense losses are taken in fp64, piece by piece, and compared. Prints one JSON line:
-`dense_copy_mib` is what the logits of one model would take, an error is the norm of a difference over that of the
+The chunked head runs first, so that it determines the peak of the process, including its gradients of hidden states and
+weight. Then the dense losses are computed in fp64, piece by piece, and compared. Prints one JSON line: `dense_copy_mib`
+is the memory that the logits of one model would take; an error is the norm of the difference divided by the norm of the
 exact value.
 """
 
@@ -51,7 +51,7 @@ def main() -> None:
 def measure(positions: int, vocabulary: int, width: int, temperature: float) -> dict[str, object]:
     """The benchmark's JSON line."""
     config = LossConfig(temperature=temperature)
-    chunked(random_inputs(8, 64, width), config)  # what libraries keep from their first use is not the head's
+    chunked(random_inputs(8, 64, width), config)  # memory that libraries retain from first use is not the head's
     inputs = random_inputs(positions, vocabulary, width)
     before, start = peak_bytes(), time.perf_counter()
     ours = chunked(inputs, config)
@@ -74,7 +74,7 @@ def measure(positions: int, vocabulary: int, width: int, temperature: float) -> 
 
 
 def random_inputs(positions: int, vocabulary: int, width: int) -> Inputs:
-    """Logits of about unit variance, filled in place: nothing larger than the inputs ever exists."""
+    """Inputs whose logits have about unit variance, filled in place so that nothing larger than them is allocated."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(rows: int, size: float) -> Tensor:
@@ -90,7 +90,7 @@ def random_inputs(positions: int, vocabulary: int, width: int) -> Inputs:
 
 
 def chunked(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Loss, a mean over positions, and its gradients of hidden states and weight."""
+    """The loss, a mean over positions, and its gradients with respect to hidden states and weight."""
     loss = head_loss(
         OutputHead(inputs.weight, None),
         inputs.hidden,
@@ -105,7 +105,7 @@ def chunked(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]
 
 
 def dense(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """As `chunked`, in fp64, from the losses of dense logits, one piece after another."""
+    """As `chunked`, but from dense logits in fp64, one piece after another."""
     weight, other_weight = inputs.weight.detach().double().requires_grad_(), inputs.other_weight.double()
     total, of_hidden = torch.zeros((), dtype=torch.float64), []
     for start in range(0, len(inputs.labels), PIECE):

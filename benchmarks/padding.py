@@ -1,10 +1,10 @@
-"""Share of padding, and tokens a second, of token-budget batches against shuffled ones of a fixed size.
+"""Fraction of padding and tokens per second of token-budget batches against shuffled batches of a fixed size.
 
     python -m benchmarks.padding                                  # the built-in summarization data
-    python -m benchmarks.padding --data FOLDER                    # any other
+    python -m benchmarks.padding --data FOLDER                    # other data
 
 Steps are those of a distiller with the built-in teacher. Fixed-size batches have as many rows as a token-budget batch
-has on average. Prints a JSON line.
+has on average. Prints one JSON line.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from seq2seq_distill.training.components import RunComponents
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="demo:summarization", help="a folder, or the name of built-in data")
+    parser.add_argument("--data", default="demo:summarization", help="data folder or name of built-in data")
     parser.add_argument("--max_tokens", type=int, default=4000)
     parser.add_argument("--max_source_length", type=int, default=512)
-    parser.add_argument("--steps", type=int, default=12, help="steps of a round")
+    parser.add_argument("--steps", type=int, default=12, help="steps per round")
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     encode = {"max_source_length": arguments.max_source_length, "max_target_length": 64}
@@ -60,12 +60,12 @@ def compare(config: RunConfig, max_tokens: int, count: int, rounds: int) -> dict
 
 
 def epoch(parts: RunComponents) -> list[np.ndarray]:
-    """Rows of the steps of a data epoch."""
+    """The rows of each step of a data epoch."""
     return parts.data.plan.batches.steps(0)
 
 
 def padding(parts: RunComponents) -> float:
-    """Share of the tokens of a data epoch, source and target, that are padding."""
+    """Fraction of the source and target tokens of a data epoch that are padding."""
     plan = parts.data.plan.batches
     sides = (plan.source_lengths, plan.target_lengths)
     whole = sum(len(rows) * int(side[rows].max()) for rows in epoch(parts) for side in sides)

@@ -1,10 +1,11 @@
-"""Our losses and schedules beside TRL's and TextBrewer's, on the same random tensors in float64.
+"""This package's losses and schedules against TRL's and TextBrewer's, on the same random tensors in float64.
 
     pip install --no-deps trl==1.16.0 textbrewer==0.2.1.post1 accelerate psutil    # for this comparison only
     python -m benchmarks.peers
 
-Prints a JSON line for each of their functions: what theirs is in terms of ours, and the largest relative difference
-between the two sides of that equation, in value and, where there is one, in gradient. docs/losses.md has the table.
+Prints one JSON line per peer function: its definition in terms of this package's losses, and the largest relative
+difference between both sides of that equation, in value and, where it exists, in gradient. docs/losses.md has the
+table.
 """
 
 import json
@@ -37,16 +38,16 @@ class Case(NamedTuple):
 
     @property
     def labelled(self) -> tuple[Tensor, Tensor]:
-        """The logits of positions with a label, [N, V]: TextBrewer's functions know no padding."""
+        """The logits of positions with a label, [N, V], because TextBrewer's functions do not handle padding."""
         return self.student[self.labels != IGNORE_INDEX], self.teacher[self.labels != IGNORE_INDEX]
 
     def ours(self, name: str, temperature: float = T, **options: float) -> Tensor:
-        """One of our divergences, a mean over tokens."""
+        """One of our divergences as a mean over tokens."""
         term = divergence(self.student, self.teacher, self.labels, name, temperature, **options)
         return term.sum / term.count
 
     def temperatures(self, way: str) -> Tensor:
-        """Ours of the first target, all of whose tokens have labels; with bounds that are not reached."""
+        """Our temperatures for the first target, all of whose tokens have labels, with bounds never reached."""
         head = OutputHead(torch.eye(self.student.shape[-1], dtype=self.student.dtype), None)
         student, teacher = ((head, logits[0].detach()) for logits in (self.student, self.teacher))
         first = self.labels[:1] != IGNORE_INDEX
@@ -54,7 +55,7 @@ class Case(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A function of theirs, and what it is in terms of ours."""
+    """A peer function and its definition in terms of ours."""
 
     theirs: str
     relation: str
@@ -137,7 +138,7 @@ def _mean_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _courses(course: str, theirs: Callable[[float], float], steps: int = 11) -> tuple[Tensor, Tensor]:
-    """Factors of all steps of a run."""
+    """Weight factors of all steps of a run."""
     ours = [weight_factor(course, step, steps, 0) for step in range(steps)]  # type: ignore[arg-type]
     return torch.tensor([theirs(step / (steps - 1)) for step in range(steps)]), torch.tensor(ours)
 

@@ -1,10 +1,10 @@
-"""Our losses of inner states beside TextBrewer's, on the same random tensors in float64.
+"""This package's feature losses against TextBrewer's, on the same random tensors in float64.
 
     pip install --no-deps textbrewer==0.2.1.post1    # for this comparison only
     python -m benchmarks.peers_of_matches
 
-Prints a JSON line for each of its functions: what it is in terms of ours, and the largest relative difference between
-the two sides of that equation, in value and in gradient. docs/losses.md has the table.
+Prints one JSON line per TextBrewer function: its definition in terms of ours, and the largest relative difference
+between both sides of that equation, in value and in gradient. docs/losses.md has the table.
 """
 
 import json
@@ -24,7 +24,7 @@ EQUAL_LENGTHS, UNEQUAL_LENGTHS = (LENGTH, LENGTH, LENGTH), (LENGTH, 4, 1)
 
 
 class Case(NamedTuple):
-    """Inputs of both: states [2, B, T, H] of two layers, or attention scores [B, heads, T, T]."""
+    """Inputs of both models: states [2, B, T, H] of two layers, or attention scores [B, heads, T, T]."""
 
     student: Tensor
     teacher: Tensor
@@ -33,14 +33,14 @@ class Case(NamedTuple):
 
     @property
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Attention weights of the scores, zero at padded keys, as a model gives them."""
+        """Attention weights for the scores, zero at padded keys, as a model returns them."""
         padding = self.mask[:, None, None] == 0
         student, teacher = (s.masked_fill(padding, -torch.inf).softmax(-1) for s in (self.student, self.teacher))
         return student, teacher
 
 
 class Row(NamedTuple):
-    """A function of theirs, and what it is in terms of ours."""
+    """A TextBrewer function and its definition in terms of ours."""
 
     name: str
     relation: str
@@ -63,7 +63,7 @@ def _gram(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def _mmd(case: Case, *mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Theirs of states that are normed as in NST: each unit's activations have norm 1."""
+    """TextBrewer's loss for states normalised as in NST, in which the activations of each unit have norm 1."""
     own, other = (F.normalize(states[0], dim=1) for states in (case.student, case.teacher))
     return theirs.mmd_loss([own, own], [other, other], *mask), mean(hidden.nst_mmd(*_first(case))) / LENGTH**2
 
@@ -74,7 +74,7 @@ def _masked_mmd(case: Case) -> tuple[Tensor, Tensor]:
 
 
 def _attention_mse(case: Case) -> tuple[Tensor, Tensor]:
-    """Theirs is a mean over pairs of a query and a key, so that long texts count by their squared length."""
+    """TextBrewer averages over query-key pairs, so that long texts count by their squared length."""
     own, other = case.weights
     ours = attention.attention_mse(own, other, case.mask, case.mask).sum / case.mask.sum(1).pow(2).sum()
     return theirs.att_mse_loss(own, other, case.mask), ours

@@ -1,18 +1,19 @@
-"""A step on one process and on several, the same global batch; and what a simple model says of it.
+"""A step on one process and on several with the same global batch, compared with a simple model.
 
     python -m benchmarks.scaling                             # 2 processes on this machine, gloo
-    python -m benchmarks.scaling --write                     # besides, put the table into docs/scaling.md
+    python -m benchmarks.scaling --write                     # also update the table in docs/scaling.md
     python -m benchmarks.scaling --width 64 --rounds 3       # quick
 
-A step is both models' forward passes, the student's backward pass and what strategies send meanwhile; no optimiser.
-Models are BART from a config, with random weights and no dropout, on one thread a process. In turns, round by round:
-process 0 alone with the whole batch while the others wait; all processes, each with its share; an all-reduce of as many
-bytes as the gradients have, for the bandwidth; one of a single number, for the latency. The model is
+A step consists of both models' forward passes, the student's backward pass and the communication of the strategy,
+without the optimiser. Models are BART from a config, with random weights and no dropout, on one thread per process.
+Each round measures in turn: process 0 alone with the whole batch while the others wait; all processes with their
+shares; an all-reduce of as many bytes as the gradients have, for the bandwidth; and one of a single number, for the
+latency. The model is
 
     t(n) = t(1) / n + sent bytes / bandwidth + collectives * latency
 
-with nothing hidden behind computation. Prints a JSON line for each strategy: medians over rounds of seconds and bytes,
-and of the ratios within a round.
+without overlap of communication and computation. Prints one JSON line per strategy with medians over rounds of seconds
+and bytes, and of the ratios within a round.
 """
 
 import argparse
@@ -48,7 +49,7 @@ BUCKET = 25 * 2**20
 
 
 class Step(nn.Module):
-    """Student and teacher on a batch: its part of the loss, a mean over the tokens of the whole step."""
+    """Student and teacher on a batch; gives its part of the loss, a mean over the tokens of the whole step."""
 
     def __init__(self, student: BartForConditionalGeneration, teacher: Teacher) -> None:
         super().__init__()
@@ -83,12 +84,12 @@ class Traffic:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=16, help="rows of a step, over all processes")
-    parser.add_argument("--length", type=int, default=64, help="tokens of a source and of a target")
+    parser.add_argument("--batch", type=int, default=16, help="rows per step, over all processes")
+    parser.add_argument("--length", type=int, default=64, help="tokens per source and per target")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--vocab", type=int, default=8000)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE}")
+    parser.add_argument("--write", action="store_true", help=f"write the table to {PAGE}")
     arguments = parser.parse_args()
     if "RANK" in os.environ:
         measure(arguments)
@@ -109,7 +110,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """What each process does; process 0 prints."""
+    """Run the measurement on each process; process 0 prints the result."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -138,7 +139,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 
 def bart(arguments: argparse.Namespace, decoder_layers: int) -> BartForConditionalGeneration:
-    """BART of 6 encoder layers with random weights."""
+    """BART with 6 encoder layers and random weights."""
     width, heads = arguments.width, max(1, arguments.width // 64)
     return BartForConditionalGeneration(
         BartConfig(
@@ -156,7 +157,7 @@ def bart(arguments: argparse.Namespace, decoder_layers: int) -> BartForCondition
 
 
 def spread(strategy: str, step: Step) -> nn.Module:
-    """The step under a strategy."""
+    """Wrap the step in a strategy."""
     if strategy == "ddp":
         return DistributedDataParallel(step)
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
@@ -165,7 +166,7 @@ def spread(strategy: str, step: Step) -> nn.Module:
 
 
 def one_step(step: nn.Module, batch: Mapping[str, Tensor], scale: float) -> float:
-    """Forward and backward; the loss."""
+    """Forward and backward pass; returns the loss."""
     step.zero_grad()
     loss = step(batch, scale)
     loss.backward()
@@ -173,14 +174,14 @@ def one_step(step: nn.Module, batch: Mapping[str, Tensor], scale: float) -> floa
 
 
 def check_same(alone: float, share: float) -> None:
-    """The mean of the shares must be the loss of the whole, or the comparison is of different work."""
+    """Check that the mean of the shares is the loss of the whole batch, so that both sides do the same work."""
     losses = torch.tensor([alone, share / dist.get_world_size()])
     dist.all_reduce(losses)
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=1e-4)
 
 
 def timed(way: Callable[[], Any]) -> float:
-    """Seconds on this process, started together."""
+    """Seconds on this process, after a common start."""
     dist.barrier()
     start = time.perf_counter()
     way()
@@ -188,9 +189,9 @@ def timed(way: Callable[[], Any]) -> float:
 
 
 def traffic(strategy: str, student: BartForConditionalGeneration, world: int) -> Traffic:
-    """DDP reduces all gradients; FSDP2 gathers every unit forwards, layers backwards again, and scatters gradients.
+    """DDP reduces all gradients; FSDP2 gathers every unit forward, layers again backward, and scatters gradients.
 
-    A ring sends (n - 1) / n of the bytes to gather or to scatter them, twice that to all-reduce them.
+    A ring sends (n - 1) / n of the bytes for a gather or scatter, and twice that for an all-reduce.
     """
     layers = [*architectures.encoder_layers(student), *architectures.decoder_layers(student)]
     total = sum(p.numel() * p.element_size() for p in student.parameters())
@@ -202,7 +203,7 @@ def traffic(strategy: str, student: BartForConditionalGeneration, world: int) ->
 
 
 def report(own: Traffic, all_reduce: Traffic, world: int, rounds: list[dict[str, float]]) -> dict[str, float]:
-    """Medians, and the model's time beside the measured one."""
+    """Medians, with the predicted and the measured time."""
     latency = median(each["latency"] for each in rounds)
     bandwidth = all_reduce.sent_bytes / max(median(each["seconds_all_reduce"] for each in rounds) - latency, 1e-9)
     exchange = own.sent_bytes / bandwidth + own.collectives * latency
@@ -224,7 +225,7 @@ def report(own: Traffic, all_reduce: Traffic, world: int, rounds: list[dict[str,
 
 
 def write_table(records: list[dict[str, Any]]) -> None:
-    """Put the table into the page, between its marks."""
+    """Write the table between its marks in the page."""
     lines = [
         "| strategy | processes | sent, MB | t(1), s | exchange, s | t(n) by the model, s | t(n) measured, s | "
         "measured / model | speed-up |",

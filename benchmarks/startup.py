@@ -1,9 +1,9 @@
-"""What the command costs before it does anything: `distill --help` and a mistake, against importing torch.
+"""Start-up time of the command: `distill --help` and a usage error, against importing torch.
 
     python -m benchmarks.startup
 
-Whole processes, in turn. Prints a JSON line; figures are of processor time besides the ratio, the machine's other work
-left out.
+Complete processes, run in turn. Prints one JSON line; times are processor time, which excludes other work on the
+machine.
 """
 
 import json

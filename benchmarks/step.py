@@ -1,15 +1,15 @@
-"""How much of a step goes beyond the models themselves: the dense way, ours, and the floor, one after the other.
+"""The cost of a step beyond the models themselves: the dense implementation, ours, and the floor, in turn.
 
     python -m benchmarks.step                        # vocabularies of 50,265 and 250,054
     python -m benchmarks.step --vocab 8000 --rounds 9
-    python -m benchmarks.step --divergence jsd       # beside forward KL, as ours_over_forward_kl
+    python -m benchmarks.step --divergence jsd       # also against forward KL, as ours_over_forward_kl
 
-A step is both models' forward passes and the student's backward pass; no optimiser. The floor leaves out all of the
-losses but the four head products (logits of student and teacher, gradients of hidden states and weight), in the
-chunks of ours. The dense way makes the logits of the batch, copies those with a label, and takes `KLDivLoss` and
-`CrossEntropyLoss` of them; for another divergence than forward KL, our dense function. Models are BART from a config,
-with random weights. Prints a JSON line for each vocabulary: medians over rounds of seconds, and of the ratios within
-a round.
+A step consists of both models' forward passes and the student's backward pass, without the optimiser. The floor
+replaces the losses by the four matrix products of the head (logits of student and teacher, gradients of hidden states
+and weight), in the same chunks as ours. The dense implementation computes the logits of the batch, copies those with a
+label, and applies `KLDivLoss` and `CrossEntropyLoss`; for divergences other than forward KL, it applies our dense
+function. Models are BART from a config with random weights. Prints one JSON line per vocabulary size with medians over
+rounds of seconds, and of the ratios within a round.
 """
 
 import argparse
@@ -38,7 +38,7 @@ VOCABULARIES = (50_265, 250_054)
 
 @dataclass(frozen=True)
 class Shape:
-    """What a step is made of."""
+    """The dimensions of a step."""
 
     vocab: int
     batch: int = 8
@@ -53,13 +53,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocab", type=int, nargs="+", default=VOCABULARIES)
     parser.add_argument("--batch", type=int, default=Shape.batch)
-    parser.add_argument("--source", type=int, default=Shape.source, help="tokens a row")
-    parser.add_argument("--target", type=int, default=Shape.target, help="tokens a row")
+    parser.add_argument("--source", type=int, default=Shape.source, help="tokens per row")
+    parser.add_argument("--target", type=int, default=Shape.target, help="tokens per row")
     parser.add_argument("--width", type=int, default=Shape.width)
     parser.add_argument("--temperature", type=float, default=LossConfig.temperature)
     parser.add_argument("--divergence", choices=DIVERGENCES, default=LossConfig.divergence)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, help="by default as many as torch takes")
+    parser.add_argument("--threads", type=int, help="number of threads (default: torch's)")
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def compare(shape: Shape, loss: LossConfig, rounds: int) -> dict[str, object]:
-    """The benchmark's JSON line; the losses of the two ways must be the same."""
+    """The benchmark's JSON line; checks that both implementations give the same loss."""
     torch.manual_seed(0)
     teacher = bart(shape, 6).eval().requires_grad_(False)
     student = bart(shape, 2).train()
@@ -122,7 +122,7 @@ def bart(shape: Shape, decoder_layers: int, encoder_layers: int = 6) -> BartForC
 
 
 def random_batch(shape: Shape) -> Batch:
-    """Random tokens, no padding."""
+    """A batch of random tokens without padding."""
     return {
         "input_ids": torch.randint(4, shape.vocab, (shape.batch, shape.source)),
         "attention_mask": torch.ones(shape.batch, shape.source, dtype=torch.int64),
@@ -131,7 +131,7 @@ def random_batch(shape: Shape) -> Batch:
 
 
 def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
-    """Dense logits of both models, copies of those with a label, and the losses of torch."""
+    """Dense logits of both models, copies of those with a label, and torch's losses."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     decoder_inputs = forward.decoder_inputs(student, batch["labels"])
     own = student(**inputs, decoder_input_ids=decoder_inputs, use_cache=False).logits
@@ -155,7 +155,7 @@ def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
 
 
 def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
-    """As the distiller does it."""
+    """The implementation of the distiller."""
     own, other, labels = hidden_states(student, teacher, batch)
     return head_loss(
         forward.output_head(student),
@@ -170,12 +170,12 @@ def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
 
 
 def forward_kl(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
-    """Ours with forward KL, to measure another divergence by."""
+    """Ours with forward KL, as the reference for other divergences."""
     return ours(student, teacher, batch, replace(loss, divergence="forward_kl"))
 
 
 def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
-    """Both models and the head products alone."""
+    """Both models and the matrix products of the head only."""
     own, other, _ = hidden_states(student, teacher, batch)
     inputs = (own, forward.output_head(student).weight, other, forward.output_head(teacher).weight)
     if torch.is_autocast_enabled(own.device.type):
@@ -184,7 +184,7 @@ def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
 
 
 def hidden_states(student: Any, teacher: Any, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Last hidden states of both models at the positions with a label, and these labels."""
+    """Final hidden states of both models at the positions with a label, and these labels."""
     labelled = batch["labels"] != IGNORE_INDEX
     decoder_inputs = forward.decoder_inputs(student, batch["labels"])
     own = forward.decode(student, batch, forward.encode(student, batch), decoder_inputs)
@@ -194,7 +194,7 @@ def hidden_states(student: Any, teacher: Any, batch: Batch) -> tuple[Tensor, Ten
 
 
 class HeadProducts(torch.autograd.Function):
-    """The four products, with the student's logits in place of their gradient."""
+    """The four matrix products, with the student's logits in place of their gradient."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, own_weight: Tensor, other: Tensor, other_weight: Tensor) -> Tensor:

@@ -1,10 +1,10 @@
-"""What a student keeps of its teacher: every run of docs/results.md, and the table there.
+"""How much of its teacher's quality a student keeps: every run of docs/results.md, and the tables there.
 
-    python -m benchmarks.students                 # of the built-in teachers: with them and without, and fresh twins
-    python -m benchmarks.students --multi30k      # besides, those of multi30k/teacher on multi30k/data
+    python -m benchmarks.students                 # built-in teachers: with and without distillation, and twins
+    python -m benchmarks.students --multi30k      # also those of multi30k/teacher on multi30k/data
 
-Each finished run is a line of docs/results.jsonl; a run that is there is not repeated (to repeat it, remove the line).
-Two runs go side by side, each on one thread, so that they share a machine of two cores evenly.
+Every finished run adds a line to docs/results.jsonl; a recorded run is not repeated (remove its line to repeat it). Two
+runs execute in parallel on one thread each, so that they share a machine with two cores evenly.
 """
 
 import argparse
@@ -35,26 +35,26 @@ KINDS = {
     "summarization": {"kd": SEEDS, "sft": SEEDS, "cached": SEEDS, "twin": SEEDS[:1]},
     "translation": {"kd": SEEDS, "labelled": SEEDS, "sft": SEEDS, "twin": SEEDS[:1]},
 }
-"""Of the built-in teachers' students, with their seeds."""
+"""Kinds of students of the built-in teachers, with their seeds."""
 LABELLING = {
     "demo-translation": ("demo:translation", "demo:translation"),
-    # Of five candidates the one that is closest to the data's own target.
+    # The candidate closest to the reference, out of five.
     "multi30k": ("multi30k/teacher", "multi30k/data", "--beams", "5", "--n_best", "5", "--keep", "best-bleu"),
 }
-"""Teacher, data, and flags of `distill label`, by group."""
+"""Teacher, data and further flags of `distill label`, by group."""
 MARKS = ("<!-- students -->", "<!-- end of students -->")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the command."""
+    """One training run."""
 
     group: str
-    """What it is compared within."""
+    """The group of runs within which it is compared."""
     task: str
     kind: str
-    """kd, cached (kd from a teacher cache), labelled (kd on targets that the teacher wrote), sft, or twin: the
-    student's shape with fresh weights."""
+    """kd, cached (kd from a teacher cache), labelled (kd on pseudo-labels), sft, or twin (sft with the student's
+    architecture and random initial weights)."""
     seed: int
     arguments: tuple[str, ...]
 
@@ -70,7 +70,7 @@ class Run:
     def command(self) -> list[str]:
         method = "sft" if self.kind in ("sft", "twin") else "kd"
         shape = RUNS / f"{self.group}-sft-{self.seed}" / "student_init"
-        # The demo's configs have a depth.
+        # The demo's configs set a depth, which does not go with --student.config.
         fresh = ["--student.config", str(shape), "--student.decoder_layers", "null"]
         layers = fresh if self.kind == "twin" else ["--student.decoder_layers", "1"]
         cache = ["--teacher_cache", str(RUNS / f"{self.group}-cache")] if self.kind == "cached" else []
@@ -84,15 +84,15 @@ class Run:
 
 
 def labels_of(group: str) -> Path:
-    """Where the targets are that a group's teacher wrote."""
+    """Folder of a group's pseudo-labels."""
     return RUNS / f"{group}-labels"
 
 
 def demo_runs() -> list[Run]:
-    """The built-in teachers' students."""
+    """Students of the built-in teachers."""
     runs = []
     for task in SCORES:
-        # Naming teacher or data would leave the demo's settings, so they come as the config that the bare command uses.
+        # Naming a teacher or data disables the demo's settings, so they come from the config of the bare command.
         own = ("--config", f"seq2seq_distill/demo/{task}.yaml", "--eval.n_test", "1000")
         own += ("--trainer.max_steps", str(STEPS[task]), "--trainer.val_check_interval", "500")
         runs += [Run(f"demo-{task}", task, kind, seed, own) for kind, seeds in KINDS[task].items() for seed in seeds]
@@ -100,16 +100,16 @@ def demo_runs() -> list[Run]:
 
 
 def multi30k_runs() -> list[Run]:
-    """Students of a Marian teacher that this project did not make, in the folder multi30k."""
+    """Students of a Marian teacher from outside this project, in the folder multi30k."""
     own = ("--config", "configs/translation/multi30k-en-de-6-1.yaml")
     return [Run("multi30k", "translation", kind, SEEDS[0], own) for kind in ("kd", "labelled", "sft")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--multi30k", action="store_true", help="run also those of multi30k/teacher and multi30k/data")
-    parser.add_argument("--only", default="", help="runs whose name contains this")
-    parser.add_argument("--parallel", type=int, default=2, help="runs side by side")
+    parser.add_argument("--multi30k", action="store_true", help="also run those of multi30k/teacher and multi30k/data")
+    parser.add_argument("--only", default="", help="only runs whose name contains this text")
+    parser.add_argument("--parallel", type=int, default=2, help="number of parallel runs")
     arguments = parser.parse_args()
     runs = demo_runs() + (multi30k_runs() if arguments.multi30k else [])
     done = {record["name"] for record in read_records()}
@@ -119,7 +119,7 @@ def main() -> None:
     for group in dict.fromkeys(run.group for run in todo if run.kind == "labelled"):
         model, data, *flags = LABELLING[group]
         label(model, data, labels_of(group), *flags)
-    for wave in (first, later[:1], later[1:]):  # a twin has a student's shape; one run fills the cache for all
+    for wave in (first, later[:1], later[1:]):  # a twin needs a student's config; one run fills the cache for all
         with ThreadPoolExecutor(arguments.parallel) as pool:
             for record in pool.map(execute, wave):
                 if record is not None:
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def execute(run: Run) -> dict[str, Any] | None:
-    """Run the command and read what came out; None if it failed, with its log left in the runs folder."""
+    """Run the command and return its record; None if it failed, with its log in the runs folder."""
     RUNS.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     with open(RUNS / f"{run.name}.log", "w") as log:
@@ -162,7 +162,7 @@ def execute(run: Run) -> dict[str, Any] | None:
 
 
 def compare(group: str, kind: str, runs: Iterable[Run]) -> None:
-    """Paired bootstrap of a kind against sft over the pooled test outputs of its seeds, once all are there."""
+    """Paired bootstrap of a kind against sft over the pooled test outputs of its seeds, once all are available."""
     records, name = read_records(), f"{group}: {kind} against sft"
     seeds = {run.seed for run in runs if run.group == group and run.kind == kind}
     own = [run for run in runs if run.group == group and run.kind in (kind, "sft") and run.seed in seeds]
@@ -180,13 +180,13 @@ def compare(group: str, kind: str, runs: Iterable[Run]) -> None:
         if run.kind == kind:
             references += [output["reference"] for output in outputs]
             rows += [output["row"] for output in outputs]
-    # Outputs for the same row are drawn together: seeds are no independent evidence of a row.
+    # Outputs for the same row are resampled together: seeds are not independent evidence about a row.
     found = paired_bootstrap(own[0].task, texts[kind], texts["sft"], references, groups=rows)
     append({"name": name, "group": group, "task": own[0].task, "kind": "comparison", "seeds": sorted(seeds), **found})
 
 
 def write_page() -> None:
-    """Put the tables into docs/results.md, between its marks."""
+    """Write the tables between their marks in docs/results.md."""
     records = read_records()
     lines = [MARKS[0], ""]
     for group in dict.fromkeys(record["group"] for record in records):
@@ -225,7 +225,7 @@ def group_table(group: str, records: list[dict[str, Any]]) -> list[str]:
 
 
 def cached_line(runs: list[dict[str, Any]], name: str) -> list[str]:
-    """How far the mean of the runs from a cache is from that of the runs with the teacher itself."""
+    """Difference between the mean score of runs with a cache and that of runs with the live teacher."""
     scores = {kind: [r["student"][name] for r in runs if r["kind"] == kind] for kind in ("kd", "cached")}
     if min(map(len, scores.values())) < 2:
         return []

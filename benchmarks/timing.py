@@ -1,4 +1,4 @@
-"""Time the sides of a comparison in turn, so that a machine's other work falls on all of them alike."""
+"""Time the sides of a comparison in turn, so that other work on the machine affects all of them alike."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,9 +7,9 @@ from statistics import median
 
 
 def interleaved(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round; a round before the first warms up.
+    """Seconds of each side in each round, after a warm-up round.
 
-    The side that starts a round is another in each.
+    Each round starts with a different side.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     names = list(sides)
@@ -22,5 +22,5 @@ def interleaved(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[
 
 
 def ratio(seconds: Mapping[str, list[float]], above: str, below: str) -> float:
-    """Median over the rounds of one side's seconds by another's."""
+    """Median over the rounds of one side's seconds divided by another's."""
     return round(median(map(truediv, seconds[above], seconds[below])), 3)

@@ -1,4 +1,4 @@
-"""The parts of a run on real text and its steps without a Trainer, for benchmarks of whole steps."""
+"""The components of a run on real text and its steps without a Trainer, for benchmarks of whole steps."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -17,32 +17,32 @@ Batch = Mapping[str, Any]
 
 
 def demo_config(task: str, **changes: Any) -> RunConfig:
-    """The config of the bare command, with some of its groups' fields changed: `loss={"temperature": 2.0}`."""
+    """The config of the bare command with some fields of its groups replaced: `loss={"temperature": 2.0}`."""
     config: RunConfig = parse("run", ["--task", task])
     groups = {name: replace(getattr(config, name), **values) for name, values in changes.items()}
     return replace(config, **groups)
 
 
 def distiller(config: RunConfig, parts: RunComponents) -> SummarizationDistiller:
-    """The module of these parts, in training mode."""
+    """The module built from these components, in training mode."""
     module = make_module(config, parts)
     assert isinstance(module, SummarizationDistiller)
     return module.train()
 
 
 def built(config: RunConfig) -> RunComponents:
-    """The parts of a run, with a fixed seed."""
+    """The components of a run, with a fixed seed."""
     torch.manual_seed(config.seed)
     return build_components(config)
 
 
 def steps(parts: RunComponents, numbers: Iterable[int]) -> list[Batch]:
-    """The batches of these optimiser steps of the run, each undivided."""
+    """The undivided batches of the given optimiser steps of the run."""
     return [parts.data.training_batch(number) for number in numbers]
 
 
 def train_on(module: SummarizationDistiller, batches: Iterable[Batch]) -> None:
-    """Forward and backward passes; no optimiser."""
+    """Forward and backward passes, without an optimiser."""
     for batch in batches:
         module.zero_grad()
         losses = module._step(batch, 1 / max(1, int(batch["target_tokens"])))
@@ -51,5 +51,5 @@ def train_on(module: SummarizationDistiller, batches: Iterable[Batch]) -> None:
 
 
 def tokens(batches: Iterable[Batch]) -> int:
-    """Source and target tokens, padding left out."""
+    """Number of source and target tokens, excluding padding."""
     return sum(int(batch["source_tokens"]) + int(batch["target_tokens"]) for batch in batches)

@@ -1,8 +1,8 @@
-"""Distil an encoder-decoder that is no transformers model: plain torch modules, an adaptor, and a loop of one's own.
+"""Distil an encoder-decoder from outside transformers: plain torch modules, an adaptor and a custom training loop.
 
     python examples/adaptor.py --steps 300
 
-Both models learn to write a row of digits backwards; the student has one layer on each side, the teacher two.
+Both models learn to reverse a row of digits. The student has one layer in encoder and decoder, the teacher two.
 """
 
 import argparse
@@ -18,7 +18,7 @@ START = DIGITS
 
 
 class Plain(nn.Module):
-    """An encoder-decoder of torch's own layers."""
+    """An encoder-decoder made of torch's layers."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Plain(nn.Module):
         self.head = nn.Linear(WIDTH, DIGITS)
 
     def forward(self, source: Tensor, inputs: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Logits [B, T, V], and what each layer of encoder and decoder returns."""
+        """Return logits [B, T, V] and the outputs of every encoder and decoder layer."""
         places = self.positions(torch.arange(LENGTH))
         causal = nn.Transformer.generate_square_subsequent_mask(LENGTH)
         encoded, decoded = [self.tokens(source) + places], [self.tokens(inputs) + places]
@@ -41,7 +41,7 @@ class Plain(nn.Module):
 
 
 def read(outputs: tuple[Tensor, list[Tensor], list[Tensor]]) -> ModelOutputs:
-    """The adaptor: where the model's outputs hold what is compared."""
+    """The adaptor: maps the model's outputs to the fields that the losses compare."""
     logits, encoded, decoded = outputs
     return ModelOutputs(logits, encoder_hidden=encoded, decoder_hidden=decoded)
 
@@ -61,7 +61,7 @@ def batches(steps: int, seed: int) -> list[dict[str, Tensor]]:
 
 
 def agreement(student: Plain, teacher: Plain) -> float:
-    """Share of the tokens of new rows on which both decide alike."""
+    """Fraction of the tokens of new rows on which both models agree."""
     (batch,) = batches(1, seed=2)
     with torch.no_grad():
         choices = [model(batch["source"], batch["inputs"])[0].argmax(-1) for model in (student, teacher)]

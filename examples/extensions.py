@@ -1,4 +1,4 @@
-"""A run with parts of one's own: a loss term, a batch processor, a Lightning callback, a call at each saved student.
+"""A run with extensions: a custom loss, a batch processor, a Lightning callback and a call at each saved student.
 
 python examples/extensions.py --output_dir runs/extensions --max_steps 200
 """
@@ -28,7 +28,7 @@ from seq2seq_distill import (
 
 
 def teachers_choice(student: ForwardPass, teacher: ForwardPass | None, batch: Mapping[str, torch.Tensor]) -> Term:
-    """Cross-entropy with the token that the teacher holds likeliest."""
+    """Cross-entropy with the teacher's most likely token."""
     assert teacher is not None
     choice = teacher.logits.argmax(-1)
     total = F.cross_entropy(student.logits.float(), choice, reduction="sum")
@@ -36,15 +36,15 @@ def teachers_choice(student: ForwardPass, teacher: ForwardPass | None, batch: Ma
 
 
 def swap_words(batch: Mapping[str, torch.Tensor], share: float = 0.1) -> dict[str, torch.Tensor]:
-    """Let a random tenth of the source tokens be others of the batch; random numbers are seeded before each batch."""
+    """Replace a random tenth of the source tokens by others from the batch; each batch has its own random seed."""
     ids = batch["input_ids"]
-    others = ids.flatten()[torch.randperm(ids.numel(), device=ids.device)].view_as(ids)
+    replacements = ids.flatten()[torch.randperm(ids.numel(), device=ids.device)].view_as(ids)
     swapped = (torch.rand(ids.shape, device=ids.device) < share) & batch["attention_mask"].bool()
-    return {**batch, "input_ids": torch.where(swapped, others, ids)}
+    return {**batch, "input_ids": torch.where(swapped, replacements, ids)}
 
 
 class LongestBatch(Callback):
-    """Remembers the longest source; any Lightning callback will do."""
+    """Records the longest source; any Lightning callback works."""
 
     longest = 0
 
@@ -54,7 +54,7 @@ class LongestBatch(Callback):
         self.longest = max(self.longest, batch["input_ids"].shape[1])
 
 
-def tell(folder: Path, step: int, metrics: Mapping[str, float]) -> None:
+def report_best(folder: Path, step: int, metrics: Mapping[str, float]) -> None:
     print(f"step {step}: the best student so far is in {folder}, chrF {metrics['val_chrf']:.1f}")
 
 
@@ -73,13 +73,13 @@ def main(output_dir: str, max_steps: int, rows: int, teacher: str, data: str) ->
         trainer=TrainerConfig(max_steps=max_steps, enable_progress_bar=False),
         logger=[],
     )
-    own = Extensions(
+    extensions = Extensions(
         terms={"teachers_choice": CustomLoss(teachers_choice, weight=0.2)},
         batch_processor=swap_words,
-        on_student_saved=tell,
+        on_student_saved=report_best,
     )
     longest = LongestBatch()
-    results = run_config(config, [longest], own)
+    results = run_config(config, [longest], extensions)
     print(f"the longest source had {longest.longest} tokens")
     return results
 
@@ -88,7 +88,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", default="runs/extensions")
     parser.add_argument("--max_steps", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=4000, help="training rows to use")
+    parser.add_argument("--rows", type=int, default=4000, help="number of training rows")
     parser.add_argument("--teacher", default="demo:translation")
     parser.add_argument("--data", default="demo:translation")
     main(**vars(parser.parse_args()))

@@ -1,8 +1,8 @@
-"""Distil inside transformers' `Seq2SeqTrainer`: the demo's translation teacher, a student with one decoder layer.
+"""Distil with transformers' `Seq2SeqTrainer`: the demo's translation teacher, a student with one decoder layer.
 
     python examples/trainer.py --output_dir runs/trainer --max_steps 200
 
-The same command again goes on from the last checkpoint, if there are steps left.
+Repeating the command resumes from the last checkpoint if steps remain.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main(output_dir: str, max_steps: int, rows: int) -> dict[str, float]:
         compute_metrics=compute_metrics,
     )
     trainer.train(resume_from_checkpoint=get_last_checkpoint(output_dir) if Path(output_dir).is_dir() else None)
-    trainer.save_model()  # a Hugging Face folder like any other
+    trainer.save_model()  # an ordinary Hugging Face folder
     return trainer.evaluate()
 
 
@@ -68,5 +68,5 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", default="runs/trainer")
     parser.add_argument("--max_steps", type=int, default=200)
-    parser.add_argument("--rows", type=int, default=4000, help="training rows of the demo to use")
+    parser.add_argument("--rows", type=int, default=4000, help="number of training rows of the demo")
     print(main(**vars(parser.parse_args())))

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole way from a teacher to a model that is served, on the built-in demo: plan, label, distil on labels and
-# logits, evaluate, export, evaluate what was exported.
+# The complete pipeline from a teacher to an exported model, on the built-in demo: plan, label, distil on pseudo-labels
+# and the teacher's distributions, evaluate, export, evaluate the exported model.
 #
 #   bash examples/whole_chain.sh [summarization|translation] [FOLDER]
 set -euo pipefail
@@ -13,11 +13,11 @@ mkdir -p "$out"
 # Which student is twice as fast as the teacher?
 distill plan --task "$task" --speedup 2 --write "$out/plan.yaml" > "$out/plan.json"
 
-# The teacher writes 8,000 targets; those that repeat themselves or leave the source half out are dropped.
+# Generate 8,000 pseudo-labels; repetitive ones are dropped.
 distill label --model "demo:$task" --data "demo:$task" --task "$task" "${languages[@]}" --n 8000 --beams 2 \
     --max_target_length 96 --max_repetition 0.3 --output_dir "$out/labels"
 
-# Learn from these labels and from the teacher's distributions; validation and test are the original's.
+# Learn from these labels and from the teacher's distributions; validation and test data are the original's.
 distill --config "$out/plan.yaml" --data "$out/labels" "demo:$task" --data_weights 1 0 --output_dir "$out/student"
 
 distill evaluate --models "demo:$task" "$out/student/best" --output_dir "$out/evaluation"
