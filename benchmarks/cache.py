@@ -50,7 +50,7 @@ def compare(
     online = built(config)
     batches = {"online": steps(online, range(count))}
     modules = {"online": distiller(config, online)}
-    modules["online"].shares_encoder &= shared
+    modules["online"].teacher_runner.shares_encoder &= shared
     ce_loss, size = {}, 0.0
     with tempfile.TemporaryDirectory() as folder:
         for precision in ("float32", "8bit"):
@@ -79,7 +79,7 @@ def compare(
 def mean_ce_loss(module: SummarizationDistiller, batches: Iterable[Batch]) -> float:
     """Mean `ce_loss` over the tokens of the given batches, without dropout."""
     with torch.no_grad():
-        terms = [module.eval()._step(batch).terms["ce_loss"] for batch in batches]
+        terms = [module.eval().compute_loss(batch).terms["ce_loss"] for batch in batches]
     module.train()
     return float(sum(term.sum for term in terms) / sum(term.count for term in terms))
 

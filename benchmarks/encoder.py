@@ -43,7 +43,7 @@ def compare(shape: Shape, rounds: int) -> dict[str, object]:
     shared = SummarizationDistiller(student, Teacher(teacher), None, config, 1).train()  # type: ignore[arg-type]
     assert shared.shares_encoder
     apart = SummarizationDistiller(student, Teacher(teacher), None, config, 1).train()  # type: ignore[arg-type]
-    apart.shares_encoder = False
+    apart.teacher_runner.shares_encoder = False
     batch = {**random_batch(shape), "target_tokens": shape.batch * shape.target}
     batch["row"] = torch.arange(shape.batch)
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from seq2seq_distill.cli.main import parse
 from seq2seq_distill.config import RunConfig
@@ -45,9 +44,7 @@ def train_on(module: SummarizationDistiller, batches: Iterable[Batch]) -> None:
     """Forward and backward passes, without an optimiser."""
     for batch in batches:
         module.zero_grad()
-        losses = module._step(batch, 1 / max(1, int(batch["target_tokens"])))
-        total: Tensor = losses.head.loss
-        total.backward()
+        module.compute_loss(batch).loss.backward()
 
 
 def tokens(batches: Iterable[Batch]) -> int:

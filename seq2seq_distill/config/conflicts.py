@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
-from seq2seq_distill.config.loss_conflicts import teacher_conflicts
+from seq2seq_distill.config.loss_conflicts import teacher_conflicts, weight_conflicts
 from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.config.student import StudentConfig
@@ -126,14 +126,8 @@ def _length_conflicts(trainer: TrainerConfig) -> Iterator[Problem]:
 
 
 def _loss_conflicts(config: RunConfig) -> Iterator[Problem]:
-    loss = config.loss
-    if config.method != "kd" or any((loss.alpha_ce, loss.alpha_mlm, loss.alpha_hid)):
-        return
-    if not any(match.weight for match in config.matches):
-        yield Problem(
-            ("loss.alpha_ce", "loss.alpha_mlm", "loss.alpha_hid", "matches"),
-            "`loss.alpha_ce` 0, `loss.alpha_mlm` 0 and `loss.alpha_hid` 0 leave no loss to train with: raise one",
-        )
+    if config.method == "kd":
+        yield from weight_conflicts(config.loss, config.matches)
 
 
 def _monitor_conflicts(config: RunConfig) -> Iterator[Problem]:

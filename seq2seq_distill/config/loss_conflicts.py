@@ -1,8 +1,9 @@
 """Which options of what the student learns from its teachers contradict each other."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from seq2seq_distill.config.losses import FeatureLossConfig
+from seq2seq_distill.config.losses import FeatureLossConfig, LossConfig
 from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.utils.errors import format_value
@@ -14,9 +15,41 @@ LOSSES = {
 """The losses that an entry of `matches` can compare features by."""
 
 
+@dataclass(frozen=True)
+class DistillationOptions:
+    """What a student learns from its teacher where no run is around them; to be validated by itself."""
+
+    loss: LossConfig = field(default_factory=LossConfig)
+    matches: list[FeatureLossConfig] = field(default_factory=list)
+
+    def conflicts(self) -> Iterator[Problem]:
+        """What does not go together."""
+        yield from weight_conflicts(self.loss, self.matches)
+        yield from _temperature_conflicts(self.loss)
+        yield from _entries_conflicts(self.matches)
+
+
+def weight_conflicts(loss: LossConfig, matches: Sequence[FeatureLossConfig]) -> Iterator[Problem]:
+    """Weights that leave nothing to learn."""
+    if not any((loss.alpha_ce, loss.alpha_mlm, loss.alpha_hid)) and not any(match.weight for match in matches):
+        yield Problem(
+            ("loss.alpha_ce", "loss.alpha_mlm", "loss.alpha_hid", "matches"),
+            "`loss.alpha_ce` 0, `loss.alpha_mlm` 0 and `loss.alpha_hid` 0 leave no loss to train with: raise one",
+        )
+
+
 def teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
     """Everything that is learned from teachers, and what a cache of their outputs holds of it."""
-    loss, schedule = config.loss, config.loss.schedule
+    yield from _temperature_conflicts(config.loss)
+    yield from _ensemble_conflicts(config)
+    yield from _teacher_source_conflicts(config)
+    yield from _on_policy_conflicts(config)
+    yield from _match_conflicts(config)
+    yield from _cache_conflicts(config)
+
+
+def _temperature_conflicts(loss: LossConfig) -> Iterator[Problem]:
+    schedule = loss.schedule
     lowest, highest = schedule.temperature_range
     if schedule.temperature in ("flsw", "cwsm") and not lowest <= loss.temperature <= highest:
         yield Problem(
@@ -24,11 +57,6 @@ def teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
             f"`loss.temperature` {loss.temperature} is outside `loss.schedule.temperature_range` "
             f"{lowest} {highest}: choose a temperature within it",
         )
-    yield from _ensemble_conflicts(config)
-    yield from _teacher_source_conflicts(config)
-    yield from _on_policy_conflicts(config)
-    yield from _match_conflicts(config)
-    yield from _cache_conflicts(config)
 
 
 def _cache_conflicts(config: RunConfig) -> Iterator[Problem]:
@@ -167,11 +195,15 @@ def _on_policy_conflicts(config: RunConfig) -> Iterator[Problem]:
         )
 
 
-def _match_conflicts(config: RunConfig) -> Iterator[Problem]:
-    """Feature losses: within an entry, and with other options."""
-    for number, match in enumerate(config.matches):
+def _entries_conflicts(matches: Sequence[FeatureLossConfig]) -> Iterator[Problem]:
+    for number, match in enumerate(matches):
         for message in (*_entry_conflicts(match), *_layer_conflicts(match)):
             yield Problem(("matches",), f"`matches` entry {number}{message}")
+
+
+def _match_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Feature losses: within an entry, and with other options."""
+    yield from _entries_conflicts(config.matches)
     if config.matches and config.method != "kd":
         yield Problem(
             ("matches", "method"),

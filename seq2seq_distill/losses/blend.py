@@ -1,13 +1,18 @@
-"""The only division: sums of terms become means over tokens, and means become one loss."""
+"""The division: sums of terms become means over tokens, and means become one loss.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+One other place divides by the same numbers: the output head makes its gradients in its forward pass, and multiplies
+them by `StepTokens.head_scale` there.
+"""
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from seq2seq_distill.losses.fused import HEAD_TERMS, HeadLoss
 from seq2seq_distill.losses.logits import Term
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 
 @dataclass(frozen=True)
@@ -26,11 +31,41 @@ class Losses:
 
 
 @dataclass(frozen=True)
+class StepTokens:
+    """What the losses of a micro-batch are divided by: the tokens of the whole optimiser step."""
+
+    target: Tensor | int
+    """Labels, over all micro-batches and processes."""
+    source: Tensor | int
+    """Source tokens, likewise."""
+    parts: int = 1
+    """Micro-batches of the step, over processes and accumulation. It undoes what Lightning (accumulation) and DDP (mean
+    over processes) divide by afterwards, so the same rows give the same gradient however they are dealt out."""
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Tensor]) -> "StepTokens":
+        """Those of a batch that is a step by itself; a row of -1 counts nowhere."""
+        source = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
+        return cls((batch["labels"] != IGNORE_INDEX).sum(), source.sum())
+
+    @property
+    def head_scale(self) -> Tensor | float:
+        """Multiplies the output head's part of the loss, a sum over target tokens."""
+        return self.parts / (self.target.clamp(min=1) if isinstance(self.target, Tensor) else max(1, self.target))
+
+    def counts(self, terms: Iterable[str], source_terms: Container[str]) -> dict[str, Tensor | int]:
+        """The number of tokens that divides each term."""
+        return {name: self.source if name in source_terms else self.target for name in terms}
+
+
+@dataclass(frozen=True)
 class LossReport:
     """What a step logs: the loss to differentiate, and each term by its name, a mean over tokens."""
 
     loss: Tensor
     parts: dict[str, Tensor]
+    terms: Mapping[str, Term] = field(default_factory=dict)
+    """Sums and counts of the batch, before the division; those of the output head take no gradient."""
 
     def named(self, prefix: str = "") -> dict[str, Tensor]:
         """`{"loss": ..., "ce_loss": ..., ...}`, detached, each name behind `prefix`."""
@@ -65,7 +100,7 @@ def blend(
         parts[name] = term.sum * (scale / divisor)
     ready = () if head is None else HEAD_TERMS
     weighted = [weights[name] * part for name, part in parts.items() if name in weights and name not in ready]
-    return LossReport(torch.stack(weighted if head is None else [head, *weighted]).sum(), parts)
+    return LossReport(torch.stack(weighted if head is None else [head, *weighted]).sum(), parts, dict(terms))
 
 
 def add(a: Mapping[str, Term], b: Mapping[str, Term]) -> dict[str, Term]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from seq2seq_distill.config import FeatureLossConfig, LossConfig, RunConfig, validate
+from seq2seq_distill.config import FeatureLossConfig, LossConfig, validate
+from seq2seq_distill.config.loss_conflicts import DistillationOptions
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.hidden import hidden_mse
@@ -76,7 +77,7 @@ def distillation_loss(
         ModelError: a layer that is not there.
     """
     loss = loss or LossConfig()
-    validate(RunConfig(task="summarization", loss=loss, matches=list(matches)))  # of either task
+    validate(DistillationOptions(loss, list(matches)))
     raise_config_error([*_needs_more(loss, matches), *_missing(student, teacher, loss, matches)])
     labelled = batch["labels"] != IGNORE_INDEX
     masks = {"encoder": batch["attention_mask"], "decoder": labelled}

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config import FeatureLossConfig, RunConfig
+from seq2seq_distill.config import FeatureLossConfig, LossConfig
 from seq2seq_distill.losses.attention import attention_ce, attention_mse
 from seq2seq_distill.losses.hidden import (
     cosine_distance,
@@ -70,14 +70,16 @@ class Match:
         return {feature for _, other in self.pairs for feature in other}
 
 
-def resolve(config: RunConfig, student: PreTrainedModel, teacher: PreTrainedModel) -> tuple[Match, ...]:
+def resolve(
+    entries: Sequence[FeatureLossConfig], student: PreTrainedModel, teacher: PreTrainedModel
+) -> tuple[Match, ...]:
     """The matches of a run for these two models.
 
     Raises:
         ConfigError: a line for each layer that is not there, width that does not fit, or attention without weights.
     """
     matches, problems = [], []
-    for number, entry in enumerate(config.matches):
+    for number, entry in enumerate(entries):
         depth, teacher_depth = (len(architectures.layers(model, entry.side)) for model in (student, teacher))
         try:
             match = match_of(number, entry, (depth, teacher_depth), copied_layers(entry.side, student, teacher_depth))
@@ -127,6 +129,32 @@ def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] 
     if copied is None:
         raise ModelError(f"{subject}: the student's {side} was not cut from this teacher, choose spread or last")
     return supervised_pairs(copied, teacher_depth)
+
+
+def hidden_pairs(
+    student: PreTrainedModel, teacher: PreTrainedModel, loss: LossConfig, *, shares_encoder: bool
+) -> dict[str, LayerPairs]:
+    """The layers whose hidden states `loss.alpha_hid` compares, by side; none of an encoder that is shared.
+
+    Raises:
+        ConfigError: the widths differ.
+        ModelError: the depths do not fit.
+    """
+    widths = zip(SIDES, architectures.widths(student.config), architectures.widths(teacher.config), strict=True)
+    for side, width, teacher_width in widths:
+        if width != teacher_width:
+            raise ConfigError(
+                f"`loss.alpha_hid` {loss.alpha_hid} compares hidden states, but the student's {side} is {width} wide "
+                f"and the teacher's {teacher_width}: set `loss.alpha_hid` 0, and use `matches` with a projection"
+            )
+
+    def pairs(side: str) -> LayerPairs:
+        depth, teacher_depth = (len(architectures.layers(model, side)) for model in (student, teacher))
+        copied = copied_layers(side, student, teacher_depth)
+        how = "spread" if loss.supervise_forward or copied is None else "copied"
+        return layer_pairs(side, how, (depth, teacher_depth), copied, f"`loss.alpha_hid` {loss.alpha_hid}")
+
+    return {"encoder": () if shares_encoder else pairs("encoder"), "decoder": pairs("decoder")}
 
 
 def copied_layers(side: str, student: PreTrainedModel, teacher_depth: int) -> list[int] | None:

@@ -1,13 +1,16 @@
-"""What a model says of a batch."""
+"""The forward pass of a batch, as losses see it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from seq2seq_distill.models import forward
 from seq2seq_distill.models.forward import OutputHead
-from seq2seq_distill.models.hooks import Feature
+from seq2seq_distill.models.hooks import Feature, capture_features
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 Batch = Mapping[str, Tensor]
 
@@ -33,3 +36,27 @@ class ForwardPass:
     def logits(self) -> Tensor:
         """[N, V], made when first asked for; in the precision of the model or of autocast."""
         return self.head.logits(self.hidden)
+
+
+def student_pass(student: PreTrainedModel, batch: Batch, features: frozenset[Feature]) -> ForwardPass:
+    """The student's forward pass, its decoder inputs made from the labels.
+
+    Args:
+        student: the model, in the mode in which it is to run.
+        batch: on its device.
+        features: inner states to capture.
+    """
+    labels = batch["labels"]
+    labelled = labels != IGNORE_INDEX
+    decoder_input_ids = forward.decoder_inputs(student, labels)
+    with capture_features(student, features, batch["attention_mask"].shape[1]) as captured:
+        encoder_state = forward.encode(student, batch)
+        hidden = forward.decode(student, batch, encoder_state, decoder_input_ids)
+    return ForwardPass(
+        head=forward.output_head(student),
+        encoder_state=encoder_state,
+        decoder_input_ids=decoder_input_ids,
+        hidden=hidden[labelled],
+        labels=labels[labelled],
+        features=captured,
+    )

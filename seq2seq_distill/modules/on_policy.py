@@ -1,16 +1,17 @@
 """Targets that the student samples while it learns: it is judged where it really goes (GKD, arXiv 2306.13649)."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedModel
 
-from seq2seq_distill.config import LossConfig
+from seq2seq_distill.config import LossConfig, RunConfig
 from seq2seq_distill.decoding.generation import GenerationSettings, decoding, generate_batch, generation_config
 from seq2seq_distill.models import architectures
+from seq2seq_distill.modules.tasks import Task
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 PLAIN = {"do_sample": True, "top_k": 0, "min_length": 0, "no_repeat_ngram_size": 0, "repetition_penalty": 1.0}
@@ -46,3 +47,33 @@ def sampled_labels(student: PreTrainedModel, batch: Mapping[str, Any], config: G
     rows = [own if row >= 0 else [] for own, row in zip(ids, batch["row"].tolist(), strict=True)]
     width = max(1, *map(len, rows))
     return torch.tensor([[*own, *[IGNORE_INDEX] * (width - len(own))] for own in rows], device=batch["labels"].device)
+
+
+class OnPolicySampler:
+    """Samples targets of training batches, and counts the sampled tokens of an optimiser step.
+
+    Args:
+        student: the model that samples.
+        tasks: say how it decodes.
+        config: the run's.
+    """
+
+    def __init__(self, student: PreTrainedModel, tasks: Sequence[Task], config: RunConfig) -> None:
+        longest = config.loss.on_policy_max_length or config.encode.max_target_length
+        self.generations = [sampling_config(student, config.loss, longest, task.generation) for task in tasks]
+        """How targets are sampled, by task."""
+        self._count: Tensor | None = None
+
+    def with_sampled_labels(self, student: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The batch with targets that the student samples in place of its labels."""
+        generation = self.generations[batch.get("task", 0)]
+        return {**batch, "labels": sampled_labels(student, batch, generation)}
+
+    def count(self, tokens: Tensor) -> None:
+        """Add the sampled tokens of a micro-batch."""
+        self._count = tokens.float() if self._count is None else self._count + tokens
+
+    def take_count(self) -> Tensor | None:
+        """Tokens sampled in the step so far, on this process, then start anew; None if its labels are of the data."""
+        count, self._count = self._count, None
+        return count

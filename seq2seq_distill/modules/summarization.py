@@ -1,8 +1,6 @@
-"""The student in training: cross-entropy with the labels, and summaries to judge it by. No teacher yet."""
+"""The student in training: what happens in a step, in a validation and in a test. No teacher yet."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any, ClassVar
 
@@ -10,40 +8,28 @@ import torch
 from pytorch_lightning import LightningModule
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
-from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.decoding.generation import GenerationSettings, generate_batch, generated_length, generation_config
-from seq2seq_distill.losses.blend import Losses, add, blend
-from seq2seq_distill.losses.chunks import Ensemble, Head
-from seq2seq_distill.losses.divergences import Divergences
-from seq2seq_distill.losses.fused import HeadLoss, head_loss
-from seq2seq_distill.losses.logits import Term
-from seq2seq_distill.losses.sparse import SparseTeacher
-from seq2seq_distill.metrics.corpus import means_of_all, score
-from seq2seq_distill.metrics.degeneration import collapse, output_statistics
-from seq2seq_distill.models import architectures, forward
-from seq2seq_distill.models.hooks import Feature, capture_features
+from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
+from seq2seq_distill.losses.blend import Losses, LossReport, StepTokens, add, blend
+from seq2seq_distill.models import architectures
 from seq2seq_distill.models.sharding import is_sharded, keep_unsharded, precision_policy, shard, zero_row
-from seq2seq_distill.modules.extensions import Extensions, custom_loss_terms
-from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
+from seq2seq_distill.modules.evaluation import (
+    EvaluationData,
+    Generations,
+    SplitCollector,
+    degeneration_statistics,
+    score_generations,
+)
+from seq2seq_distill.modules.extensions import Extensions
+from seq2seq_distill.modules.forward_pass import Batch, student_pass
+from seq2seq_distill.modules.objectives import CrossEntropyObjective, Objective
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
+from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.tasks import Task
-from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.errors import ConfigError
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Generations:
-    """Model outputs of a split in file order."""
-
-    texts: list[str]
-    lengths: list[int]
-    """Generated tokens of each, without padding."""
 
 
 class SummarizationModule(LightningModule):
@@ -77,17 +63,15 @@ class SummarizationModule(LightningModule):
         self.student = student
         self.tokenizer = tokenizer
         self.config = config
-        self.loss = config.loss
         self.total_steps = total_steps
         self.extensions = extensions or Extensions()
         settings = generation_settings(config)
         self.tasks = tuple(tasks) or (Task(self.task, config.tgt_lang, generation_config(student, settings)),)
         self.projections = nn.ModuleDict()
-        """What maps the student's inner states to the teacher's width; trained with the student, saved in checkpoints
-        alone."""
-        self._compared: frozenset[Feature] = frozenset()
-        self._sums: list[dict[str, Term]] = [{} for _ in self.tasks]
-        self._generated: list[tuple[int, str, int]] = []
+        """Map the student's inner states to the teacher's width; trained with it, and saved in checkpoints alone."""
+        self.objective: Objective = CrossEntropyObjective(config.loss, self.extensions)
+        """What the student learns from."""
+        self._collector = SplitCollector(self.tasks, tokenizer)
         self.generations: Generations | None = None
         """Outputs of the last validation or test; only on process 0."""
         self._zero_pad_row = self._keep_pad_row_at_zero()
@@ -129,74 +113,52 @@ class SummarizationModule(LightningModule):
 
     # Training
 
-    @property
-    def weights(self) -> dict[str, float]:
-        """Weight of each term in the loss."""
-        return {"mlm_loss": 1.0, **self.extensions.weights}
-
-    @property
-    def source_terms(self) -> frozenset[str]:
-        """Terms that are means over source tokens; all others are means over target tokens."""
-        return self.extensions.source_terms
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        batch, parts = self.extensions.processed(batch), self._parts_of_step
-        losses = self._step(batch, parts / max(1, int(batch["target_tokens"])))
-        terms = losses.terms
-        of_source = self.source_terms
-        counts = {name: batch["source_tokens" if name in of_source else "target_tokens"] for name in terms}
-        report = blend(terms, self.weights, counts, scale=parts, head=losses.head.loss)
+        options = self.step_options()
+        tokens = StepTokens(batch["target_tokens"], batch["source_tokens"], self._micro_batches_per_step)
+        report = self.compute_loss(self.extensions.processed(batch), options, tokens)
+        self.log_dict(options.scheduled)
         self.log_dict(report.named(), prog_bar=True)
         return report.loss
 
-    def _step(self, batch: Batch, head_scale: Tensor | float = 1.0) -> Losses:
+    def step_options(
+        self, step: int | None = None, total_steps: int | None = None, *, sampled: bool = False
+    ) -> StepOptions:
+        """Weights and temperature of a step; outside training, as configured.
+
+        Args:
+            step: optimiser steps before this one; by default those that Lightning has counted.
+            total_steps: of the run; by default those that the module was made for.
+            sampled: whether the student has sampled the targets itself.
+        """
+        step = self.global_step if step is None else step
+        total_steps = self.total_steps if total_steps is None else total_steps
+        return self.objective.step_options(step, total_steps, training=self.training, sampled=sampled)
+
+    def compute_loss(
+        self, batch: Batch, options: StepOptions | None = None, tokens: StepTokens | None = None
+    ) -> LossReport:
+        """The loss of a batch and each of its terms: one forward pass of the student and, in a distiller, the teacher.
+
+        Args:
+            batch: `input_ids` [B, S], `attention_mask` [B, S], `labels` [B, T] (-100 where there is none), `row` [B]
+                (-1 counts nowhere), and what the architecture needs besides.
+            options: of the step; by default `step_options()`.
+            tokens: what the terms are divided by; by default the batch's own tokens.
+        """
+        options, tokens = options or self.step_options(), tokens or StepTokens.of(batch)
+        losses = self._step(batch, options, tokens.head_scale)
+        counts = tokens.counts(losses.terms, self.objective.source_terms)
+        return blend(losses.terms, options.weights, counts, scale=tokens.parts, head=losses.head.loss)
+
+    def _step(self, batch: Batch, options: StepOptions, head_scale: Tensor | float) -> Losses:
         """One forward pass: the sums and counts of all terms, the head's part of the loss times `head_scale`."""
-        labels = batch["labels"]
-        labelled = labels != IGNORE_INDEX
-        decoder_input_ids = forward.decoder_inputs(self.student, labels)
-        with capture_features(self.student, self._compared, batch["attention_mask"].shape[1]) as features:
-            encoder_state = forward.encode(self.student, batch)
-            hidden = forward.decode(self.student, batch, encoder_state, decoder_input_ids)
-        student = ForwardPass(
-            head=forward.output_head(self.student),
-            encoder_state=encoder_state,
-            decoder_input_ids=decoder_input_ids,
-            hidden=hidden[labelled],
-            labels=labels[labelled],
-            features=features,
-        )
-        return self._losses(batch, student, head_scale)
-
-    def _losses(self, batch: Batch, student: ForwardPass, head_scale: Tensor | float) -> Losses:
-        """From the student's pass to its losses; a distiller compares it with the teacher."""
-        return Losses(self._head_loss(student, None, head_scale), self._custom_loss_terms(batch, student, None))
-
-    def _custom_loss_terms(self, batch: Batch, student: ForwardPass, teacher: ForwardPass | None) -> dict[str, Term]:
-        return custom_loss_terms(self.extensions.terms, student, teacher, batch, checked=not self.training)
-
-    def _head_loss(
-        self,
-        student: ForwardPass,
-        teacher: tuple[Head, Tensor] | Ensemble | SparseTeacher | None,
-        scale: Tensor | float,
-        temperature: Tensor | float = 1.0,
-    ) -> HeadLoss:
-        return head_loss(
-            student.head,
-            student.hidden,
-            student.labels,
-            self.weights,
-            teacher,
-            divergences=Divergences(self.loss.divergences, self.loss.beta, self.loss.skew),
-            temperature=temperature,
-            label_smoothing=self.loss.label_smoothing,
-            scale=scale,
-            with_entropy=not self.training,  # a figure of the teacher and the data: not worth its time in every step
-        )
+        student = student_pass(self.student, batch, self.objective.features)
+        return self.objective.losses(batch, student, options, head_scale)
 
     @property
-    def _parts_of_step(self) -> int:
-        """Into how many micro-batches an optimiser step is dealt, over processes and accumulation."""
+    def _micro_batches_per_step(self) -> int:
+        """Over processes and accumulation."""
         return self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def configure_optimizers(self) -> Any:
@@ -231,85 +193,38 @@ class SummarizationModule(LightningModule):
         keep_unsharded(self.student, True)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        terms = self._step(batch).terms
-        terms = {name: Term(term.sum.detach().double(), term.count) for name, term in terms.items()}
-        task = batch.get("task", 0)
-        self._sums[task] = add(self._sums[task], terms)
-        self._generate(batch)
+        self._collector.add_terms(batch, self.compute_loss(batch).terms)
+        self._collector.generate(self.student, batch)
 
     def on_validation_epoch_end(self) -> None:
         keep_unsharded(self.student, False)
-        sums, self._sums = self._over_processes(self._sums), [{} for _ in self.tasks]
-        report = blend(reduce(add, sums), self.weights)
-        self.log_dict(report.named("val_"), rank_zero_only=False)
+        weights = self.step_options().weights
+        by_task = self._collector.take_terms(self.all_gather, self.device)
+        self.log_dict(blend(reduce(add, by_task), weights).named("val_"), rank_zero_only=False)
         if len(self.tasks) > 1:
-            for task, terms in zip(self.tasks, sums, strict=True):
-                self.log_dict(blend(terms, self.weights).named(f"val_{task.name}/"), rank_zero_only=False)
-        self.log_dict({f"val_{name}": value for name, value in self._score_outputs("val").items()})
+            for task, terms in zip(self.tasks, by_task, strict=True):
+                self.log_dict(blend(terms, weights).named(f"val_{task.name}/"), rank_zero_only=False)
+        scores = self._score("val")
+        assert self.generations is not None
+        warned_step = self.trainer.global_step if self.trainer.global_step and self.trainer.is_global_zero else None
+        scores |= degeneration_statistics(self.generations, self._evaluation_data, "val", step=warned_step)
+        self.log_dict({f"val_{name}": value for name, value in scores.items()})
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self._generate(batch)
+        self._collector.generate(self.student, batch)
 
     def on_test_epoch_end(self) -> None:
-        self.log_dict({f"test_{name}": value for name, value in self._score_outputs("test").items()})
+        self.log_dict({f"test_{name}": value for name, value in self._score("test").items()})
 
-    def _generate(self, batch: Batch) -> None:
-        generation = self.tasks[batch.get("task", 0)].generation
-        ids = generate_batch(self.student, batch, generation)
-        texts = self.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for row, text, own in zip(batch["row"].tolist(), texts, ids, strict=True):
-            if row >= 0:
-                self._generated.append((row, text.strip(), generated_length(own, generation)))
+    def _score(self, split: str) -> dict[str, float]:
+        """Scores over the whole split; its outputs are in `generations` afterwards."""
+        self.generations = self._collector.take_outputs(self.trainer.world_size)
+        return score_generations(self.generations, self._evaluation_data, split, self.tasks)
 
-    def _score_outputs(self, split: str) -> dict[str, float]:
-        """Scores over the whole split, outputs of all processes together, each row once."""
-        gathered: list[list[tuple[int, str, int]]] = [self._generated]
-        if self.trainer.world_size > 1:
-            gathered = [[] for _ in range(self.trainer.world_size)]
-            all_gather_object(gathered, self._generated)
-        self._generated = []
-        by_row = {row: (text, length) for part in gathered for row, text, length in part}
-        rows = sorted(by_row)
-        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        references = data.references(split)
-        texts, lengths = [by_row[row][0] for row in rows], [by_row[row][1] for row in rows]
-        self.generations = Generations(texts, lengths)
-        references = [references[row] for row in rows]
-        scores = self._scores(texts, references, [data.task_of(split, row) for row in rows])
-        figures = self._statistics(texts, references) if split == "val" else {}
-        return {**scores, "gen_len": sum(lengths) / len(lengths), **figures}
-
-    def _scores(self, texts: list[str], references: list[str], tasks: list[int]) -> dict[str, float]:
-        """Corpus scores on a scale of 0 to 100; of several tasks those of each, and their means where all have one."""
-        by_task = []
-        for number, task in enumerate(self.tasks):
-            own = [index for index, other in enumerate(tasks) if other == number]
-            pairs = [texts[index] for index in own], [references[index] for index in own]
-            by_task.append(score(task.kind, *pairs, task.tgt_lang))
-        if len(by_task) == 1:
-            return by_task[0]
-        means = means_of_all(by_task)
-        named = zip(self.tasks, by_task, strict=True)
-        return means | {f"{task.name}/{name}": value for task, own in named for name, value in own.items()}
-
-    def _statistics(self, texts: list[str], references: list[str]) -> dict[str, float]:
-        """How the outputs look beside the references; a student in training that has collapsed is told of."""
-        figures = output_statistics(texts, references)
-        words = collapse(figures)
-        if words and self.trainer.global_step > 0 and self.trainer.is_global_zero:
-            logger.warning("step %d: %s", self.trainer.global_step, words)
-        return figures.named()
-
-    def _over_processes(self, sums: list[dict[str, Term]]) -> list[dict[str, Term]]:
-        """The terms of each task over all processes, one of which may have had no batch of a task."""
-        names = dict.fromkeys(name for terms in sums for name in terms)
-        # Sum and count as one tensor of float64, since an own term may count in another type.
-        both = [
-            {name: torch.tensor([*map(float, terms.get(name, (0, 0)))], dtype=torch.float64) for name in names}
-            for terms in sums
-        ]
-        gathered = self.all_gather([{name: pair.to(self.device) for name, pair in own.items()} for own in both])
-        return [{name: Term(*pair.view(-1, 2).sum(0)) for name, pair in own.items()} for own in gathered]
+    @property
+    def _evaluation_data(self) -> EvaluationData:
+        data: EvaluationData = self.trainer.datamodule  # type: ignore[attr-defined]
+        return data
 
 
 def _drops_layers(student: PreTrainedModel) -> bool:

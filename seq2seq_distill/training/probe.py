@@ -9,7 +9,6 @@ import torch
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.decoding.generation import to_device
-from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.metrics.cost import PeakMemory, model_bytes, synchronize
 from seq2seq_distill.training.components import RunComponents
 from seq2seq_distill.training.run import make_module
@@ -35,8 +34,7 @@ class Probe:
         """One optimiser step; mixed precision on a GPU, as in a run."""
         batch = to_device(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            losses = self.module._step(batch, 1 / max(1, int(batch["target_tokens"])))
-            loss = blend(losses.terms, self.module.weights, head=losses.head.loss).loss
+            loss = self.module.compute_loss(batch).loss
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

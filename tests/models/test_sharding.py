@@ -14,7 +14,6 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from seq2seq_distill.config import LossConfig, RunConfig
-from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.sharding import (
     gather,
@@ -38,8 +37,7 @@ class Distiller(SummarizationDistiller):
     """A step without a Trainer."""
 
     def go(self, batch: Mapping[str, Tensor]) -> Tensor:
-        losses = self._step(batch)
-        return blend(losses.terms, self.weights, head=losses.head.loss).loss
+        return self.compute_loss(batch).loss
 
 
 @pytest.fixture(scope="module")

@@ -78,10 +78,10 @@ def test_equal_models_match_and_others_do_not(model_type: str) -> None:
     teacher = tiny_model(model_type, encoder_layers=3, decoder_layers=3)
     matches = all_matches(model_type)
     module, batch = distiller(create_student(teacher, 3, 3), teacher, *matches), rows(teacher)
-    terms = of_matches(module._step(batch).terms)
+    terms = of_matches(module.compute_loss(batch).terms)
     assert len(terms) == len(matches) >= 12
     assert all(abs(float(term.sum.detach())) < 1e-4 for term in terms.values()), terms
-    other = of_matches(distiller(create_student(teacher, 2, 2), teacher, *matches)._step(batch).terms)
+    other = of_matches(distiller(create_student(teacher, 2, 2), teacher, *matches).compute_loss(batch).terms)
     assert all(float(term.sum.detach()) > 1e-5 for term in other.values()), other
 
 
@@ -91,13 +91,13 @@ def test_padding_and_rows_that_count_nowhere_change_no_match(model_type: str) ->
     matches = [replace(each, student=[0, 0] if each.loss == "gram" else 0) for each in all_matches(model_type)]
     module = distiller(create_student(teacher, 1, 1), teacher, *matches)
     batch = rows(teacher)
-    terms = module._step(batch).terms
+    terms = module.compute_loss(batch).terms
     for source, target in ((13, 0), (5, 0 if model_type == "prophetnet" else 4)):
-        assert_same(module._step(padded(batch, teacher, source, target)).terms, terms)
+        assert_same(module.compute_loss(padded(batch, teacher, source, target)).terms, terms)
     both = with_empty_row(batch, teacher)
-    assert_same(module._step(both).terms, terms)
+    assert_same(module.compute_loss(both).terms, terms)
     alone = {name: field[-1:] for name, field in both.items()}
-    empty = module._step(alone).terms
+    empty = module.compute_loss(alone).terms
     assert all((term.sum.item(), term.count.item()) == (0.0, 0) for term in empty.values())
 
 
@@ -109,7 +109,7 @@ def test_splitting_the_batch_changes_no_gradient(model_type: str) -> None:
     matches += [replace(each, loss="gram", student=[0, 0], teacher=[0, 1]) for each in matches]
     module = distiller(create_student(teacher, 1, 1), teacher, *matches, loss=LABELS_ALONE)
     batch = rows(teacher, batch=4)
-    counts = {name: term.count for name, term in module._step(batch).terms.items()}
+    counts = {name: term.count for name, term in module.compute_loss(batch).terms.items()}
     report(module, batch).loss.backward()
     expected = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
     assert sum(name.startswith("projections.") for name in expected) == 2 * len(matches)
@@ -132,9 +132,9 @@ def test_shared_encoder_gives_what_separate_encoders_give(model_type: str) -> No
     module = distiller(student, teacher, *matches)
     assert module.shares_encoder
     batch = rows(teacher)
-    shared = module._step(batch).terms
-    module.shares_encoder = False
-    terms = module._step(batch).terms
+    shared = module.compute_loss(batch).terms
+    module.teacher_runner.shares_encoder = False
+    terms = module.compute_loss(batch).terms
     assert_same(shared, terms)
     assert all(float(term.sum.detach()) > 1e-3 for term in of_matches(terms).values())
 
@@ -161,7 +161,7 @@ def test_chosen_layers_meet_and_negative_numbers_count_from_the_end(side: str, m
         match(side=side, student=-3, teacher=2, feature="self_attention", loss="ce"),
     ]
     module = distiller(student, teacher, *matches)
-    result, terms = report(module, batch), module._step(batch).terms
+    result, terms = report(module, batch), module.compute_loss(batch).terms
     chosen = batch[mask] == 1 if side == "encoder" else batch[mask] != IGNORE_INDEX
     own, other = (features_of(model, batch, side) for model in (student, teacher))
     expected = [
@@ -173,7 +173,7 @@ def test_chosen_layers_meet_and_negative_numbers_count_from_the_end(side: str, m
     kinds = ("hidden_cosine", "hidden_cosine", "hidden_gram", "self_attention_ce")
     names = [f"match_{number}_{side}_{kind}" for number, kind in enumerate(kinds)]
     assert_same(of_matches(terms), dict(zip(names, expected, strict=True)))
-    assert module.source_terms == ({"hid_loss_enc", *names} if side == "encoder" else {"hid_loss_enc"})
+    assert module.objective.source_terms == ({"hid_loss_enc", *names} if side == "encoder" else {"hid_loss_enc"})
     own_weights = (1.0, 0.5, 1.0, 1.0)
     weighted = sum(weight * result.parts[name] for weight, name in zip(own_weights, names, strict=True))
     rest = 0.8 * result.parts["ce_loss"] + 0.2 * result.parts["mlm_loss"]
@@ -196,9 +196,9 @@ def features_of(model: PreTrainedModel, batch: dict[str, Tensor], side: str) -> 
 def test_shorthands(layers: str, expected: list[tuple[int, int]]) -> None:
     teacher = tiny_model("bart", decoder_layers=6)
     module = distiller(create_student(teacher, 2, 3), teacher, match(layers=layers))
-    pairs = [(own.layer, other.layer) for (own,), (other,) in module.matches[0].pairs]
+    pairs = [(own.layer, other.layer) for (own,), (other,) in module.objective.matches[0].pairs]
     assert pairs == expected
-    assert list(of_matches(module._step(rows(teacher)).terms)) == ["match_0_decoder_hidden_mse"]
+    assert list(of_matches(module.compute_loss(rows(teacher)).terms)) == ["match_0_decoder_hidden_mse"]
 
 
 @pytest.mark.parametrize(("layers", "forward"), [("copied", False), ("spread", True)])
@@ -222,7 +222,8 @@ def test_a_schedule_scales_the_weight_in_training(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(SummarizationDistiller, "global_step", step)
         for training in (True, False):
             module.train(training)
-            weights = [module.weights[each.name] for each in module.matches]
+            options = module.step_options()
+            weights = [options.weights[each.name] for each in module.objective.matches]
             assert weights == pytest.approx([2 * factor if training else 2.0, 2.0])
 
 
@@ -237,7 +238,7 @@ def test_a_layer_that_layerdrop_leaves_out_adds_neither_sum_nor_count(side: str)
     for seed in range(20):
         torch.manual_seed(seed)
         with capture_features(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
-            terms = list(of_matches(module._step(batch).terms).values())
+            terms = list(of_matches(module.compute_loss(batch).terms).values())
         ran = {feature.layer for feature in features}
         seen.add(tuple(sorted(ran)))
         assert [bool(term.count) for term in terms] == [1 in ran, bool(ran), 1 in ran]
@@ -261,10 +262,10 @@ def test_attention_that_is_compared_is_not_dropped_out(model_type: str) -> None:
                 setattr(part, name, 0.5 if part in compared else 0.0)
     module.train()
     assert student.training and architectures.decoder_layers(student)[0].training
-    assert all(abs(float(term.sum.detach())) < 1e-6 for term in of_matches(module._step(batch).terms).values())
+    assert all(abs(float(term.sum.detach())) < 1e-6 for term in of_matches(module.compute_loss(batch).terms).values())
     for part in compared:
         part.train()
-    assert any(float(term.sum.detach()) > 1e-3 for term in of_matches(module._step(batch).terms).values())
+    assert any(float(term.sum.detach()) > 1e-3 for term in of_matches(module.compute_loss(batch).terms).values())
 
 
 def test_attention_is_computed_so_that_its_weights_are_there(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from seq2seq_distill.config import LossConfig, OptimConfig, RunConfig, TrainerConfig
-from seq2seq_distill.losses.blend import LossReport, blend
+from seq2seq_distill.losses.blend import LossReport, StepTokens
 from seq2seq_distill.losses.logits import Term, kl_divergence
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
@@ -71,9 +71,11 @@ def report(
     module: SummarizationModule, batch: dict[str, Tensor], counts: dict[str, Tensor] | None = None, parts: int = 1
 ) -> LossReport:
     """As `training_step` makes it, of a step of so many parts; `counts` of the whole step, else the batch's own."""
-    tokens = (batch["labels"] != IGNORE_INDEX).sum() if counts is None else counts["mlm_loss"]
-    losses = module._step(batch, parts / tokens.clamp(min=1))
-    return blend(losses.terms, module.weights, counts, scale=parts, head=losses.head.loss)
+    if counts is None:
+        return module.compute_loss(batch)
+    of_source = [counts[name] for name in counts if name in module.objective.source_terms and counts[name]]
+    source = of_source[0] if of_source else 0
+    return module.compute_loss(batch, tokens=StepTokens(counts["mlm_loss"], source, parts))
 
 
 def assert_same(got: dict[str, Term], expected: dict[str, Term]) -> None:
@@ -104,11 +106,11 @@ def test_padding_columns_change_no_term(model_type: str, normalize: bool) -> Non
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 1, 1), teacher, LossConfig(alpha_hid=1.0, normalize_hidden=normalize))
     batch = rows(teacher)
-    terms = module._step(batch).terms
+    terms = module.compute_loss(batch).terms
     assert all(term.sum > 0 for term in terms.values())
     for source, target in ((5, 0), (13, 0), (0, 4), (13, 9)):
         if model_type != "prophetnet" or target == 0:
-            assert_same(module._step(padded(batch, teacher, source, target)).terms, terms)
+            assert_same(module.compute_loss(padded(batch, teacher, source, target)).terms, terms)
 
 
 @pytest.mark.xfail(strict=True, reason="transformers mixes up the axes of ProphetNet's relative positions when T > 1")
@@ -116,7 +118,7 @@ def test_padding_columns_of_the_target_change_no_term_of_prophetnet() -> None:
     teacher = tiny_model("prophetnet")
     module = distiller(create_student(teacher, 1, 1), teacher)
     batch = rows(teacher)
-    assert_same(module._step(padded(batch, teacher, 0, 4)).terms, module._step(batch).terms)
+    assert_same(module.compute_loss(padded(batch, teacher, 0, 4)).terms, module.compute_loss(batch).terms)
 
 
 @every_family
@@ -125,9 +127,9 @@ def test_row_that_counts_nowhere_changes_nothing(model_type: str) -> None:
     module = distiller(create_student(teacher, 1, 1), teacher)
     batch = rows(teacher)
     both = with_empty_row(batch, teacher)
-    assert_same(module._step(both).terms, module._step(batch).terms)
+    assert_same(module.compute_loss(both).terms, module.compute_loss(batch).terms)
     alone = {name: field[-1:] for name, field in both.items()}
-    terms = module._step(alone).terms
+    terms = module.compute_loss(alone).terms
     assert all((term.sum.item(), term.count.item()) == (0.0, 0) for term in terms.values())
     report(module, alone).loss.backward()
     for name, parameter in module.named_parameters():  # DDP waits for the gradient of every one
@@ -140,7 +142,7 @@ def test_splitting_the_batch_changes_no_gradient(model_type: str) -> None:
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 1, 1), teacher)
     batch = rows(teacher, batch=4)
-    counts = {name: term.count for name, term in module._step(batch).terms.items()}
+    counts = {name: term.count for name, term in module.compute_loss(batch).terms.items()}
     report(module, batch).loss.backward()
     expected = {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
     module.zero_grad()
@@ -178,10 +180,10 @@ def test_shared_encoder_gives_what_separate_encoders_give(model_type: str) -> No
     assert module.shares_encoder
     batch = rows(teacher)
     states = torch.random.get_rng_state()
-    shared = module._step(batch).terms
-    module.shares_encoder = False
+    shared = module.compute_loss(batch).terms
+    module.teacher_runner.shares_encoder = False
     torch.random.set_rng_state(states)
-    assert_same(module._step(batch).terms, shared)
+    assert_same(module.compute_loss(batch).terms, shared)
 
 
 def test_frozen_encoder_that_differs_is_not_shared() -> None:
@@ -208,15 +210,15 @@ def test_first_target_token_is_distilled(model_type: str) -> None:
     batch = rows(teacher, batch=1, target=4)
     pad = teacher.config.pad_token_id
     assert forward.decoder_inputs(teacher, batch["labels"])[0, 0] == pad
-    whole = module._step(batch).terms["ce_loss"]
-    firsts = module._step({**batch, "labels": batch["labels"][:, :1]}).terms["ce_loss"]
+    whole = module.compute_loss(batch).terms["ce_loss"]
+    firsts = module.compute_loss({**batch, "labels": batch["labels"][:, :1]}).terms["ce_loss"]
     assert firsts.count == 1 and firsts.sum > 0
     later = {**batch, "labels": batch["labels"].clone()}
     inputs = forward.decoder_inputs(teacher, batch["labels"])
     later["labels"][:, 0] = IGNORE_INDEX
     with pytest.MonkeyPatch.context() as patch:  # the same decoder inputs, the first label aside
         patch.setattr(forward, "decoder_inputs", lambda model, labels: inputs)
-        rest = module._step(later).terms["ce_loss"]
+        rest = module.compute_loss(later).terms["ce_loss"]
     assert (whole.count, rest.count) == (4, 3)
     torch.testing.assert_close(firsts.sum + rest.sum, whole.sum)
 
@@ -236,7 +238,7 @@ def test_teacher_decodes_from_its_own_encoder(model_type: str, encoder_layers: i
     with torch.no_grad():
         own, other = (model(**inputs).logits for model in (student, teacher))
     expected = kl_divergence(own, other, batch["labels"], 2.0)
-    assert_same({"ce_loss": distiller(student, teacher)._step(batch).terms["ce_loss"]}, {"ce_loss": expected})
+    assert_same({"ce_loss": distiller(student, teacher).compute_loss(batch).terms["ce_loss"]}, {"ce_loss": expected})
 
 
 def test_gradient_checkpointing_that_an_architecture_lacks_is_refused() -> None:
@@ -272,7 +274,7 @@ def test_teacher_of_lower_precision_says_nearly_the_same(model_type: str, precis
     for lowered in ("32", precision):
         module = distiller(student, copy.deepcopy(teacher))
         assert module.shares_encoder
-        module.teacher.cast_weights(lowered)
+        module.teachers[0].cast_weights(lowered)
         losses.append(report(module, batch).parts["ce_loss"].item())
     assert losses[1] == pytest.approx(losses[0], rel=close)
     assert losses[1] != losses[0]
@@ -286,7 +288,7 @@ def test_a_shared_encoder_is_in_memory_once(model_type: str) -> None:
     module = distiller(student, teacher)
     own, others = (dict(model.get_encoder().named_parameters()) for model in (student, teacher))
     assert all(own[name].data_ptr() == parameter.data_ptr() for name, parameter in others.items())
-    module.teacher.to("meta", encoder=False)  # as to a GPU: only what the teacher needs there
+    module.teachers[0].to("meta", encoder=False)  # as to a GPU: only what the teacher needs there
     assert {p.device.type for p in teacher.get_decoder().parameters()} == {"meta"}
     assert {p.device.type for p in architectures.encoder_layers(teacher).parameters()} == {"cpu"}
 
@@ -382,7 +384,7 @@ def test_given_student_learns_from_hidden_states_too() -> None:
     """H9: an existing model as student silently turned the hidden loss off."""
     teacher = tiny_model("t5", encoder_layers=4, decoder_layers=4)
     module = distiller(tiny_model("t5", seed=5), teacher)
-    assert module._encoder_pairs == module._decoder_pairs == ((0, 1), (1, 3))
+    assert module.objective.pairs["encoder"] == module.objective.pairs["decoder"] == ((0, 1), (1, 3))
     parts = report(module, rows(teacher)).parts
     assert parts["hid_loss_enc"] > 0 and parts["hid_loss_dec"] > 0
 
@@ -392,7 +394,7 @@ def test_given_student_that_was_cut_from_a_deeper_model_is_matched_by_depth() ->
     student = create_student(tiny_model("t5", decoder_layers=12), 2, 3)
     assert student.config.distilled_decoder_layers == [0, 6, 11]
     module = distiller(student, tiny_model("t5", decoder_layers=6))
-    assert module._decoder_pairs == ((0, 1), (1, 4), (2, 5))
+    assert module.objective.pairs["decoder"] == ((0, 1), (1, 4), (2, 5))
 
 
 def test_unequal_widths_are_refused_where_they_matter() -> None:
@@ -416,7 +418,7 @@ def test_layerdrop_drops_pairs_and_shifts_none(side: str) -> None:
     for seed in range(40):
         torch.manual_seed(seed)
         with capture_features(student, [Feature(side, "hidden", layer) for layer in range(3)]) as features:
-            term = module._step(batch).terms[f"hid_loss_{side[:3]}"]
+            term = module.compute_loss(batch).terms[f"hid_loss_{side[:3]}"]
         ran = tuple(feature.layer for feature in features)
         seen.add(ran)
         pairs = [(own.detach(), other[feature.layer]) for feature, own in features.items()]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.losses.logits import kl_divergence
 from seq2seq_distill.models import forward
-from seq2seq_distill.modules import distillers
+from seq2seq_distill.modules import on_policy as on_policy_module
 from seq2seq_distill.modules.on_policy import sampled_labels, samples_in, sampling_config
 from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.run import run_config
@@ -84,7 +84,7 @@ class TestSteps:
                 before = module.student
 
         before = None
-        monkeypatch.setattr(distillers, "sampled_labels", remember)
+        monkeypatch.setattr(on_policy_module, "sampled_labels", remember)
         reference = build_components(run)
         run_config(run, [Gradients()])
         assert len(seen) == 2

@@ -34,13 +34,13 @@ def test_losses_are_of_all_teachers_together(tmp_path):
         own = config(tmp_path, student={"dropout": 0.0}, ensemble={"teachers": [second], "weights": weights})
         parts = build_components(own)
         module = make_module(own, parts).eval()
-        found[tuple(weights)] = float(module._step(parts.data.training_batch(0)).terms["ce_loss"].sum)
+        found[tuple(weights)] = float(module.compute_loss(parts.data.training_batch(0)).terms["ce_loss"].sum)
     alone = {}
     for name in (run.teacher, second):
         own = config(tmp_path, teacher=name)
         parts = replace(build_components(own), student=build_components(run).student)
         module = make_module(own, parts).eval()
-        alone[name] = float(module._step(parts.data.training_batch(0)).terms["ce_loss"].sum)
+        alone[name] = float(module.compute_loss(parts.data.training_batch(0)).terms["ce_loss"].sum)
     assert found[1.0, 1e-9] == pytest.approx(alone[run.teacher], rel=1e-4)
     assert found[1e-9, 1.0] == pytest.approx(alone[second], rel=1e-4)
     assert found[1.0, 1.0] not in (pytest.approx(alone[run.teacher]), pytest.approx(alone[second]))

@@ -10,7 +10,6 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from seq2seq_distill.config import LossConfig, RunConfig
-from seq2seq_distill.losses.blend import blend
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.logits import Term, cross_entropy
 from seq2seq_distill.models.student import create_student
@@ -62,8 +61,7 @@ def module(own: Extensions, loss: LossConfig) -> tuple[SummarizationDistiller, d
 def gradients(own: Extensions, loss: LossConfig) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Of all parameters; and the parts of the loss."""
     found, batch = module(own, loss)
-    losses = found._step(batch, 1 / (batch["labels"] != IGNORE_INDEX).sum())
-    report = blend(losses.terms, found.weights, head=losses.head.loss)
+    report = found.compute_loss(batch)
     report.loss.backward()
     return {n: p.grad for n, p in found.named_parameters() if p.grad is not None}, report.named()
 
@@ -83,8 +81,8 @@ class TestTerms:
         found, batch = module(Extensions(TERMS), LossConfig())
         last = torch.tensor([0, 1, -1])
         labels = batch["labels"].masked_fill((last < 0)[:, None], IGNORE_INDEX)
-        with_empty = found._step({**batch, "labels": labels, "row": last}).terms
-        without = found._step({name: field[:2] for name, field in batch.items()}).terms
+        with_empty = found.compute_loss({**batch, "labels": labels, "row": last}).terms
+        without = found.compute_loss({name: field[:2] for name, field in batch.items()}).terms
         for name in TERMS:
             torch.testing.assert_close(with_empty[name].sum, without[name].sum)
             assert with_empty[name].count == without[name].count
@@ -103,7 +101,7 @@ class TestTerms:
     def test_what_cannot_be_divided_is_refused(self, term: CustomLoss, message: str) -> None:
         found, batch = module(Extensions({"mine": term}), LossConfig())
         with pytest.raises(ConfigError, match=message):
-            found._step(batch)
+            found.compute_loss(batch)
 
     @pytest.mark.parametrize(
         ("name", "weight", "message"),

@@ -38,7 +38,7 @@ def test_ce_loss_is_the_divergence_that_was_asked_for(name: Any) -> None:
     teacher = tiny_model("bart", **STILL).eval()
     own, other = (model.eval()(**inputs).logits for model in (module.student, teacher))
     expected = divergence(own, other, batch["labels"], name, 3.0, beta=0.2, skew=0.3)
-    terms = module._step(batch).terms
+    terms = module.compute_loss(batch).terms
     assert set(terms) == {"ce_loss", "mlm_loss", "teacher_entropy", "hid_loss_enc", "hid_loss_dec"}
     torch.testing.assert_close(terms["ce_loss"].sum, expected.sum.detach(), rtol=1e-4, atol=1e-5)
     assert terms["ce_loss"].count == expected.count
@@ -79,24 +79,26 @@ def test_a_schedule_scales_the_configured_weight(
     batch = rows(module.student)
     with at_step(step):
         module.train()
-        assert module.weights == pytest.approx(
+        assert module.step_options().weights == pytest.approx(
             {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid}
         )
         scheduled = report(module, batch)
         constant = LossConfig(alpha_ce=ce, alpha_mlm=mlm, alpha_hid=hid, temperature=temperature)
         same = module_of(constant)
-        same._encoder_pairs, same._decoder_pairs = module._encoder_pairs, module._decoder_pairs
-        same._compared, same._compared_with = module._compared, module._compared_with
+        same.objective.pairs = module.objective.pairs
+        same.objective.features = module.objective.features
+        same.objective.teacher_features = module.objective.teacher_features
         torch.testing.assert_close(scheduled.loss, report(same.train(), batch).loss)
-        assert module.eval().weights == {"ce_loss": 0.5, "mlm_loss": 2.0, "hid_loss_enc": 3.0, "hid_loss_dec": 3.0}
-        assert module.scheduled_loss == SCHEDULED
+        options = module.eval().step_options()
+        assert options.weights == {"ce_loss": 0.5, "mlm_loss": 2.0, "hid_loss_enc": 3.0, "hid_loss_dec": 3.0}
+        assert options.temperature == SCHEDULED.temperature
 
 
 def test_the_warm_up_of_weights_is_by_default_that_of_the_learning_rate() -> None:
     module = module_of(replace(SCHEDULED, schedule=replace(SCHEDULED.schedule, warmup_steps=None)))
-    module.config = RunConfig(task="summarization", loss=module.loss, optim=OptimConfig(warmup_steps=4))
+    module.objective.optim = OptimConfig(warmup_steps=4)
     with at_step(1):
-        assert module.train().weights["hid_loss_dec"] == pytest.approx(3 / 4)
+        assert module.train().step_options().weights["hid_loss_dec"] == pytest.approx(3 / 4)
 
 
 @pytest.mark.parametrize("way", ["flsw", "cwsm"])
@@ -119,7 +121,7 @@ class TestAdaptive:
         expected = report(module, batch).parts["ce_loss"]
         for wide in (padded(batch, module.student, 2, 3), with_empty_row(batch, module.student)):
             torch.testing.assert_close(report(module, wide).parts["ce_loss"], expected)
-        counts = {name: term.count for name, term in module._step(batch).terms.items()}
+        counts = {name: term.count for name, term in module.compute_loss(batch).terms.items()}
         parts = [{name: field[i : i + 1] for name, field in batch.items()} for i in range(len(batch["row"]))]
         dealt = sum(report(module, part, counts).parts["ce_loss"] for part in parts)
         torch.testing.assert_close(dealt, expected)

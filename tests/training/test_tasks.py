@@ -59,11 +59,11 @@ def test_each_task_has_its_teacher(tmp_path):
     for number, own in enumerate(run.each_task()):
         batch = parts.data.collated("train", [24 * number, 24 * number + 3])
         assert batch["task"] == number
-        found.append(float(module._step({**batch, "source_tokens": 1, "target_tokens": 1}).terms["ce_loss"].sum))
+        found.append(float(module.compute_loss({**batch, "source_tokens": 1, "target_tokens": 1}).terms["ce_loss"].sum))
         single = build_components(own)
         judge = make_module(own, replace(single, student=parts.student)).eval()
         batch = single.data.collated("train", [0, 3])
-        alone.append(float(judge._step({**batch, "source_tokens": 1, "target_tokens": 1}).terms["ce_loss"].sum))
+        alone.append(float(judge.compute_loss({**batch, "source_tokens": 1, "target_tokens": 1}).terms["ce_loss"].sum))
     assert found == pytest.approx(alone, rel=1e-6)
     assert abs(found[0] - found[1]) > 0.1
 
@@ -105,7 +105,7 @@ def test_each_task_has_its_target_language(tmp_path, model_type, language):
     ids = [parts.tokenizer.convert_tokens_to_ids(code) for code in (run.tgt_lang, language)]
     key = "forced_bos_token_id" if model_type == "m2m_100" else "decoder_start_token_id"
     assert [getattr(task.generation, key) for task in module.tasks] == ids
-    assert [getattr(sampling, key) for sampling in module._sampling] == ids
+    assert [getattr(sampling, key) for sampling in module._sampler.generations] == ids
     for task, token in zip(parts.tasks, ids, strict=True):
         assert token in task.student_view.data.collated("train", [0])["labels"][0]
     results = run_config(run)

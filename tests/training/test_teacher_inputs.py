@@ -14,7 +14,8 @@ from seq2seq_distill.cli import main as cli
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.metrics.corpus import score
-from seq2seq_distill.modules import datamodule, distillers
+from seq2seq_distill.modules import datamodule, on_policy
+from seq2seq_distill.modules.teacher_runner import TeacherRunner
 from seq2seq_distill.training import results
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.preflight import preflight
@@ -85,7 +86,7 @@ def teacher_reads_apart(parts: RunComponents) -> bool:
 
 
 def ce(run: RunConfig, parts: RunComponents, batch: Any) -> float:
-    return float(make_module(run, parts).eval()._step(batch).terms["ce_loss"].sum)
+    return float(make_module(run, parts).eval().compute_loss(batch).terms["ce_loss"].sum)
 
 
 class TestLosses:
@@ -143,29 +144,30 @@ class TestLosses:
         )
         parts = build_components(run)
         batch = parts.data.training_batch(0)
-        found = make_module(run, parts).eval()._step(batch).terms
+        found = make_module(run, parts).eval().compute_loss(batch).terms
         usual = {name: field for name, field in batch.items() if name not in NAMES.values()}
-        same = make_module(run, parts).eval()._step(usual).terms
+        same = make_module(run, parts).eval().compute_loss(usual).terms
         for name in ("match_0_decoder_hidden_mse", "match_1_decoder_self_attention_mse"):
             assert found[name].count == same[name].count == int(batch["target_tokens"])
             assert float(found[name].sum) != pytest.approx(float(same[name].sum), rel=1e-3)
 
     def test_the_student_samples_from_its_own_sources_and_the_teacher_judges_by_its_own(self, tmp_path, monkeypatch):
         seen, judged = [], []
-        sample, judge = distillers.sampled_labels, distillers.SummarizationDistiller._teacher_pass
+        sample, ask = on_policy.sampled_labels, TeacherRunner.run
 
         def sampled(student, batch, sampling):
             seen.append((dict(batch), sample(student, batch, sampling)))
             return seen[-1][1]
 
-        def judging(self, batch, student, teacher):
-            found = judge(self, batch, student, teacher)
-            if self.training:
-                judged.append((found.logits, teacher.model))
-            return found
+        def asked(self, batch, student, features, function):
+            def recorded(outputs):
+                judged.append((outputs.forward_pass.logits, self.models[0]))
+                return function(outputs)
 
-        monkeypatch.setattr(distillers, "sampled_labels", sampled)
-        monkeypatch.setattr(distillers.SummarizationDistiller, "_teacher_pass", judging)
+            return ask(self, batch, student, features, recorded if torch.is_grad_enabled() else function)
+
+        monkeypatch.setattr(on_policy, "sampled_labels", sampled)
+        monkeypatch.setattr(TeacherRunner, "run", asked)
         run_config(apart(tmp_path, loss={"on_policy": 1.0}, trainer={"max_steps": 1}, eval={"n_val": 2, "n_test": 2}))
         (batch, labels), (logits, teacher) = seen[0], judged[0]
         sources = {own: batch[name] for own, name in NAMES.items() if name in batch}
@@ -193,7 +195,7 @@ class TestNoDifference:
         assert all(torch.equal(*pair) for pair in pairs)
         modules = [make_module(run, own).eval() for run, own in zip((usual, equal), parts, strict=True)]
         assert all(module.shares_encoder for module in modules)
-        terms = [module._step(batches[0]).terms for module in modules]
+        terms = [module.compute_loss(batches[0]).terms for module in modules]
         assert all(torch.equal(terms[0][name].sum, terms[1][name].sum) for name in terms[0])
 
     def test_an_encoder_is_shared_only_where_both_read_the_same(self, tmp_path):
