@@ -43,15 +43,16 @@ class Columns:
         for name in chosen:
             if names.count(name) > 1:
                 raise DataError(
-                    f"{where}: column {format_value(name)} is there {names.count(name)} times: rename the others"
+                    f"{where}: column {format_value(name)} appears {names.count(name)} times: "
+                    "give every column a unique name"
                 )
         return chosen
 
     def _choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
-        there_are = f"there are: {format_names(names)}"
+        available = f"available columns: {format_names(names)}"
         for side, wanted in (("source", self.source), ("target", self.target)):
             if wanted is not None and wanted not in names:
-                raise DataError(f"{where}: no column {wanted!r} (`encode.{side}_column`); {there_are}; choose one")
+                raise DataError(f"{where}: no column {wanted!r} (`encode.{side}_column`); {available}; choose one")
         if self.source is not None and self.target is not None:
             return self.source, self.target
         for source, target in (*WELL_KNOWN_COLUMNS, *self._language_columns(names)):
@@ -60,8 +61,8 @@ class Columns:
                 return source, target
         remedy = "name them with `encode.source_column` and `encode.target_column`"
         if any(name.startswith("translation.") for name in names):
-            remedy = f"choose two with `src_lang` (now {self.src_lang}) and `tgt_lang` (now {self.tgt_lang})"
-        raise DataError(f"{where}: the source and target columns are not known: {remedy}; {there_are}")
+            remedy = f"choose two languages with `src_lang` (now {self.src_lang}) and `tgt_lang` (now {self.tgt_lang})"
+        raise DataError(f"{where}: cannot tell which columns are the source and the target: {remedy}; {available}")
 
     def _language_columns(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
         if self.src_lang is None or self.tgt_lang is None:

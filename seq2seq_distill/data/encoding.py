@@ -84,7 +84,7 @@ def encode_split(
         except OSError as error:
             raise DataError(
                 f"{path.parent}: the encoded data cannot be written ({error.strerror or error}): "
-                f"set {CACHE_VARIABLE} to another folder"
+                f"set {CACHE_VARIABLE} to a writable folder"
             ) from None
         if tokenizer.is_fast:
             tokenizer.backend_tokenizer.no_truncation()  # else the limit would be saved with the tokenizer
@@ -100,15 +100,6 @@ def truncation_shares(encoded: Dataset) -> tuple[float, float]:
     """Shares (0 to 1) of the sources and of the targets that were cut."""
     rows = max(len(encoded), 1)
     return sum(encoded["source_truncated"][:]) / rows, sum(encoded["target_truncated"][:]) / rows
-
-
-def truncation_report(encoded: Dataset, max_source_length: int, max_target_length: int) -> str:
-    """The shares of truncated sources and targets as one line for the log."""
-    source, target = truncation_shares(encoded)
-    return (
-        f"truncated: {source:.1%} of the sources (`encode.max_source_length` {max_source_length}), "
-        f"{target:.1%} of the targets (`encode.max_target_length` {max_target_length})"
-    )
 
 
 def default_prefix(
@@ -128,7 +119,8 @@ def default_prefix(
     prefix = specific.get("prefix") or getattr(model_config, "prefix", None) or ""
     if not isinstance(prefix, str):
         raise ModelError(
-            f"{_place(model_config)}: the prefix {format_value(prefix)} is no text: mend it, or give a prefix"
+            f"{_place(model_config)}: the prefix {format_value(prefix)} is not text: correct it, or set "
+            "the prefix explicitly"
         )
     return prefix
 
@@ -144,8 +136,8 @@ def task_params(
     own = params.get(name) or {} if isinstance(params, dict) else params
     if not isinstance(own, dict):
         raise ModelError(
-            f"{_place(model_config)}: task_specific_params {format_value(params)} do not map {name} to its "
-            "options: mend them"
+            f"{_place(model_config)}: task_specific_params {format_value(params)} does not map {name} to "
+            "a set of options: correct it"
         )
     return own
 
@@ -171,7 +163,7 @@ class Collator:
     def __init__(self, pad_token_id: int, extras: tuple[str, ...] = (), pad_to_multiple_of: int | None = None) -> None:
         unknown = set(extras) - {"global_attention_mask"}
         if unknown:
-            raise ValueError(f"no rule to make {', '.join(sorted(unknown))}")
+            raise ValueError(f"unknown extra inputs: {', '.join(sorted(unknown))}")
         self.pad_token_id = pad_token_id
         self.extras = extras
         self.multiple = pad_to_multiple_of or 1
@@ -263,5 +255,5 @@ def _is_intact(path: Path) -> bool:
             left -= len(block)
         intact = stream.read() == digest.digest() and _has_our_columns(path)
     if not intact:
-        logger.warning("%s is damaged: the data is encoded again", path)
+        logger.warning("%s is damaged: encoding the data again", path)
     return intact

@@ -33,7 +33,7 @@ def read_files(source: str, files: list[Path], columns: Columns) -> Dataset:
         if len(pair[0]) != len(pair[1]):
             raise DataError(
                 f"`data` {source}: {files[0]} has {len(pair[0])} lines and {files[1]} has {len(pair[1])}: "
-                "make line n of one belong to line n of the other"
+                "make line n of one file correspond to line n of the other"
             )
         tables = [pair]
     else:
@@ -50,7 +50,7 @@ def read_files(source: str, files: list[Path], columns: Columns) -> Dataset:
         }
     )
     if not table.num_rows:
-        raise DataError(f"`data` {source}: {files[0]} is empty: give it at least one example")
+        raise DataError(f"`data` {source}: {files[0]} is empty: add at least one example")
     # A fingerprint of its own spares `datasets` from pickling the whole table to make one.
     return Dataset(table, fingerprint=uuid.uuid4().hex[:16])
 
@@ -72,14 +72,14 @@ def _check_texts(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> pa.Chu
     if pa.types.is_null(texts.type):
         texts = texts.cast(pa.string())
     if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        raise DataError(f"{locate(0)}: a cell of type {texts.type} where a text must be: make it a string")
+        raise DataError(f"{locate(0)}: the column has type {texts.type} instead of text: convert it to strings")
     _check_unicode(texts, locate)
     blank = pc.index(is_blank(texts), True).as_py()
     if blank >= 0:
-        raise DataError(f"{locate(blank)}: blank: give it a text, or remove the example on both sides")
+        raise DataError(f"{locate(blank)}: blank text: fill it in, or remove the example on both sides")
     nul = pc.index(pc.match_substring(texts, "\0"), True).as_py()
     if nul >= 0:
-        raise DataError(f"{locate(nul)}: holds a NUL character: remove it, or convert the file if it is UTF-16")
+        raise DataError(f"{locate(nul)}: contains a NUL character: remove it, or convert the file if it is UTF-16")
     return texts.cast(pa.string())
 
 
@@ -117,7 +117,7 @@ def _lines(source: str, file: Path) -> Iterator[str]:
                     "convert the file, for example with iconv -t UTF-8"
                 ) from None
     if not number:
-        raise DataError(f"`data` {source}: {file} is empty: give it at least one example")
+        raise DataError(f"`data` {source}: {file} is empty: add at least one example")
 
 
 @contextmanager
@@ -153,7 +153,7 @@ def _json_texts(rows: Iterable[tuple[str, Any]], where: str, columns: Columns) -
     for place, row in rows:
         if not isinstance(row, dict):
             raise DataError(
-                f'{place}: a JSON object must be here, not {type(row).__name__}: write {{"source": ..., "target": ...}}'
+                f'{place}: expected a JSON object, found {type(row).__name__}: write {{"source": ..., "target": ...}}'
             )
         names = [f"{key}.{sub}" for key, value in row.items() if isinstance(value, dict) for sub in value]
         names += [key for key, value in row.items() if not isinstance(value, dict)]
@@ -167,15 +167,15 @@ def _json_cell(row: dict[str, Any], path: list[str], names: list[str], place: st
     for key in path:
         if not isinstance(cell, dict) or key not in cell:
             raise DataError(
-                f"{place}: no column {name!r}; there are: {format_names(names)}; add it, or remove the example"
+                f"{place}: no column {name!r}; available columns: {format_names(names)}; add it, or remove the example"
             )
         cell = cell[key]
     if not isinstance(cell, str):
         value = format_value(json.dumps(cell), 40)
-        raise DataError(f"{place}: {name!r} is {value}, not a text: mend or remove the example")
+        raise DataError(f"{place}: {name!r} is {value}, not text: correct or remove the example")
     if cell.isascii() or not re.search("[\ud800-\udfff]", cell):
         return cell
-    raise DataError(f"{place}: {name!r} holds half a surrogate pair, which is no character: remove it")
+    raise DataError(f"{place}: {name!r} contains half of a surrogate pair, which is not a character: remove it")
 
 
 def _json_rows(source: str, file: Path) -> Iterator[tuple[str, Any]]:
@@ -199,10 +199,10 @@ def _json(where: str, first_line: int, text: str) -> Any:
     except json.JSONDecodeError as error:
         line, column, reason = first_line + error.lineno - 1, error.colno, error.msg
     except ValueError:  # Python reads no number of more than 4,300 digits
-        reason = "a number of thousands of digits"
+        reason = "a number with thousands of digits"
     except RecursionError:
-        reason = "brackets within brackets without end"
-    raise DataError(f"{where}:{line}: not JSON: {reason} (column {column}): mend it, or remove the example")
+        reason = "brackets nested too deeply"
+    raise DataError(f"{where}:{line}: invalid JSON: {reason} (column {column}): correct it, or remove the example")
 
 
 def _read_csv(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray]:
@@ -226,7 +226,7 @@ def _read_csv(source: str, file: Path, columns: Columns) -> list[pa.ChunkedArray
         table = pyarrow.csv.read_csv(file, read_options=serial, parse_options=parse, convert_options=convert)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise DataError(
-            f"{where}: {one_line(error)}: mend it; a cell with commas or line breaks needs quotes"
+            f"{where}: {one_line(error)}: correct the file; cells with commas or line breaks must be quoted"
         ) from None
     return [table[name] for name in chosen]
 
@@ -242,15 +242,17 @@ def _read_parquet(source: str, file: Path, columns: Columns) -> list[pa.ChunkedA
         for name in needed:
             kind = (schema.field(name).metadata or {}).get(b"ARROW:extension:name")
             if kind is not None:  # Arrow reads a type that it does not know as what it is stored as
-                raise DataError(f"{where}: column {name!r} has the extension type {kind.decode()!r}: make it a string")
+                raise DataError(
+                    f"{where}: column {name!r} has the extension type {kind.decode()!r}: convert it to strings"
+                )
         table = pyarrow.parquet.read_table(file, columns=list(dict.fromkeys(needed))).flatten()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not a Parquet file: {one_line(error)}: write it anew") from None
+        raise DataError(f"{where}: not a Parquet file: {one_line(error)}: write the file again") from None
     if labelled:
         hashes = pyarrow.parquet.read_table(file, columns=[SOURCE_HASH])[SOURCE_HASH]
         for row, (text, expected) in enumerate(zip(table["source"].to_pylist(), hashes.to_pylist(), strict=True), 1):
             if text is None or text_hash(text) != expected:
-                raise DataError(f"{where}: row {row}: the source is not the one that was labelled: label it anew")
+                raise DataError(f"{where}: row {row}: the source has changed since it was labelled: label it again")
     return [table[name] for name in chosen]
 
 

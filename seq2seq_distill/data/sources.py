@@ -83,14 +83,16 @@ def _readable(source: str) -> Iterator[None]:
         yield
     except OSError as error:
         reason = f"{format_value(str(error.filename or source))}: {error.strerror or one_line(error)}"
-        raise DataError(f"`data` {format_value(source)}: {reason}: give a folder or file that can be read") from None
+        raise DataError(f"`data` {format_value(source)}: {reason}: choose a readable folder or file") from None
 
 
 def _path(source: str) -> Path:
     try:
         return Path(source).expanduser()
     except RuntimeError:
-        raise DataError(f"`data` {format_value(source)}: no such user's home folder: write the path out") from None
+        raise DataError(
+            f"`data` {format_value(source)}: the home folder of that user is unknown: write out the full path"
+        ) from None
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -128,24 +130,30 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
     if path.is_file():
         if split != "train":
             raise DataError(
-                f"`data` {source}: a single file is the train split: for {split} give a folder with one file per split"
+                f"`data` {source}: a single file holds only the train split: for {split}, "
+                "choose a folder with one file per split"
             )
         if path.suffix not in TABLE_SUFFIXES:
-            raise DataError(f"`data` {source}: no {', '.join(TABLE_SUFFIXES)} file: give one, or a folder")
+            raise DataError(
+                f"`data` {source}: unsupported file type: choose a {', '.join(TABLE_SUFFIXES)} file, or a folder"
+            )
         return [path]
     files = _find_files(path, split)
     if not files:
         found = [name for name in SPLITS if _find_files(path, name)]
         raise DataError(
             f"`data` {source}: no {split} split: add {path / split}.source and .target, or one .jsonl, or "
-            f"name a source that has it too; splits found: {', '.join(found) or 'none'}"
+            f"name a source that has this split too; splits found: {', '.join(found) or 'none'}"
         )
     for file in files:
         if file.is_dir() or file.is_symlink() and not file.exists():
-            what = "a folder" if file.is_dir() else "a link that leads nowhere"
-            raise DataError(f"`data` {source}: {file} is {what}, not a file: put the {split} split there, or remove it")
+            what = "a folder" if file.is_dir() else "a broken link"
+            raise DataError(
+                f"`data` {source}: {file} is {what}, not a file: "
+                f"replace it with a file of the {split} split, or remove it"
+            )
         if not file.is_file():
-            raise DataError(f"`data` {source}: {file} is missing: add it, source and target come in pairs")
+            raise DataError(f"`data` {source}: {file} is missing: add it; .source and .target files come in pairs")
     _check_shards(source, files)
     return files
 
@@ -156,12 +164,12 @@ def _check_shards(source: str, files: list[Path]) -> None:
     counts = {int(match[1]) for file in files if (match := re.search(r"-of-(\d+)", file.name))}
     if counts and counts != {len(files)}:
         raise DataError(
-            f"`data` {source}: {len(files)} shards beside {files[0].name}, but its name says {max(counts)}: "
-            "fetch the missing ones or remove those of another set"
+            f"`data` {source}: found {len(files)} shards, but the name {files[0].name} says {max(counts)}: "
+            "download the missing ones, or remove those of another data set"
         )
     if not counts and len(files) > 1:
         names = ", ".join(file.name for file in files)
-        raise DataError(f"`data` {source}: {names} are the same split: keep one of them")
+        raise DataError(f"`data` {source}: {names} belong to the same split: keep one of them")
 
 
 # ---- the hub ----
@@ -169,17 +177,17 @@ def _check_shards(source: str, files: list[Path]) -> None:
 
 def _hub_id(source: str) -> tuple[str, str | None]:
     if Path(source).is_symlink():
-        raise DataError(f"`data` {source}: a link that leads nowhere: mend it, or give another path")
+        raise DataError(f"`data` {source}: broken link: fix it, or choose another path")
     match = _HUB_ID.fullmatch(source)
     if match is None or Path(source).suffix in TABLE_SUFFIXES:
-        raise DataError(f"`data` {source}: no such folder or file, nor the id of a hub data set: check the path")
+        raise DataError(f"`data` {source}: no such folder or file, and not the id of a Hub data set: check the path")
     return match["id"], match["config"]
 
 
 def _hub_error(source: str, error: Exception) -> DataError:
     return DataError(
-        f"`data` {source}: no such folder, and no hub data set that can be loaded: {one_line(error)}: "
-        "check the name and the network, or give a folder"
+        f"`data` {source}: no such folder, and no Hub data set of that name can be loaded: {one_line(error)}: "
+        "check the name and the network, or choose a folder"
     )
 
 
@@ -194,7 +202,10 @@ def _from_hub(name: str, config: str | None, *, source: str, split: str, columns
     splits = _hub_splits(name, config, source=source)
     wanted = next((alias for alias in SPLIT_ALIASES[split] if alias in splits), None)
     if wanted is None:
-        raise DataError(f"`data` {source}: no {split} split, only {', '.join(splits)}: save one in a folder")
+        raise DataError(
+            f"`data` {source}: no {split} split, only {', '.join(splits)}: "
+            "save the data in a folder that has this split"
+        )
     try:
         dataset = load_dataset(name, config, split=wanted).flatten()
     except Exception as error:  # as above
@@ -207,13 +218,13 @@ def _from_hub(name: str, config: str | None, *, source: str, split: str, columns
     for column in ("source", "target"):
         texts = dataset.data.column(column)
         if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-            raise DataError(f"{where}: column {column!r} has the type {texts.type}, not text: choose another")
+            raise DataError(f"{where}: column {column!r} has type {texts.type} instead of text: choose another column")
         blank = pc.or_(blank, is_blank(texts))
     left_out = pc.sum(blank).as_py() or 0
     if left_out == len(dataset):
-        raise DataError(f"{where}: no example with both a source and a target")
+        raise DataError(f"{where}: no example has both a source and a target: choose other columns or another data set")
     if left_out:
-        logger.warning("%s: %d of %d rows have a blank side and are left out", where, left_out, len(dataset))
+        logger.warning("%s: skipping %d of %d rows, whose source or target is blank", where, left_out, len(dataset))
         dataset = dataset.select(np.flatnonzero(~blank.to_numpy()))
     features = Features({"source": Value("string"), "target": Value("string")})
     return dataset if dataset.features == features else dataset.cast(features)

@@ -81,15 +81,15 @@ class TeacherCache:
         wanted = {"format": FORMAT, "teacher": teacher, **vars(contents), **splits}
         found = self._manifest()
         if found is None and teacher is None:
-            raise ConfigError(f"`teacher_cache` {folder} is empty: fill it by `distill cache`, or add `teacher`")
+            raise ConfigError(f"`teacher_cache` {folder} is empty: fill it with `distill cache`, or set `teacher`")
         if found is None:
             self._write_manifest(wanted)
             return
         for name, value in wanted.items():
             if found.get(name) != value and not (name == "teacher" and value is None):
                 raise ConfigError(
-                    f"`teacher_cache` {folder} was made with {FLAGS.get(name, name)} {found.get(name)}, and this run "
-                    f"has {value}: choose another folder, or the same value"
+                    f"`teacher_cache` {folder} was made with {FLAGS.get(name, name)} {found.get(name)}, but this run "
+                    f"has {value}: choose another folder, or set the same value"
                 )
 
     def missing(self) -> list[tuple[str, int]]:
@@ -125,7 +125,9 @@ class TeacherCache:
                 save_file(fields, temporary)
                 temporary.chmod(path.parent.stat().st_mode & 0o666)  # safetensors 0.8 writes for the owner alone
         except (OSError, SafetensorError) as error:
-            raise ConfigError(f"`teacher_cache` {self.folder} cannot be written ({error}): choose another") from None
+            raise ConfigError(
+                f"`teacher_cache` {self.folder} cannot be written ({error}): choose a writable folder"
+            ) from None
 
     def split(self, name: str) -> "CachedSplit":
         """The cached outputs of a split, to be read by row."""
@@ -154,11 +156,11 @@ class TeacherCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             own = ("cache.json", *self._lengths)  # of another process that begins just now
             if any(path.name not in own and path.suffix != ".new" for path in self.folder.iterdir()):
-                raise ConfigError(f"`teacher_cache` {self.folder} holds other files: choose another folder")
+                raise ConfigError(f"`teacher_cache` {self.folder} contains other files: choose another folder")
             write_json(self.folder / "cache.json", record, concurrent=True)
         except OSError as error:
             raise ConfigError(
-                f"`teacher_cache` {self.folder} cannot be written ({error.strerror}): choose another"
+                f"`teacher_cache` {self.folder} cannot be written ({error.strerror}): choose a writable folder"
             ) from None
 
 

@@ -51,10 +51,10 @@ def load_tokenizer(
     for name, given, own_flag in (("src_lang", src_lang, src_field), ("tgt_lang", tgt_lang, "tgt_lang")):
         language = given or tokenizer.init_kwargs.get(name)
         if language is None:
-            raise ConfigError(f"`{own_flag}` is missing: `{field}` {path} has many languages: give {_some(known)}")
+            raise ConfigError(f"`{own_flag}` is missing: `{field}` {path} is multilingual: choose {_some(known)}")
         if language.strip("_") not in known:
             choice = _some(known, language)
-            raise ConfigError(f"`{own_flag}` {language}: `{field}` {path} does not know it: give {choice}")
+            raise ConfigError(f"`{own_flag}` {language}: `{field}` {path} does not know this language: choose {choice}")
         options[name] = language
     language_tokens = getattr(tokenizer, "lang_token_to_id", {})
     if not language_tokens.keys() <= set(tokenizer.all_special_tokens):
@@ -100,7 +100,7 @@ def _language_id(tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None) -> in
         return None
     if language.strip("_") not in known:
         choice = _some(known, language)
-        raise ConfigError(f"`tgt_lang` {language}: the tokenizer does not know it: give {choice}")
+        raise ConfigError(f"`tgt_lang` {language}: the tokenizer does not know this language: choose {choice}")
     if hasattr(tokenizer, "get_lang_id"):
         return tokenizer.get_lang_id(language)
     vocab = tokenizer.get_vocab()
@@ -127,7 +127,9 @@ def train_tokenizer(
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     smallest = len(alphabet) + len(SPECIAL_TOKENS)
     if vocab_size < smallest:
-        raise ConfigError(f"`{field}` {vocab_size}: {smallest} at least, for all bytes and the special tokens")
+        raise ConfigError(
+            f"`{field}` {vocab_size} is too small for all bytes and the special tokens: choose at least {smallest}"
+        )
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.Prepend(" ")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -144,7 +146,9 @@ def train_tokenizer(
     tokenizer.train_from_iterator(lines, trainer)
     eos_id = tokenizer.token_to_id(EOS)
     if tokenizer.get_vocab_size() < vocab_size:
-        logger.warning("the text gives %d tokens, not the %d asked for", tokenizer.get_vocab_size(), vocab_size)
+        logger.warning(
+            "the text yields a vocabulary of %d tokens, not the requested %d", tokenizer.get_vocab_size(), vocab_size
+        )
     specials = [(EOS, eos_id)]
     tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {EOS}", special_tokens=specials)
     return PreTrainedTokenizerFast(
@@ -190,13 +194,13 @@ def tokenizer_of(path: str | Path, field: str, **options: Any) -> PreTrainedToke
             raise code_refused(path, field) from None
         reason = format_value(" ".join(str(error).split()))
         raise ModelError(
-            f"`{field}` {path}: no tokenizer can be loaded from there ({reason}): save one there"
+            f"`{field}` {path}: the tokenizer cannot be loaded ({reason}): save one in the same folder"
         ) from None
     if "auto_map" in tokenizer.init_kwargs:
         raise code_refused(path, field)
     # Without a file, some classes (of BART, T5, LED) make a tokenizer of special tokens alone.
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, "\u2581"}:
-        raise ModelError(f"`{field}` {path}: there is no tokenizer beside the model: save one there")
+        raise ModelError(f"`{field}` {path}: no tokenizer is saved with the model: save one in the same folder")
     return tokenizer
 
 
@@ -208,10 +212,10 @@ def check_json(file: Path, prefix: str) -> None:
         record = json.loads(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ModelError(
-            f"{prefix}: its {file.name} is no JSON ({format_value(str(error))}): give a whole one"
+            f"{prefix}: its {file.name} is not valid JSON ({format_value(str(error))}): replace it with a complete one"
         ) from None
     if not isinstance(record, dict):
-        raise ModelError(f"{prefix}: its {file.name} is no JSON object: give a whole one")
+        raise ModelError(f"{prefix}: its {file.name} is not a JSON object: replace it with a complete one")
 
 
 def asks_for_trust(error: Exception) -> bool:
@@ -222,8 +226,8 @@ def asks_for_trust(error: Exception) -> bool:
 def code_refused(path: str | Path, field: str) -> ModelError:
     """The error for a model or tokenizer that is defined by Python code in its own folder."""
     return ModelError(
-        f"`{field}` {path}: its config asks for Python code of its own (auto_map), which is never run: "
-        "choose a model that transformers itself defines, or take auto_map out of the folder's JSON files"
+        f"`{field}` {path}: its config requires custom Python code (auto_map), which is never run: "
+        "choose a model that transformers itself defines, or remove auto_map from the folder's JSON files"
     )
 
 

@@ -18,7 +18,7 @@ from seq2seq_distill.data.tokenizers import check_json, decoder_start_token_id, 
 from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation
 from seq2seq_distill.decoding.likelihood import token_ids
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.student import load_student
+from seq2seq_distill.models.loading import load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,7 +81,7 @@ def load_model(
         ModelError, ConfigError: in one line that opens with `field`, or with the option of a language.
     """
     path, task, languages = demo.model_source(name), str(options.task), (options.src_lang, options.tgt_lang)
-    model = load_student(path, dtype, field=field)
+    model = load_pretrained(path, dtype, field=field)
     tokenizer = load_tokenizer(path, *languages, field=field)
     forced = forced_bos_token_id(tokenizer, languages[1], model.generation_config)
     configure_generation(

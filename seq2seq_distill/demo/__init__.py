@@ -62,7 +62,8 @@ def resolve_teacher(name: str) -> Path:
     folder = Path(__file__).parent / "teachers" / short
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"`teacher` {name}: this installation has no {folder}; install the package anew or give another `teacher`"
+            f"`teacher` {name}: {folder} is missing from this installation: "
+            "reinstall the package, or choose another `teacher`"
         )
     return folder
 
@@ -95,7 +96,7 @@ def _short_name(name: str, known: Sequence[str], what: str) -> str:
     short = name.removeprefix(PREFIX)
     if short not in known:
         raise ConfigError(
-            f"`{what}` {name}: no such demo {what}; choose one of {', '.join(PREFIX + each for each in known)}"
+            f"`{what}` {name}: there is no such demo {what}: choose one of {', '.join(PREFIX + each for each in known)}"
         )
     return short
 

@@ -52,7 +52,7 @@ class Architecture:
     """Decoding starts from a pad row that is zero in released checkpoints."""
 
 
-_WINDOWS: Final = (("encoder", "looks at windows of the text"),)
+_WINDOWS: Final = (("encoder", "attends to windows of the text"),)
 
 
 def _t5(model_type: str, scale: str | None) -> Architecture:
@@ -127,12 +127,12 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
 
 REFUSED: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "switch_transformers": "its layers are not alike: mixtures of experts stand at fixed depths",
-        "nllb-moe": "its layers are not alike: mixtures of experts stand at fixed depths",
-        "seamless_m4t": "it is a speech model of several parts",
-        "seamless_m4t_v2": "it is a speech model of several parts",
+        "switch_transformers": "its layers differ: mixture-of-experts layers stand at fixed depths",
+        "nllb-moe": "its layers differ: mixture-of-experts layers stand at fixed depths",
+        "seamless_m4t": "it is a speech model with several parts",
+        "seamless_m4t_v2": "it is a speech model with several parts",
         "encoder-decoder": "it joins two models whose layers have no common layout",
-        "t5gemma2": "its encoder also reads images and its layers do not stand in one text config",
+        "t5gemma2": "its encoder also reads images and no single text config describes its layers",
     }
 )
 
@@ -147,7 +147,7 @@ def architecture_named(model_type: str) -> Architecture:
     """The row of a `model_type`. Raises ModelError, with the reason, if there is none."""
     if model_type in ARCHITECTURES:
         return ARCHITECTURES[model_type]
-    reason = REFUSED.get(model_type, "it is no encoder-decoder text model known here")
+    reason = REFUSED.get(model_type, "it is not a known encoder-decoder text model")
     raise ModelError(f"model_type {model_type!r} is not supported: {reason}; choose one of {', '.join(ARCHITECTURES)}")
 
 
@@ -179,7 +179,9 @@ def attention(model: PreTrainedModel, side: str, kind: str, layer: int) -> nn.Mo
     family = architecture_of(model)
     reason = dict(family.no_attention_weights).get(side)
     if reason is not None:
-        raise ModelError(f"the {side} of {family.model_type} models {reason}, so there are no weights to compare")
+        raise ModelError(
+            f"the {side} of {family.model_type} models {reason}, so there are no attention weights to compare"
+        )
     return layers(model, side)[layer].get_submodule(family.attention[kind == "cross_attention"])
 
 

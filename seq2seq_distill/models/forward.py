@@ -52,8 +52,8 @@ def decoder_start(model: PreTrainedModel) -> int:
         start = model.generation_config.decoder_start_token_id
     if start is None:
         raise ModelError(
-            f"the config of this {model.config.model_type} model names no decoder_start_token_id: "
-            "set it in its config.json"
+            f"the config of this {model.config.model_type} model does not set decoder_start_token_id: "
+            "add it to config.json"
         )
     return start
 
@@ -68,7 +68,9 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
     """
     config = stack_configs(model.config)[1]
     if config.pad_token_id is None:
-        raise ModelError(f"the config of this {model.config.model_type} model names no pad_token_id: set it")
+        raise ModelError(
+            f"the config of this {model.config.model_type} model does not set pad_token_id: add it to config.json"
+        )
     inputs = labels.new_empty(labels.shape)
     inputs[:, 1:] = labels[:, :-1]
     if architecture_of(model).start == "wrap":

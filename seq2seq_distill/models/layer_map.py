@@ -57,7 +57,7 @@ def check_depth(teacher_depth: int, student_depth: int, subject: str = "student 
     """Raise ModelError unless 1 <= student_depth <= teacher_depth; `subject` opens the message."""
     if student_depth > teacher_depth:
         raise ModelError(
-            f"{subject} {student_depth} exceeds the teacher's {teacher_depth}: choose 1 to {teacher_depth}"
+            f"{subject} {student_depth} exceeds the teacher's {teacher_depth} layers: choose 1 to {teacher_depth}"
         )
     if student_depth < 1:
         raise ModelError(f"{subject} {student_depth} is less than one layer: choose 1 to {teacher_depth}")
@@ -71,10 +71,10 @@ def check_layers(layers: Sequence[int], teacher_depth: int, subject: str = "laye
     for layer in layers:
         if not 0 <= layer < teacher_depth:
             raise ModelError(
-                f"{subject} {shown}: the teacher has no layer {layer}, choose from 0 to {teacher_depth - 1}"
+                f"{subject} {shown}: the teacher has no layer {layer}: choose from 0 to {teacher_depth - 1}"
             )
     if any(left >= right for left, right in zip(layers, layers[1:], strict=False)):
-        raise ModelError(f"{subject} {shown}: give each layer once, in increasing order")
+        raise ModelError(f"{subject} {shown}: list each layer once, in increasing order")
     return tuple(layers)
 
 

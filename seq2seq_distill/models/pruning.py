@@ -76,22 +76,28 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
             continue
         name = family.dropout if key == "dropout" else key
         if name in family.depth:
-            raise ModelError(f"`student.overrides` {key}: give the depth as `student.encoder_layers`, .decoder_layers")
+            raise ModelError(
+                f"`student.overrides` {key}: set the depth with `student.encoder_layers` or `student.decoder_layers`"
+            )
         if name.endswith("_token_id") and name in config.to_dict():
-            raise ModelError(f"`student.overrides` {key}: a student shares its teacher's tokenizer; leave it out")
+            raise ModelError(f"`student.overrides` {key}: a student shares its teacher's tokenizer: leave it out")
         if name not in config.to_dict() or name in _STRUCTURE:
             raise ModelError(unknown_key(f"`student.overrides` {key}", config, key))
         if "drop" in name and not (isinstance(value, int | float) and 0 <= value < 1):
-            raise ModelError(f"`student.overrides` {key} {value!r} is no probability: choose 0 to less than 1")
+            raise ModelError(
+                f"`student.overrides` {key} {value!r} is not a probability: choose a value from 0 to below 1"
+            )
         if family.model_type == "pegasus_x" and name == "encoder_layerdrop" and value > 0:
-            raise ModelError("`student.encoder_layerdrop`: transformers' pegasus_x fails on it, leave it at 0")
+            raise ModelError("`student.encoder_layerdrop`: transformers' pegasus_x does not support it: leave it at 0")
         try:
             for part in (config, *architectures.stack_configs(config)):
                 if part is config or name in part.to_dict():
                     setattr(part, name, value)
             after = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}
         except (*CONFIG_ERRORS, RuntimeError, AssertionError) as error:
-            raise ModelError(f"`student.overrides` {key} {value!r} is impossible ({first_line(error)})") from error
+            raise ModelError(
+                f"`student.overrides` {key} {value!r} is not accepted ({first_line(error)}): choose another value"
+            ) from error
         if before != after:
             raise ModelError(
                 f"`student.overrides` {key} {value!r} would change the shape of copied weights: leave it out"
@@ -133,8 +139,8 @@ def rebuild_settings(model: PreTrainedModel) -> None:
 def unknown_key(prefix: str, config: PreTrainedConfig, key: str) -> str:
     """Message for a key that `config` does not have, with the nearest ones that it has."""
     close = difflib.get_close_matches(key, config.to_dict().keys() - _STRUCTURE, n=3)
-    hint = f": did you mean {' or '.join(close)}?" if close else ""
-    return f"{prefix} is no key that a {config.model_type} config lets you set{hint}"
+    hint = f": did you mean {' or '.join(close)}?" if close else ": check its name"
+    return f"{prefix} is not a key of a {config.model_type} config that can be overridden{hint}"
 
 
 def first_line(error: Exception) -> str:

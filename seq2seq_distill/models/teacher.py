@@ -15,9 +15,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from seq2seq_distill.models import architectures, forward
+from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.quantization import quantize_linear_layers
 from seq2seq_distill.models.sharding import shard
-from seq2seq_distill.models.student import load_student
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -128,4 +128,4 @@ class Teacher:
 
 def load_teacher(path: str | Path, dtype: torch.dtype = torch.float32, *, field: str = "teacher") -> Teacher:
     """The teacher from a folder or a hub id. Raises ModelError, in one line that opens with `field`."""
-    return Teacher(load_student(path, dtype, field=field))
+    return Teacher(load_pretrained(path, dtype, field=field))

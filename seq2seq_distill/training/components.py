@@ -13,12 +13,15 @@ from seq2seq_distill.config import RunConfig, StudentConfig
 from seq2seq_distill.data.encoding import task_params
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts, load_texts
+from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
 from seq2seq_distill.decoding.generation import configure_generation
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
+from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.models.layer_map import check_depth
-from seq2seq_distill.models.student import check_same_tokenizer, create_student, fresh_student, load_student
+from seq2seq_distill.models.loading import load_pretrained
+from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.datamodule import Seq2SeqData, concat_tasks
 from seq2seq_distill.modules.summarization import generation_settings
@@ -272,7 +275,7 @@ def _is_cut(config: RunConfig) -> bool:
 
 def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     if config.student.path:
-        return load_student(config.student.path)
+        return load_pretrained(config.student.path)
     if config.student.config:
         return fresh_student(config.student.config, len(tokenizer), tokenizer)
     assert teacher is not None  # refused by the checks of RunConfig

@@ -12,9 +12,9 @@ from seq2seq_distill.config.loss_conflicts import position_conflicts
 from seq2seq_distill.data.encoding import Collator, default_prefix
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts
+from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer, only_sources_differ
 from seq2seq_distill.data.tokenizers import language_codes, load_tokenizer
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.student import check_same_tokenizer, only_sources_differ
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.utils.errors import ModelError, raise_config_error
 

@@ -405,7 +405,7 @@ class TestMistakesInWhatIsNamed:
 
     def test_more_layers_than_the_teacher_has(self, capsys, command):
         line = self.line(capsys, command, **{"student.decoder_layers": 13})
-        assert line == "--student.decoder_layers 13 exceeds the teacher's 6: choose 1 to 6"
+        assert line == "--student.decoder_layers 13 exceeds the teacher's 6 layers: choose 1 to 6"
 
     def test_a_missing_data_folder(self, capsys, command, tmp_path):
         line = self.line(capsys, command, data=tmp_path / "no")

@@ -379,7 +379,7 @@ class TestMistakes:
         wrong = {
             "nofile.txt": "no such folder",
             "few.txt": "has 2 lines for 101",
-            "empty": "no config.json, so it holds no model",
+            "empty": "no config.json and therefore no model",
         }
         for name, words in wrong.items():
             models = [str(place.model), str(tmp_path / name)]

@@ -385,7 +385,7 @@ class TestPairing:
         table = pq.read_table(path)
         order = pa.array([*range(1, table.num_rows), 0])
         pq.write_table(table.set_column(1, "source", table.column("source").take(order)), path)
-        with pytest.raises(DataError, match="row 1: the source is not the one that was labelled: label it anew"):
+        with pytest.raises(DataError, match="row 1: the source has changed since it was labelled: label it again"):
             load_split(str(config.folder), "train")
 
     def test_a_damaged_shard_is_labelled_again(self, config: LabelConfig) -> None:
@@ -408,7 +408,7 @@ def test_a_student_learns_from_labels_beside_the_original_s_val_and_test(
         run_config(student)
         summary = json.loads(Path(student.folder, "results.json").read_text())
         assert summary["student"]["chrf"] >= 0
-    with pytest.raises(DataError, match="no val split: .* or name a source that has it too; splits found: train"):
+    with pytest.raises(DataError, match="no val split: .* or name a source that has this split too; .*found: train"):
         run_config(run(tmp_path, data=[config.output_dir], output_dir=str(tmp_path / "alone")))
     assert kept == len(load_split(config.output_dir, "train", Columns("document")))
 

@@ -80,7 +80,7 @@ class TestStudent:
         out = tmp_path / "s"
         start = ("student", "--teacher", teacher, "--output_dir")
         deep = fails(capsys, *start, out, "--student.decoder_layers", 13)
-        assert deep == "--student.decoder_layers 13 exceeds the teacher's 6: choose 1 to 6"
+        assert deep == "--student.decoder_layers 13 exceeds the teacher's 6 layers: choose 1 to 6"
         missing = fails(capsys, "student", "--teacher", tmp_path / "no", "--output_dir", out)
         assert missing.startswith(f"--teacher {tmp_path}/no: ")
         assert not out.exists()

@@ -21,7 +21,6 @@ from seq2seq_distill.data.encoding import (
     default_cache_dir,
     default_prefix,
     encode_split,
-    truncation_report,
     truncation_shares,
 )
 from seq2seq_distill.data.tokenizers import (
@@ -125,12 +124,9 @@ class TestEncodeSplit:
         for row, whole in zip(cut["labels"], full["labels"], strict=True):
             assert [i for i in row if i in special] == [i for i in whole if i in special]
 
-    def test_report_tells_the_shares(self) -> None:
+    def test_shares_of_truncated_texts(self) -> None:
         rows = Dataset.from_dict({"source_truncated": [True, False, False, False], "target_truncated": [False] * 4})
-        assert truncation_report(rows, 512, 64) == (
-            "truncated: 25.0% of the sources (`encode.max_source_length` 512), "
-            "0.0% of the targets (`encode.max_target_length` 64)"
-        )
+        assert truncation_shares(rows) == (0.25, 0.0)
 
     def test_prefix_stands_before_sources_alone(self, pairs: Dataset, tmp_path: Path) -> None:
         tokenizer = t5_tokenizer(tmp_path)
@@ -247,7 +243,7 @@ class TestPrefix:
     @pytest.mark.parametrize("params", [5, {"summarization": 5}, {"summarization": {"prefix": 5}}])
     def test_a_config_of_another_form_is_told_by_its_file(self, params: Any) -> None:
         config = SimpleNamespace(name_or_path="models/a", task_specific_params=params)
-        with pytest.raises(ModelError, match="^config.json of models/a: .*: mend"):  # an AttributeError once
+        with pytest.raises(ModelError, match="^config.json of models/a: .*: correct it"):  # an AttributeError once
             default_prefix(config, "summarization", None)
 
 
@@ -324,7 +320,7 @@ class TestLoadTokenizer:
         make().save_pretrained(tmp_path)
         with pytest.raises(ConfigError, match=f"^`src_lang` en: `teacher` .*: give one of {known}, "):
             load_tokenizer(tmp_path, "en", None)
-        with pytest.raises(ConfigError, match="^`tgt_lang` xx: `student.path` .* does not know it"):
+        with pytest.raises(ConfigError, match="^`tgt_lang` xx: `student.path` .* does not know this language"):
             load_tokenizer(tmp_path, None, "xx", field="student.path")
 
     def test_language_must_be_given_where_there_are_many(self, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ class TestTables:
     def test_two_files_for_one_split_are_refused(self, tmp_path: Path) -> None:
         write_table(tmp_path / "val.csv", ROWS)
         write_table(tmp_path / "dev.jsonl", ROWS)
-        with pytest.raises(DataError, match=r"dev\.jsonl, val\.csv are the same split"):
+        with pytest.raises(DataError, match=r"dev\.jsonl, val\.csv belong to the same split"):
             load_split(str(tmp_path), "val")
 
     def test_single_file_is_the_train_split(self, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ class TestTables:
         write_table(path, ROWS)
         assert pairs(load_split(str(path), "train")) == ROWS
         assert has_split(str(path), "train") and not has_split(str(path), "test")
-        with pytest.raises(DataError, match="single file is the train split: for test give a folder"):
+        with pytest.raises(DataError, match="single file holds only the train split: for test, choose a folder"):
             load_split(str(path), "test")
         (tmp_path / "pairs.txt").write_text("x")
         with pytest.raises(DataError, match=r"no \.jsonl, "):
@@ -172,19 +172,19 @@ class TestTables:
                 r":2: no column 'target'; .* source",
             ),
             (".jsonl", '{"source": "a", "target": "b"}\n\n', r":2: blank line"),
-            (".jsonl", '{"source": "a", "target": "b"}\n{"source"\n', r":2: not JSON"),
-            (".jsonl", '{"source": "\\ud800", "target": "b"}\n', r":1: 'source' holds half a surrogate"),
-            (".jsonl", '["a", "b"]\n', r":1: a JSON object must be here, not list"),
+            (".jsonl", '{"source": "a", "target": "b"}\n{"source"\n', r":2: invalid JSON"),
+            (".jsonl", '{"source": "\\ud800", "target": "b"}\n', r":1: 'source' contains half of a surrogate"),
+            (".jsonl", '["a", "b"]\n', r":1: expected a JSON object, found list"),
             (".jsonl", b'{"source": "\xff", "target": "b"}\n', r":1: byte 13 .* not UTF-8"),
             (".jsonl", "", r"train\.jsonl is empty"),
             (".json", "[]", r"train\.json is empty"),
             (".json", '[{"source": "a", "target": "b"},\n {"source": "a", "target": ""}]', r"row 2: blank"),
-            (".json", '[{"source": "a"\n', r"json:\d+: not JSON"),
+            (".json", '[{"source": "a"\n', r"json:\d+: invalid JSON"),
             (".csv", "source,target\na,b\nc,\n", r"row 2: blank"),
             (".csv", b"source,target\na,b\nc,\xff\n", r"csv:3: byte 3 .* not UTF-8"),
             (".csv", "source,target\na,b\nc\n", r"Row #3: Expected 2 columns, got 1"),
             (".csv", "source,target\n", r"train\.csv is empty"),
-            (".csv", "id,summary\n1,b\n", r"columns are not known: .*there are: id, summary"),
+            (".csv", "id,summary\n1,b\n", r"cannot tell which columns .*available columns: id, summary"),
             (".parquet", "PAR0", r"not a Parquet file"),
         ],
     )
@@ -222,7 +222,7 @@ class TestColumns:
         read = load_split(str(tmp_path), "train", Columns(source="text", target="title"))
         assert pairs(read) == [("c", "d")]
         assert pairs(load_split(str(tmp_path), "train", Columns(source="text"))) == [("c", "b")]
-        with pytest.raises(DataError, match=r"no column 'body' \(`encode\.source_column`\); there are: source"):
+        with pytest.raises(DataError, match=r"no column 'body' \(`encode\.source_column`\); available columns: source"):
             load_split(str(tmp_path), "train", Columns(source="body"))
 
     @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -268,11 +268,11 @@ class TestHub:
         assert has_split("org/set:big", "val") and not has_split("org/set:big", "train")
         read = load_split("org/set:big", "val", Columns(src_lang="eng_Latn", tgt_lang="de"), limit=5)
         assert pairs(read) == ROWS
-        assert "1 of 4 rows have a blank side" in caplog.text
+        assert "skipping 1 of 4 rows" in caplog.text
         assert fingerprint(read) == fingerprint(as_dataset(ROWS))
         with pytest.raises(DataError, match="no test split, only validation"):
             load_split("org/set:big", "test")
-        with pytest.raises(DataError, match="there are: translation.en, translation.de"):
+        with pytest.raises(DataError, match="available columns: translation.en, translation.de"):
             load_split("org/set:big", "val")
         with pytest.raises(DataError, match="BuilderConfig 'small' not found"):
             load_split("org/set:small", "val")
@@ -287,7 +287,7 @@ class TestHub:
     def test_no_network_is_one_line(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-        with pytest.raises(DataError, match=r"^`data` org/far: no such folder, and no hub data set") as caught:
+        with pytest.raises(DataError, match=r"^`data` org/far: no such folder, and no Hub data set") as caught:
             load_split("org/far", "train")
         assert "\n" not in str(caught.value)
 

@@ -116,7 +116,7 @@ class TestFolder:
     )
     def test_other_contents_are_refused(self, tmp_path, encoded, change, flag) -> None:
         TeacherCache(tmp_path, TOP, encoded, "a teacher")
-        with pytest.raises(ConfigError, match=f"{flag}.*choose another folder, or the same value"):
+        with pytest.raises(ConfigError, match=f"{flag}.*choose another folder, or set the same value"):
             TeacherCache(tmp_path, replace(TOP, **change), encoded, "a teacher")
 
     def test_another_teacher_or_other_data_are_refused(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
@@ -129,11 +129,11 @@ class TestFolder:
 
     def test_a_folder_with_other_files_is_refused(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
         (tmp_path / "letter.txt").write_text("dear")
-        with pytest.raises(ConfigError, match="holds other files: choose another folder"):
+        with pytest.raises(ConfigError, match="contains other files: choose another folder"):
             TeacherCache(tmp_path, TOP, encoded, "a teacher")
 
     def test_an_empty_folder_needs_a_teacher(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
-        with pytest.raises(ConfigError, match="is empty: fill it by `distill cache`, or add `teacher`"):
+        with pytest.raises(ConfigError, match="is empty: fill it with `distill cache`, or set `teacher`"):
             TeacherCache(tmp_path, TOP, encoded, None)
 
     def test_a_manifest_that_cannot_be_read(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:

@@ -42,7 +42,7 @@ class TestTexts:
             list(texts.splits["train"]["target"]) == (tmp_path / "a" / "train.target").read_text("utf-8").splitlines()
         )
         assert list(texts.splits["val"]["target"]) == (tmp_path / "b" / "val.target").read_text("utf-8").splitlines()
-        with pytest.raises(DataError, match="no train split: .* or name a source that has it too"):
+        with pytest.raises(DataError, match="no train split: .* or name a source that has this split too"):
             load_texts(replace(config, data_weights=[0.0, 1.0]), folders)
 
     def test_fingerprint_is_of_the_texts(self, tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ def test_the_first_target_token_counts_where_decoding_starts_with_pad(model_type
 def test_a_model_without_start_token_is_told_so() -> None:
     model = tiny_model("t5")
     model.config.decoder_start_token_id = model.generation_config.decoder_start_token_id = None
-    with pytest.raises(ModelError, match="t5 model names no decoder_start_token_id"):
+    with pytest.raises(ModelError, match="t5 model does not set decoder_start_token_id"):
         decoder_inputs(model, tiny_batch(model)["labels"])
     model.generation_config.decoder_start_token_id = 0
     assert decoder_inputs(model, tiny_batch(model)["labels"])[0, 0] == 0
@@ -216,7 +216,7 @@ def test_attention_weights_are_those_that_the_model_returns(model_type: str) -> 
 
 @pytest.mark.parametrize(("model_type", "side"), WEIGHTLESS)
 def test_attention_without_weights_is_refused(model_type: str, side: str) -> None:
-    with pytest.raises(ModelError, match=f"the {side} of {model_type} models .*so there are no weights"):
+    with pytest.raises(ModelError, match=f"the {side} of {model_type} models .*so there are no attention weights"):
         architectures.attention(tiny_model(model_type), side, "self_attention", 0)
 
 
@@ -366,5 +366,5 @@ def test_no_text_family_of_transformers_is_forgotten() -> None:
 
 
 def test_an_unknown_architecture_is_refused() -> None:
-    with pytest.raises(ModelError, match="'gpt2' is not supported: it is no encoder-decoder text model"):
+    with pytest.raises(ModelError, match="'gpt2' is not supported: it is not a known encoder-decoder text model"):
         architecture_of(AutoConfig.for_model("gpt2"))

@@ -97,7 +97,9 @@ def test_a_pair_without_a_table_is_spread_not_the_first_n() -> None:
 
 @pytest.mark.parametrize("rule", [copy_layers, supervise_forward])
 def test_impossible_depths_name_flag_value_and_range(rule) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ModelError, match=r"^`student\.decoder_layers` 13 exceeds the teacher's 12: choose 1 to 12$"):
+    with pytest.raises(
+        ModelError, match=r"^`student.decoder_layers` 13 exceeds the teacher's 12 layers: choose 1 to 12$"
+    ):
         rule(12, 13, "`student.decoder_layers`")
     with pytest.raises(ModelError, match=r"student depth 0 is less than one layer: choose 1 to 12"):
         rule(12, 0)
@@ -105,13 +107,13 @@ def test_impossible_depths_name_flag_value_and_range(rule) -> None:  # type: ign
 
 def test_explicit_ids_are_checked() -> None:
     assert check_layers([0, 3], 4) == (0, 3)
-    with pytest.raises(ModelError, match=r"^`ids` 0 4: the teacher has no layer 4, choose from 0 to 3$"):
+    with pytest.raises(ModelError, match=r"^`ids` 0 4: the teacher has no layer 4: choose from 0 to 3$"):
         check_layers([0, 4], 4, "`ids`")
     with pytest.raises(ModelError, match="has no layer -1"):
         check_layers([-1], 4)
-    with pytest.raises(ModelError, match="2 1: give each layer once, in increasing order"):
+    with pytest.raises(ModelError, match="2 1: list each layer once, in increasing order"):
         check_layers([2, 1], 4)
-    with pytest.raises(ModelError, match="give each layer once"):
+    with pytest.raises(ModelError, match="list each layer once"):
         check_layers([1, 1], 4)
     with pytest.raises(ModelError, match="names no layer"):
         check_layers([], 4)

@@ -11,10 +11,13 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerFast
 
+from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.architectures import decoder_layers, depths, encoder_layers, stack_configs, zero_pad_row
 from seq2seq_distill.models.forward import decode, decoder_inputs, encode, head, output_head
-from seq2seq_distill.models.student import check_same_tokenizer, create_student, fresh_student, load_student
+from seq2seq_distill.models.fresh import fresh_student
+from seq2seq_distill.models.loading import load_pretrained
+from seq2seq_distill.models.student import create_student
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import FAMILIES, tiny_batch, tiny_config_keys, tiny_model, untie_head
 
@@ -29,7 +32,7 @@ def logits(model: PreTrainedModel, batch: dict[str, Tensor]) -> Tensor:
 
 def reloaded(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
     model.save_pretrained(folder)
-    return load_student(folder)
+    return load_pretrained(folder)
 
 
 def layer_names(model: PreTrainedModel) -> tuple[str, ...]:
@@ -134,7 +137,7 @@ def test_a_student_of_a_student_names_the_layers_of_its_own_teacher() -> None:
 
 def test_impossible_depths_and_ids_name_their_flag() -> None:
     teacher = tiny_model("bart")
-    with pytest.raises(ModelError, match=r"^`student.decoder_layers` 13 exceeds the teacher's 2: choose 1 to 2$"):
+    with pytest.raises(ModelError, match=r"^`student.decoder_layers` 13 exceeds the teacher's 2 layers: choose"):
         create_student(teacher, 1, 13)
     with pytest.raises(ModelError, match=r"^`student.encoder_layers` 0 is less"):
         create_student(teacher, 0, choice="first")
@@ -277,7 +280,7 @@ def test_layerdrop_overrides_reach_the_built_modules(model_type: str, side: str)
     }
     teacher = tiny_model(model_type)
     if (model_type, side) == ("pegasus_x", "encoder"):
-        with pytest.raises(ModelError, match="encoder_layerdrop`: transformers' pegasus_x fails on it"):
+        with pytest.raises(ModelError, match="encoder_layerdrop`: transformers' pegasus_x does not support it"):
             create_student(teacher, overrides=overrides)
         return
     student = create_student(teacher, 2, 2, overrides=overrides).train()
@@ -294,21 +297,21 @@ def test_an_override_of_none_leaves_the_key_alone() -> None:
 @pytest.mark.parametrize(
     ("model_type", "overrides", "message"),
     [
-        ("t5", {"attention_dropout": 0.1}, "attention_dropout is no key that a t5 config lets you set"),
-        ("bart", {"dropuot": 0.1}, "dropuot is no key .* did you mean dropout"),
-        ("bart", {"length_penalty": 0.5}, "length_penalty is no key"),
-        ("bart", {"save_pretrained": 1}, "save_pretrained is no key"),
-        ("t5", {"tie_word_embeddings": False}, "tie_word_embeddings is no key"),
-        ("bart", {"return_dict": False}, "return_dict is no key"),
+        ("t5", {"attention_dropout": 0.1}, "attention_dropout is not a key of a t5 config that can be overridden"),
+        ("bart", {"dropuot": 0.1}, "dropuot is not a key .* did you mean dropout"),
+        ("bart", {"length_penalty": 0.5}, "length_penalty is not a key"),
+        ("bart", {"save_pretrained": 1}, "save_pretrained is not a key"),
+        ("t5", {"tie_word_embeddings": False}, "tie_word_embeddings is not a key"),
+        ("bart", {"return_dict": False}, "return_dict is not a key"),
         ("marian", {"pad_token_id": 3}, "pad_token_id: a student shares its teacher's tokenizer"),
-        ("bart", {"dropout": 1.5}, "dropout 1.5 is no probability: choose 0 to less than 1"),
-        ("bart", {"dropout": "much"}, "dropout 'much' is no probability"),
+        ("bart", {"dropout": 1.5}, "dropout 1.5 is not a probability: choose a value from 0 to below 1"),
+        ("bart", {"dropout": "much"}, "dropout 'much' is not a probability"),
         ("bart", {"vocab_size": 99}, "vocab_size 99 would change the shape"),
         ("bart", {"d_model": 32}, "d_model 32 would change the shape"),
         ("prophetnet", {"hidden_size": 32}, "hidden_size 32 would change the shape"),
         ("t5gemma", {"vocab_size": 99}, "vocab_size 99 would change the shape"),
-        ("bart", {"d_model": 15}, "d_model 15 is impossible"),
-        ("bart", {"decoder_layers": 1}, "decoder_layers: give the depth as `student.encoder_layers`"),
+        ("bart", {"d_model": 15}, "d_model 15 is not accepted"),
+        ("bart", {"decoder_layers": 1}, "decoder_layers: set the depth with `student.encoder_layers`"),
     ],
 )
 def test_overrides_that_cannot_be_are_refused(model_type: str, overrides: dict[str, object], message: str) -> None:
@@ -381,22 +384,22 @@ def test_configs_come_from_folder_json_and_yaml(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"d_model": 16}, r"^`student.config` names no model_type: choose one of bart, "),
+        ({"d_model": 16}, r"^`student.config` does not set model_type: choose one of bart, "),
         (
             {"model_type": "nllb-moe"},
             r"^`student.config`: model_type 'nllb-moe' is not supported: its layers",
         ),
         (
             {"model_type": "bart", "d_modle": 16},
-            r"^`student.config` d_modle is no key .* did you mean d_model",
+            r"^`student.config` d_modle is not a key .* did you mean d_model",
         ),
-        ({"model_type": "bart", "d_model": 15}, r"^`student.config`: no bart model can be made from it"),
+        ({"model_type": "bart", "d_model": 15}, r"^`student.config`: no bart model can be built from it"),
         (
             {"model_type": "bart", "d_model": "wide"},
-            r"no bart model can be made from it .*'d_model' with value",
+            r"no bart model can be built from it .*'d_model' with value",
         ),
-        ({"model_type": "t5gemma", "encoder": {"width": 3}}, r"^`student.config` encoder width is no key"),
-        ("nowhere/config.json", r"^`student.config` nowhere/config.json: there is no file"),
+        ({"model_type": "t5gemma", "encoder": {"width": 3}}, r"^`student.config` encoder width is not a key"),
+        ("nowhere/config.json", r"^`student.config` nowhere/config.json: no such file"),
     ],
 )
 def test_bad_configs_are_told_in_one_line(config: object, message: str) -> None:
@@ -406,14 +409,14 @@ def test_bad_configs_are_told_in_one_line(config: object, message: str) -> None:
 
 
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused() -> None:
-    with pytest.raises(ModelError, match="vocab_size 5 is less than the tokenizer's 8"):
+    with pytest.raises(ModelError, match="vocab_size 5 is smaller than the tokenizer's 8"):
         fresh_student({"model_type": "bart", **tiny_config_keys("bart"), "vocab_size": 5}, 64, tokenizer())
 
 
 def test_same_tokenizer_looks_beyond_the_size() -> None:
     """Two vocabularies of one size are not one tokenizer."""
     check_same_tokenizer(tokenizer(), tokenizer())
-    with pytest.raises(ModelError, match=r"^`student.path`: its tokenizer is not the teacher's: in .* token \d is"):
+    with pytest.raises(ModelError, match=r"^`student.path`: its tokenizer differs .*: in .* token \d is"):
         check_same_tokenizer(tokenizer("the brown quick fox"), tokenizer())
     with pytest.raises(ModelError, match="the id of 'fax' is 7, the teacher's None"):
         check_same_tokenizer(tokenizer("the quick brown fax"), tokenizer("the quick brown fix"))
@@ -424,11 +427,11 @@ def test_same_tokenizer_looks_beyond_the_size() -> None:
 def test_loading_errors_are_one_line_that_names_the_flag(tmp_path: Path) -> None:
     def told(path: Path | str, message: str) -> None:
         with pytest.raises(ModelError, match=message) as caught:
-            load_student(path, field="teacher")
+            load_pretrained(path, field="teacher")
         assert str(caught.value).startswith(f"`teacher` {path}: ") and "\n" not in str(caught.value)
 
-    told(tmp_path / "nowhere", "there is no such folder")
-    told("nobody/nothing-of-this-name", "no such folder, and the hub did not give it")
+    told(tmp_path / "nowhere", "no such folder")
+    told("nobody/nothing-of-this-name", "no such folder, and it cannot be loaded from the Hub")
     told(tmp_path, "the folder has no config.json")
     (tmp_path / "config.json").write_text("{")
     told(tmp_path, "its config.json cannot be read")
@@ -442,11 +445,11 @@ def test_loading_errors_are_one_line_that_names_the_flag(tmp_path: Path) -> None
     model = tiny_model("bart")
     weights = {name: weight for name, weight in model.state_dict().items() if "decoder.layers.1." not in name}
     model.save_pretrained(tmp_path, state_dict=weights)
-    told(tmp_path, "the checkpoint lacks 26 weights, among them model.decoder.layers.1")
+    told(tmp_path, "the checkpoint lacks 26 weights, for example model.decoder.layers.1")
 
 
 def test_a_loaded_student_has_the_asked_dtype(tmp_path: Path) -> None:
     tiny_model("bart").half().save_pretrained(tmp_path)
     assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path).dtype == torch.float16
-    assert load_student(tmp_path).dtype == torch.float32
-    assert load_student(str(tmp_path), torch.bfloat16).dtype == torch.bfloat16
+    assert load_pretrained(tmp_path).dtype == torch.float32
+    assert load_pretrained(str(tmp_path), torch.bfloat16).dtype == torch.bfloat16

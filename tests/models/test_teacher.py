@@ -89,5 +89,5 @@ def test_load_teacher_reads_a_folder_and_names_its_flag(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.equal(load_teacher(tmp_path).encode(batch), encode(model, batch))
     assert load_teacher(tmp_path, torch.bfloat16).model.dtype == torch.bfloat16
-    with pytest.raises(ModelError, match=r"^`teacher` ./none: there is no such folder"):
+    with pytest.raises(ModelError, match=r"^`teacher` ./none: no such folder"):
         load_teacher("./none")

@@ -30,8 +30,8 @@ LIGHT = (*flags.KINDS, *config_files.KINDS)
 """Found before torch is imported."""
 QUICK = (*LIGHT, *data_files.KINDS)
 REMEDY = re.compile(
-    r"\b(choose|give|name|write|add|leave|use|remove|rename|mend|make|put|set|convert|check|fetch|keep|save|raise|drop"
-    r"|expected|did you mean|see --help|must be)\b"
+    r"\b(choose|give|name|write|add|leave|use|remove|rename|fix|correct|replace|fill|download|list|make|put|set|convert"
+    r"|check|keep|save|raise|drop|mend|fetch|expected|did you mean|see --help|must be)\b"
 )
 NOISE = re.compile(r"^(\s*$|.*Loading weights|.*it/s\]|\[transformers\]|.*Warning|  warnings.warn)")
 """Of the libraries, once a model is looked at."""

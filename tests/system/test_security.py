@@ -321,7 +321,7 @@ class TestData:
         line = refused(capsys, *run(things / "teacher", folder, tmp_path / "out"))
         assert str(folder / "train.parquet") in line
         assert ("arrow.py_extension_type" if kind == "extension" else "binary") in line
-        assert line.endswith("make it a string")
+        assert line.endswith("convert it to strings")
 
 
 def write_code(path: Path, marker: Path) -> Path:
@@ -374,7 +374,7 @@ class TestCodeOfModels:
             "convert": ["convert", "--checkpoint", teacher, "--output_dir", out],
         }[verb]
         line = refused(capsys, *arguments)
-        assert line.startswith(f"{flag} {teacher}: its config asks for Python code of its own (auto_map)")
+        assert line.startswith(f"{flag} {teacher}: its config requires custom Python code (auto_map)")
         assert "never run: choose a model" in line
         assert not (out / "run.yaml").exists() and not (out / "config.json").exists()
 
@@ -463,7 +463,7 @@ class TestNames:
         line = refused(capsys, *run(values["--teacher"], values["--data"], "out"))
         assert line.startswith(f"{flag} {name}: ")
         if flag == "--data" and name not in ("../..", "demo:../../x"):
-            assert "nor the id of a hub data set" in line  # so that no library makes a path of it
+            assert "not the id of a Hub data set" in line  # so that no library makes a path of it
         made = {path.relative_to(tmp_path).parts[0] for path in tmp_path.rglob("*") if path.is_file()}
         assert made <= {"cache"}
         assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*")} <= {"one/two", "cache/encoded"}

@@ -62,5 +62,5 @@ def test_a_run_repeats_itself_and_keeps_its_teachers_out_of_its_checkpoints(tmp_
 
 def test_a_teacher_of_another_vocabulary_is_refused(tmp_path):
     run = config(tmp_path, ensemble={"teachers": [str(save_teacher(tmp_path / "other", "bart"))]})
-    with pytest.raises(ModelError, match=r"`ensemble.teachers` .*other: its tokenizer is not the teacher's"):
+    with pytest.raises(ModelError, match=r"`ensemble.teachers` .*other: its tokenizer differs from the teacher's"):
         build_components(run)

@@ -401,7 +401,7 @@ class TestRefusals:
 
     def test_a_language_that_the_teacher_does_not_know(self, tmp_path):
         with pytest.raises(
-            ConfigError, match="^`teacher_source.src_lang` xx: `teacher` .* does not know it: give one of"
+            ConfigError, match="^`teacher_source.src_lang` xx: `teacher` .* does not know this language: choose one of"
         ):
             build_components(apart(tmp_path, "m2m_100", {"src_lang": "xx"}))
 
@@ -409,5 +409,5 @@ class TestRefusals:
         save_teacher(tmp_path / "teacher")
         save_teacher(tmp_path / "student", "bart")
         run = config(tmp_path, student={"path": str(tmp_path / "student"), "decoder_layers": None})
-        with pytest.raises(ModelError, match=r"^`student.path`: its tokenizer is not the teacher's: .*`distill label`"):
+        with pytest.raises(ModelError, match=r"^`student.path`: its tokenizer differs from: .*`distill label`"):
             build_components(run)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seq2seq_distill.commands.convert.options import ConvertConfig
 from seq2seq_distill.data.tokenizers import tokenizer_of
-from seq2seq_distill.models.student import load_student
+from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.training.output_folder import check_free, save_model
 from seq2seq_distill.utils.errors import ModelError
 
@@ -41,7 +41,7 @@ def convert(config: ConvertConfig) -> None:
 def load_checkpoint(path: Path, field: str) -> tuple[PreTrainedModel, Path]:
     """The model of a Lightning checkpoint of a run, or of a Hugging Face folder; and the folder of its tokenizer."""
     if path.is_dir():
-        return load_student(str(path), field=field), path
+        return load_pretrained(str(path), field=field), path
     if not path.is_file():
         raise ModelError(f"`{field}` {path}: no such checkpoint or folder; check the path")
     start = path.parent.parent / "student_init"
@@ -49,7 +49,7 @@ def load_checkpoint(path: Path, field: str) -> tuple[PreTrainedModel, Path]:
         raise ModelError(
             f"`{field}` {path}: {start}, which has the model's config, is missing: keep the run's folder whole"
         )
-    model = load_student(str(start), field=field)
+    model = load_pretrained(str(start), field=field)
     try:
         model.load_state_dict(_student_weights(path), strict=True)
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError) as error:

@@ -31,7 +31,7 @@ from seq2seq_distill.decoding.likelihood import mean_log_probabilities, token_id
 from seq2seq_distill.decoding.loading import export_record, load_model, longest_source
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.student import load_student
+from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.utils.distributed import local_device
@@ -238,7 +238,7 @@ class BackwardModel:
     def __init__(self, config: LabelConfig) -> None:
         path, field = demo.model_source(str(config.backward_model)), "backward_model"
         self._config = config
-        self._model = load_student(path, torch.float32, field=field)
+        self._model = load_pretrained(path, torch.float32, field=field)
         self._tokenizer = load_tokenizer(path, config.tgt_lang, config.src_lang, field=field)
         languages = (config.tgt_lang, config.src_lang)
         self._prefix = default_prefix(self._model.config, str(config.task), None, languages)
