@@ -194,7 +194,7 @@ def tokenizer_of(path: str | Path, field: str, **options: Any) -> PreTrainedToke
             raise code_refused(path, field) from None
         reason = format_value(" ".join(str(error).split()))
         raise ModelError(
-            f"`{field}` {path}: the tokenizer cannot be loaded ({reason}): save one in the same folder"
+            f"`{field}` {path}: no tokenizer can be loaded ({reason}): save one in the same folder"
         ) from None
     if "auto_map" in tokenizer.init_kwargs:
         raise code_refused(path, field)

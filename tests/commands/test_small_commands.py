@@ -93,7 +93,7 @@ class TestStudent:
         tiny_model(family).save_pretrained(tmp_path / "bare")
         line = fails(capsys, "student", "--teacher", tmp_path / "bare", "--output_dir", tmp_path / "s")
         assert line.startswith(f"--teacher {tmp_path}/bare: ")
-        assert "no tokenizer" in line and line.endswith("save one there")
+        assert "no tokenizer" in line and line.endswith("save one in the same folder")
         assert not (tmp_path / "s").exists()
 
 

@@ -121,7 +121,7 @@ class TestFolder:
 
     def test_another_teacher_or_other_data_are_refused(self, tmp_path: Path, encoded: dict[str, Dataset]) -> None:
         TeacherCache(tmp_path, TOP, encoded, "a teacher")
-        with pytest.raises(ConfigError, match="`teacher` a teacher, and this run has another: choose another folder"):
+        with pytest.raises(ConfigError, match="`teacher` a teacher, but this run has another: choose another folder"):
             TeacherCache(tmp_path, TOP, encoded, "another")
         other = {**encoded, "train": encoded["train"].select([0, 1])}
         with pytest.raises(ConfigError, match="`data`, `encode` or `teacher_source`, the training split's fingerprint"):
