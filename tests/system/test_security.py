@@ -382,7 +382,9 @@ class TestCodeOfModels:
         self.own_model(teacher)
         write_code(teacher / "code.py", marker)
         arguments = run(things / "teacher", things / "data", tmp_path / "out", "--student.path", teacher, cut=False)
-        assert refused(capsys, *arguments).startswith(f"--student.path {teacher}: its config requires custom Python code")
+        assert refused(capsys, *arguments).startswith(
+            f"--student.path {teacher}: its config requires custom Python code"
+        )
 
     def test_decoding_of_its_own_is_left_alone(self, things, teacher, tmp_path, marker, capsys):
         write_code(teacher / "custom_generate" / "generate.py", marker)
