@@ -20,7 +20,6 @@ from trl.experimental.gkd import GKDTrainer
 
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.divergences import divergence
-from seq2seq_distill.losses.logits import entropy
 from seq2seq_distill.models.forward import OutputHead
 from seq2seq_distill.modules.schedules import weight_factor
 from seq2seq_distill.utils.constants import IGNORE_INDEX
@@ -133,8 +132,8 @@ def _off(theirs: Tensor, ours: Tensor) -> float:
 
 
 def _mean_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    term = entropy(logits, labels)
-    return term.sum / term.count
+    log_p = logits[labels != IGNORE_INDEX].log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1).mean()
 
 
 def _courses(course: str, theirs: Callable[[float], float], steps: int = 11) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from datasets import Dataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.data.sources import fingerprint
@@ -103,7 +103,7 @@ def truncation_shares(encoded: Dataset) -> tuple[float, float]:
 
 
 def default_prefix(
-    model_config: Any,
+    model_config: PreTrainedConfig,
     task: str,
     explicit: str | None,
     languages: tuple[str | None, str | None] = (None, None),
@@ -126,23 +126,23 @@ def default_prefix(
 
 
 def task_params(
-    model_config: Any, task: str, languages: tuple[str | None, str | None] = (None, None)
+    model_config: PreTrainedConfig, task: str, languages: tuple[str | None, str | None] = (None, None)
 ) -> dict[str, Any]:
     """What the model's config says of the task alone (for translation: of the two languages): prefix, beams, ..."""
     name = task
     if task == "translation" and all(languages):
         name = "translation_{}_to_{}".format(*(base_language(language or "") for language in languages))
     params = getattr(model_config, "task_specific_params", None) or {}
-    own = params.get(name) or {} if isinstance(params, dict) else params
-    if not isinstance(own, dict):
+    options = params.get(name) or {} if isinstance(params, dict) else params
+    if not isinstance(options, dict):
         raise ModelError(
             f"{_place(model_config)}: task_specific_params {format_value(params)} does not map {name} to "
             "a set of options: correct it"
         )
-    return own
+    return options
 
 
-def _place(model_config: Any) -> str:
+def _place(model_config: PreTrainedConfig) -> str:
     return f"config.json of {getattr(model_config, 'name_or_path', '') or 'the model'}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
@@ -48,13 +48,15 @@ def load_tokenizer(
     if not known:
         return tokenizer
     options: dict[str, Any] = {}
-    for name, given, own_flag in (("src_lang", src_lang, src_field), ("tgt_lang", tgt_lang, "tgt_lang")):
-        language = given or tokenizer.init_kwargs.get(name)
+    for name, code, code_field in (("src_lang", src_lang, src_field), ("tgt_lang", tgt_lang, "tgt_lang")):
+        language = code or tokenizer.init_kwargs.get(name)
         if language is None:
-            raise ConfigError(f"`{own_flag}` is missing: `{field}` {path} is multilingual: choose {_some(known)}")
+            raise ConfigError(f"`{code_field}` is missing: `{field}` {path} is multilingual: choose {_some(known)}")
         if language.strip("_") not in known:
             choice = _some(known, language)
-            raise ConfigError(f"`{own_flag}` {language}: `{field}` {path} does not know this language: choose {choice}")
+            raise ConfigError(
+                f"`{code_field}` {language}: `{field}` {path} does not know this language: choose {choice}"
+            )
         options[name] = language
     language_tokens = getattr(tokenizer, "lang_token_to_id", {})
     if not language_tokens.keys() <= set(tokenizer.all_special_tokens):
@@ -73,7 +75,7 @@ def language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 
 
 def forced_bos_token_id(
-    tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None, model_generation_config: Any = None
+    tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None, generation_config: GenerationConfig | None = None
 ) -> int | None:
     """Id of the token that decoding must begin with, behind the decoder's start token; None: any.
 
@@ -84,7 +86,7 @@ def forced_bos_token_id(
     language = _language_id(tokenizer, tgt_lang)
     if language is not None and _labels_begin_with_language(tokenizer):
         return language
-    return getattr(model_generation_config, "forced_bos_token_id", None)
+    return getattr(generation_config, "forced_bos_token_id", None)
 
 
 def decoder_start_token_id(tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None) -> int | None:

@@ -55,13 +55,6 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor
     return Term(total, labelled.sum())
 
 
-def entropy(logits: Tensor, labels: Tensor) -> Term:
-    """Entropy of softmax(logits) in nats, summed over positions with a label; no gradient. A figure to log."""
-    labelled = labels != IGNORE_INDEX
-    log_p = F.log_softmax(at_least_fp32(logits[labelled].detach()), dim=-1)
-    return Term(-(log_p.exp() * log_p).sum(), labelled.sum())
-
-
 def at_least_fp32(x: Tensor) -> Tensor:
     """The tensor in fp32, or as it is if wider: fp64 stays fp64, which `gradcheck` needs."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 from seq2seq_distill.config import DivergenceName
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
-from seq2seq_distill.losses.logits import Term, cross_entropy, entropy, kl_divergence
+from seq2seq_distill.losses.logits import Term, cross_entropy, kl_divergence
 from seq2seq_distill.losses.sparse import SparseTeacher, as_outcomes, outcomes, top_tokens
 from seq2seq_distill.utils.constants import IGNORE_INDEX
+from tests.losses.reference import entropy
 from tests.losses.test_fused import BOTH, Case, assert_same, chunks, created, gradients
 
 BETA, SKEW = 0.3, 0.2

@@ -102,7 +102,7 @@ KINDS = (
         "a model without a tokenizer",
         st.none(),
         None,
-        copied(without_tokenizer, f"--teacher {FOLDER}: there is no tokenizer"),
+        copied(without_tokenizer, f"--teacher {FOLDER}: no tokenizer is saved"),
     ),
     option("more layers than the teacher has", "--student.decoder_layers", st.integers(3, 99).map(str), "13"),
     option("a layer that the teacher does not have", "--student.decoder_layer_ids", st.integers(2, 99).map(str), "12"),
