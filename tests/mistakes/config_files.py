@@ -73,13 +73,13 @@ def unreadable(name: str) -> Bad:
 
 KINDS = (
     Kind(
-        "a key that is not there",
+        "an unknown key",
         st.tuples(st.sampled_from([name for name in OPTIONS if "." in name]), words),
         ("student.decoder_layer", "z"),
         misspelt,
     ),
     Kind(
-        "a value of another type",
+        "a value of the wrong type",
         st.one_of(
             st.tuples(st.sampled_from(COUNTS), st.one_of(words, st.booleans(), st.floats(0.1, 0.9), st.just([1]))),
             st.tuples(st.sampled_from(NUMBERS), st.one_of(words, st.booleans(), st.just({"a": 1}))),
@@ -90,7 +90,7 @@ KINDS = (
         wrong_type,
     ),
     Kind(
-        "null for what needs a value",
+        "null for an option that requires a value",
         st.sampled_from(
             ["seed", "method", "logger", "optim.lr", "batch.size", "student.overrides", "trainer.strategy"]
         ),
@@ -98,19 +98,19 @@ KINDS = (
         lambda name: held(option(name, None), f"{FILE}: {name} null"),
     ),
     Kind(
-        "a value out of range",
+        "a value that is out of range",
         st.tuples(st.sampled_from(["optim.lr", "batch.size", "eval.beams", "loss.temperature"]), st.integers(-99, -2)),
         ("optim.lr", -1),
         lambda drawn: held(option(*drawn), f"--{drawn[0]}"),
     ),
     Kind(
-        "no mapping",
+        "a file that is not a mapping",
         st.one_of(words, st.integers().map(str), st.lists(words).map(yaml.safe_dump), st.sampled_from(["", "# x\n"])),
         "- 1\n- 2\n",
         held,
     ),
     Kind(
-        "no YAML",
+        "invalid YAML",
         st.tuples(
             words, st.sampled_from(["{}: [1\nb: 2\n", "{}: 'x\n", "\t{}: 1\n", "{}: b: c\n", "{}: 1\n b: 2\n"])
         ).map(lambda drawn: drawn[1].format(drawn[0])),
@@ -124,7 +124,7 @@ KINDS = (
         twice,
     ),
     Kind(
-        "a Python object",
+        "a tag for a Python object",
         st.tuples(
             st.sampled_from(["task", "teacher", "student", "anything"]),
             st.sampled_from(["object/apply:os.system", "object/new:os.system", "name:os.system", "module:os", "tuple"]),
@@ -140,23 +140,23 @@ KINDS = (
     ),
     Kind("a control character", st.sampled_from("\0\x01\x1b\x7f").map("seed: 1 # {}\n".format), "seed: 1\0\n", held),
     Kind(
-        "digits without end",
+        "a number with too many digits in a file",
         st.integers(5000, 9999).map(lambda n: f"seed: {'7' * n}\n"),
         f"seed: {'7' * 5000}\n",
         held,
     ),
     Kind(
-        "brackets without end",
+        "brackets nested too deeply",
         st.tuples(st.sampled_from("[{"), st.integers(700, 1000)).map(lambda drawn: f"data: {drawn[0] * drawn[1]}"),
         f"data: {'[' * 700}",
         held,
     ),
-    Kind("values that multiply", st.tuples(st.integers(8, 20), st.integers(8, 12)), (9, 9), multiplied),
-    Kind("a file that is not there", words.map("{}.yaml".format), "nowhere.yaml", no_file),
-    Kind("a folder", words, "configs", folder),
+    Kind("YAML aliases that multiply values", st.tuples(st.integers(8, 20), st.integers(8, 12)), (9, 9), multiplied),
+    Kind("a file that does not exist", words.map("{}.yaml".format), "nowhere.yaml", no_file),
+    Kind("a folder instead of a file", words, "configs", folder),
     Kind("a file that cannot be read", words, "secret", unreadable),
     Kind(
-        "no name of a file",
+        "an empty file name",
         st.sampled_from(["", " ", "x" * 5000, "a\0b"]),
         "",
         lambda name: Bad(command("--config", name), "--config"),

@@ -18,8 +18,8 @@ def not_allowed() -> OSError:
 # What fails, and what is raised then.
 FAULTS: tuple[tuple[str, Exception], ...] = (
     ("the disk is full", no_space()),
-    ("a file of the run may not be written any more", not_allowed()),
-    ("memory does not suffice", MemoryError()),
+    ("a file of the run is no longer writable", not_allowed()),
+    ("memory is exhausted", MemoryError()),
     ("a data loader process is killed", RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed.")),
 )
 

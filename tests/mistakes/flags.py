@@ -33,98 +33,106 @@ TWO_TASKS = '[{"name": "a", "data": ["x"], "teacher": "t"}, {"name": "b", "data"
 ODD = "\0\x1b\n\r\x7f\x85\u2028\ud800\udcff"
 # What contradicts what, such a command, and the option that the message must name.
 CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
-    ("a student from two places", command("--student.path", "a", "--student.config", "b"), "--student.path"),
-    ("a vocabulary beside a teacher's", command("--student.vocab_size", "300"), "--student.vocab_size"),
-    ("weights that do not fit the data", command("--data_weights", "1", "2"), "--data_weights"),
-    ("nothing to learn", command("--loss.alpha_ce", "0", "--loss.alpha_mlm", "0"), "--loss.alpha_ce"),
+    ("two origins for the student", command("--student.path", "a", "--student.config", "b"), "--student.path"),
     (
-        "a depth and other layers",
+        "a vocabulary size although the teacher has a tokenizer",
+        command("--student.vocab_size", "300"),
+        "--student.vocab_size",
+    ),
+    ("a wrong number of data weights", command("--data_weights", "1", "2"), "--data_weights"),
+    ("all loss weights are 0", command("--loss.alpha_ce", "0", "--loss.alpha_mlm", "0"), "--loss.alpha_ce"),
+    (
+        "a depth that contradicts the layer ids",
         command("--student.decoder_layers", "3", "--student.decoder_layer_ids", "0", "1"),
         "--student.decoder_layers",
     ),
     (
-        "layers of a student that is not cut",
+        "a depth for a student that is not cut from the teacher",
         command("--student.path", "a", "--student.encoder_layers", "3"),
         "--student.encoder_layers",
     ),
     (
-        "one column for both sides",
+        "the same column for source and target",
         command("--encode.source_column", "a", "--encode.target_column", "a"),
         "--encode.source_column",
     ),
-    ("processes that are copies", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
-    ("a cache that is not used", command("--teacher_cache", "c", "--method", "sft"), "--teacher_cache"),
+    ("a strategy that copies the process", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
+    ("a cache that would not be used", command("--teacher_cache", "c", "--method", "sft"), "--teacher_cache"),
     (
-        "inner states from a cache",
+        "feature losses with a cache",
         command("--teacher_cache", "c", "--matches", '{"layers": "last"}'),
         "--matches",
     ),
     (
-        "a match of what cannot be compared so",
+        "a feature loss that does not apply to its feature",
         command("--matches", '{"layers": "last", "loss": "ce"}'),
         "--matches entry 0, loss",
     ),
-    ("hidden states from a cache", command("--teacher_cache", "c", "--loss.alpha_hid", "1"), "--loss.alpha_hid"),
-    ("logits from a cache", command("--teacher_cache", "c", "--loss.divergence", "mse"), "--loss.divergence"),
+    ("hidden states with a cache", command("--teacher_cache", "c", "--loss.alpha_hid", "1"), "--loss.alpha_hid"),
+    ("logits with a cache", command("--teacher_cache", "c", "--loss.divergence", "mse"), "--loss.divergence"),
     (
-        "another divergence than forward KL from drawn tokens",
+        "a divergence other than forward KL with a cache of drawn tokens",
         command("--teacher_cache", "c", "--cache.draws", "9", "--loss.divergence", "jsd"),
         "--loss.divergence",
     ),
     (
-        "several temperatures from a cache",
+        "several temperatures with a cache",
         command("--teacher_cache", "c", "--loss.schedule.temperature", "linear"),
         "--loss.schedule.temperature",
     ),
     (
-        "a temperature out of the range of its schedule",
+        "a temperature outside the range of its schedule",
         command("--loss.schedule.temperature", "flsw", "--loss.temperature", "9"),
         "--loss.temperature",
     ),
     (
-        "a sharded teacher of 8 bits",
+        "a sharded 8-bit teacher",
         command(
             "--trainer.teacher_precision", "int8", "--trainer.strategy", "fsdp2", "--trainer.shard_teacher", "true"
         ),
         "--trainer.teacher_precision",
     ),
-    ("tasks beside data", command("--tasks", TWO_TASKS), "--data"),
+    ("both tasks and data", command("--tasks", TWO_TASKS), "--data"),
     ("a task without data", command("--tasks", '{"name": "a"}', without=["--data"]), "--tasks entry 0 lacks data"),
     (
-        "two tasks of one name",
+        "two tasks with the same name",
         command("--tasks", TWO_TASKS.replace("b", "a"), without=["--data"]),
         "--tasks entry 1, name",
     ),
     (
-        "a task without a teacher beside one with",
+        "tasks with and without a teacher",
         command("--tasks", TWO_TASKS, without=["--data", "--teacher"]),
         "--tasks entry 1 has no teacher",
     ),
     (
-        "tasks from a cache",
+        "tasks with a cache",
         command("--tasks", TWO_TASKS, "--teacher_cache", "c", without=["--data"]),
         "--teacher_cache",
     ),
-    ("how tasks are drawn where there are none", command("--task_exponent", "0.5"), "--task_exponent"),
+    ("a task exponent without tasks", command("--task_exponent", "0.5"), "--task_exponent"),
     (
-        "sources for a teacher that is not there",
+        "teacher-specific sources without a teacher",
         command("--teacher_source.prefix", "a: ", "--student.path", "a", without=["--teacher"]),
         "--teacher_source.prefix",
     ),
     (
-        "hidden states of different sources",
+        "encoder hidden states with teacher-specific sources",
         command("--teacher_source.max_length", "9", "--loss.alpha_hid", "1"),
         "--loss.alpha_hid",
     ),
     (
-        "a match of different sources",
+        "an encoder feature loss with teacher-specific sources",
         command("--teacher_source.prefix", "a: ", "--matches", '{"layers": "last", "side": "encoder"}'),
         "--matches entry 0, side encoder",
     ),
     ("a teacher without data", command(without=["--data"]), "--teacher"),
     ("data without a teacher", command(without=["--teacher"]), "--data"),
-    ("draws as a free option of labels", labelling("--generate", '{"do_sample": true}'), "--generate do_sample"),
-    ("no task", command(without=["--task"]), "--task"),
+    (
+        "sampling through the free options of `label`",
+        labelling("--generate", '{"do_sample": true}'),
+        "--generate do_sample",
+    ),
+    ("a missing task", command(without=["--task"]), "--task"),
 )
 
 
@@ -175,98 +183,100 @@ def in_mapping(drawn: tuple[str, str]) -> Bad:
 
 KINDS = (
     Kind(
-        "a flag that is not there",
+        "an unknown flag",
         st.tuples(st.sampled_from(sorted(OPTIONS)), st.integers(0, 40), st.sampled_from("qxz")),
         ("student.decoder_layers", 13, "x"),
         misspelt,
     ),
-    flag_and_value("a word for a number", COUNTS + NUMBERS, words, ("optim.lr", "fast")),
-    flag_and_value("a fraction for a count", COUNTS, st.integers(-99, 99).map("{}.5".format), ("batch.size", "1.5")),
-    flag_and_value("a word that is none of the choices", CHOICES, words, ("method", "distil")),
-    flag_and_value("neither true nor false", BOOLS, words, ("trainer.deterministic", "maybe")),
+    flag_and_value("text instead of a number", COUNTS + NUMBERS, words, ("optim.lr", "fast")),
     flag_and_value(
-        "a number that is not finite",
+        "a fraction instead of a whole number", COUNTS, st.integers(-99, 99).map("{}.5".format), ("batch.size", "1.5")
+    ),
+    flag_and_value("a value that is not among the choices", CHOICES, words, ("method", "distil")),
+    flag_and_value("a value that is neither true nor false", BOOLS, words, ("trainer.deterministic", "maybe")),
+    flag_and_value(
+        "a number that is not finite (NaN or infinity)",
         NUMBERS,
         st.sampled_from([".nan", ".inf", "-.inf", "1e999", ".NaN", "+.INF"]),
         ("optim.lr", ".nan"),
     ),
-    flag_and_value("a number without end", COUNTS, st.integers(61, 9000).map("9".__mul__), ("batch.size", "9" * 70)),
     flag_and_value(
-        "a number too large", COUNTS + NUMBERS, st.integers(2**33, 10**40), ("trainer.max_steps", 99999999999)
+        "a number with too many digits", COUNTS, st.integers(61, 9000).map("9".__mul__), ("batch.size", "9" * 70)
     ),
     flag_and_value(
-        "a number below zero",
+        "a number that is too large", COUNTS + NUMBERS, st.integers(2**33, 10**40), ("trainer.max_steps", 99999999999)
+    ),
+    flag_and_value(
+        "a negative number",
         [name for name in COUNTS + NUMBERS if name != "eval.length_penalty"],
         st.integers(-(10**6), -2),
         ("batch.size", -4),
     ),
-    flag_and_value("a share of 1 or more", list(SHARES), st.floats(1, 10**6), ("student.dropout", 1.5)),
-    flag_and_value("an empty text", [*TEXTS, "data"], st.sampled_from(["", " ", "   "]), ("output_dir", "")),
+    flag_and_value("a fraction of 1 or more", list(SHARES), st.floats(1, 10**6), ("student.dropout", 1.5)),
+    flag_and_value("an empty value", [*TEXTS, "data"], st.sampled_from(["", " ", "   "]), ("output_dir", "")),
     flag_and_value(
-        "a text with control characters",
+        "a value with control characters",
         [*TEXTS, "data"],
         st.tuples(words, st.sampled_from(ODD), words).map("".join),
         ("teacher", "a\nb"),
     ),
     flag_and_value(
-        "a name too long for a file", TEXTS, st.integers(256, 9000).map("x".__mul__), ("teacher", "x" * 300)
+        "a file name that is too long", TEXTS, st.integers(256, 9000).map("x".__mul__), ("teacher", "x" * 300)
     ),
     flag_and_value(
-        "the home folder of nobody", TEXTS, words.map("~{0}{0}/x".format), ("teacher", "~nobody-here/model")
+        "the home folder of an unknown user", TEXTS, words.map("~{0}{0}/x".format), ("teacher", "~nobody-here/model")
     ),
     flag_and_value(
-        "a time in another form",
+        "a duration in another format",
         ["trainer.max_time"],
         st.one_of(words, st.integers(0, 999).map(str), st.integers(0, 99).map("{}:30".format)),
         ("trainer.max_time", "8h"),
     ),
     flag_and_value(
-        "devices that cannot be",
+        "an invalid number of devices",
         ["trainer.devices"],
         st.one_of(words, st.integers(-99, -2), st.just(0), st.floats(0.1, 0.9)),
         ("trainer.devices", 0),
     ),
-    flag_and_value("a precision that is not there", ["trainer.precision"], words, ("trainer.precision", "8-true")),
+    flag_and_value("an unknown precision", ["trainer.precision"], words, ("trainer.precision", "8-true")),
+    flag_and_value("an unknown accelerator", ["trainer.accelerator"], words, ("trainer.accelerator", "abacus")),
     flag_and_value(
-        "an accelerator that is not there", ["trainer.accelerator"], words, ("trainer.accelerator", "abacus")
-    ),
-    flag_and_value(
-        "the score of another task",
+        "a metric of another task",
         ["eval.monitor"],
         st.one_of(words, st.sampled_from([name for name in MONITORS["summarization"] if name != "loss"])),
         ("eval.monitor", "rouge2"),
     ),
-    flag_and_value("no mapping where one must be", MAPPINGS, words, ("eval.generate", "beams")),
-    flag_and_value("no mapping for a group", GROUPS, words, ("optim", "fast")),
+    flag_and_value("a value that must be a mapping", MAPPINGS, words, ("eval.generate", "beams")),
+    flag_and_value("a value for an option group", GROUPS, words, ("optim", "fast")),
     Kind(
-        "a key that is no text",
+        "a key that is not text",
         st.tuples(st.sampled_from(MAPPINGS), st.integers().map("{{{}: 1}}".format)),
         ("eval.generate", "{1: 2}"),
         in_mapping,
     ),
     Kind(
-        "a value in a mapping that is not finite",
+        "a value in a mapping that is not finite (NaN or infinity)",
         st.tuples(st.sampled_from(MAPPINGS), words.map('{{"{}": .nan}}'.format)),
         ("student.overrides", '{"dropout": .nan}'),
         in_mapping,
     ),
     extra(
-        "an option of the Trainer that would break the run",
+        "a Trainer option that would break the run",
         st.sampled_from(sorted(REFUSED_TRAINER_OPTIONS)).map('{{"{}": 1}}'.format),
         '{"min_epochs": 1}',
     ),
-    extra("an option that the Trainer does not have", words.map('{{"{}": 1}}'.format), '{"profilr": "simple"}'),
-    extra("an option of the Trainer with a wrong value", words.map('{{"profiler": "{}"}}'.format), '{"profiler": "x"}'),
-    Kind("a divergence that is not there", words, "kl", divergence),
+    extra("an unknown Trainer option", words.map('{{"{}": 1}}'.format), '{"profilr": "simple"}'),
+    extra("a Trainer option with an invalid value", words.map('{{"profiler": "{}"}}'.format), '{"profiler": "x"}'),
+    Kind("an unknown divergence", words, "kl", divergence),
     Kind(
-        "divergences with weights that cannot be",
+        "divergences with invalid weights",
         st.one_of(words.map('{{"{}": 1}}'.format), st.floats(-9, 0).map('{{"jsd": {}}}'.format), st.just("{}")),
         '{"jsd": 0}',
         divergence,
     ),
-    flag_and_value("no beta of jsd", ["loss.beta"], st.one_of(st.floats(1, 9), st.just(0)), ("loss.beta", 1.0)),
+    flag_and_value("an invalid beta of jsd", ["loss.beta"], st.one_of(st.floats(1, 9), st.just(0)), ("loss.beta", 1.0)),
     Kind(
-        "a range that is upside down",
+        "a range in the wrong order",
         st.tuples(st.floats(4, 9), st.floats(1, 3)),
         (8.0, 1.0),
         lambda ends: Bad(
@@ -274,13 +284,13 @@ KINDS = (
         ),
     ),
     Kind(
-        "layers out of order",
+        "layer ids in the wrong order",
         st.lists(st.integers(0, 12), min_size=2, max_size=5).filter(lambda ids: ids != sorted(set(ids))),
         [3, 0],
         layer_ids,
     ),
     Kind(
-        "another number of values",
+        "a wrong number of values",
         st.lists(st.sampled_from([0.5, 0.9]), min_size=1, max_size=5).filter(lambda values: len(values) != 2),
         [0.9],
         betas,
@@ -292,20 +302,20 @@ KINDS = (
         lambda drawn: Bad(command(f"--{drawn[0]}", drawn[1], f"--{drawn[0]}", drawn[2]), f"--{drawn[0]}"),
     ),
     Kind(
-        "a flag without its value",
+        "a flag without a value",
         st.sampled_from(sorted(OPTIONS)),
         "optim.lr",
         lambda name: Bad(command(f"--{name}"), f"--{name}"),
     ),
     Kind(
-        "a word that belongs to no flag",
+        "an argument that belongs to no flag",
         words,
         "fast",
         lambda word: Bad(command("--seed", "1", word), word),
     ),
-    Kind("a command that is not there", words, "distil", lambda word: Bad([word, *command()], word)),
+    Kind("an unknown command", words, "distil", lambda word: Bad([word, *command()], word)),
     Kind(
-        "several mistakes",
+        "several errors",
         st.tuples(st.lists(st.sampled_from(COUNTS + NUMBERS), min_size=2, max_size=4, unique=True), words),
         (["batch.size", "optim.lr"], "many"),
         several,

@@ -60,7 +60,7 @@ def circle(name: str) -> Bad:
 
 KINDS = (
     Kind(
-        "a teacher that is not there",
+        "a teacher that does not exist",
         words.map("./{}".format),
         "./nowhere",
         lambda name: Bad(command("--teacher", name), name),
@@ -72,32 +72,32 @@ KINDS = (
         copied(lambda folder, _: (folder / "config.json").unlink()),
     ),
     Kind(
-        "a model's config that is no JSON",
+        "a model config that is not JSON",
         st.sampled_from(["", "{", "[]", "[" * 5000]),
         "{",
         copied(lambda folder, text: (folder / "config.json").write_text(text)),
     ),
     Kind(
-        "a generation config that is no JSON",
+        "a generation config that is not JSON",
         st.sampled_from(["", "{", "{'a': 1}"]),
         "{",
         copied(lambda folder, text: (folder / "generation_config.json").write_text(text)),
     ),
     Kind(
-        "a model that is no encoder-decoder",
+        "a model that is not an encoder-decoder",
         st.sampled_from([{"model_type": "gpt2"}, {"model_type": "bert"}]),
         {"model_type": "gpt2"},
         copied(in_config),
     ),
     Kind(
-        "options of a task that are no mapping",
+        "task-specific parameters that are not a mapping",
         st.sampled_from([5, "x", [1], {"translation_en_to_de": 5}, {"translation_en_to_de": {"prefix": 5}}]).map(
             lambda params: {"task_specific_params": params}
         ),
         {"task_specific_params": 5},
         copied(in_config),
     ),
-    Kind("weights that were cut off", st.floats(0.0, 0.99), 0.5, copied(shorter)),
+    Kind("truncated weights", st.floats(0.0, 0.99), 0.5, copied(shorter)),
     Kind(
         "a model without a tokenizer",
         st.none(),
@@ -105,21 +105,19 @@ KINDS = (
         copied(without_tokenizer, f"--teacher {FOLDER}: no tokenizer is saved"),
     ),
     option("more layers than the teacher has", "--student.decoder_layers", st.integers(3, 99).map(str), "13"),
-    option("a layer that the teacher does not have", "--student.decoder_layer_ids", st.integers(2, 99).map(str), "12"),
     option(
-        "a config key that is not there", "--student.overrides", words.map('{{"{}": 1}}'.format), '{"dropuot": 0.1}'
+        "a layer id that the teacher does not have", "--student.decoder_layer_ids", st.integers(2, 99).map(str), "12"
     ),
+    option("an unknown config key", "--student.overrides", words.map('{{"{}": 1}}'.format), '{"dropuot": 0.1}'),
     option(
-        "a config key that changes shapes",
+        "a config key that changes the shape of weights",
         "--student.overrides",
         st.integers(1, 99).map(lambda n: f'{{"d_model": {n * 17}}}'),
         '{"d_model": 512}',
     ),
+    option("an unknown generation option", "--eval.generate", words.map('{{"{}": 1}}'.format), '{"beems": 4}'),
     option(
-        "an option of decoding that is not there", "--eval.generate", words.map('{{"{}": 1}}'.format), '{"beems": 4}'
-    ),
-    option(
-        "an option of decoding with an impossible value",
+        "a generation option with an invalid value",
         "--eval.generate",
         st.sampled_from(
             [
@@ -132,43 +130,43 @@ KINDS = (
         '{"repetition_penalty": 0}',
     ),
     Kind(
-        "an option of decoding that is not there, in an evaluation",
+        "an unknown generation option in an evaluation",
         words.map('{{"{}": 1}}'.format),
         '{"beems": 4}',
         lambda value: Bad(evaluation("--generate", value), "--generate"),
     ),
     Kind(
-        "an option of decoding that CTranslate2 does not have",
+        "a generation option that CTranslate2 does not support",
         st.integers(4, 9),
         5,
         lambda token: Bad(labelling("--engine", "ctranslate2", "--generate.bad_words_ids", f"[[{token}]]"), "--engine"),
     ),
     Kind(
-        "outputs to evaluate that are not there",
+        "an output file that does not exist",
         words.map("./{}.txt".format),
         "./outputs.txt",
         lambda name: Bad(evaluation(name), f"--models {name}"),
     ),
-    option("a student that is not there", "--student.path", words.map("./{}".format), "./nowhere"),
-    option("a student's config that is not there", "--student.config", words.map("./{}.yaml".format), "./nowhere.yaml"),
-    option("a checkpoint that is not there", "--resume", words.map("./{}.ckpt".format), "./nowhere.ckpt"),
-    option("a strategy that is not there", "--trainer.strategy", words, "dppp"),
+    option("a student that does not exist", "--student.path", words.map("./{}".format), "./nowhere"),
+    option("a student config that does not exist", "--student.config", words.map("./{}.yaml".format), "./nowhere.yaml"),
+    option("a checkpoint that does not exist", "--resume", words.map("./{}.ckpt".format), "./nowhere.ckpt"),
+    option("an unknown strategy", "--trainer.strategy", words, "dppp"),
     Kind("an output folder that is a file", words, "taken", taken),
-    Kind("an output folder that is a link in a circle", words, "circle", circle),
+    Kind("an output folder that is a circular link", words, "circle", circle),
     Kind(
-        "an output folder that holds something",
+        "an output folder that is not empty",
         st.just("teacher"),
         "teacher",
         lambda name: Bad(["student", "--teacher", "teacher", "--output_dir", name], name),
     ),
     Kind(
-        "no such checkpoint to convert",
+        "a missing checkpoint for `convert`",
         words.map("{}.ckpt".format),
         "nowhere.ckpt",
         lambda name: Bad(["convert", "--checkpoint", name, "--output_dir", "converted"], name),
     ),
     Kind(
-        "nothing to average",
+        "no checkpoints to average",
         st.just("out"),
         "out",
         lambda name: Bad(["average", "--output_dir", name], "--checkpoints"),

@@ -172,7 +172,7 @@ def test_the_example_of_losses_runs():
 
 def test_the_examples_for_python_run():
     values = run_examples("python.md")
-    assert values["own"].weights == {"teachers_choice": 0.2}
+    assert values["extensions"].weights == {"teachers_choice": 0.2}
     assert values["report"].parts.keys() > {"ce_loss", "hid_loss_enc", "match_0_decoder_hidden_cosine"}
 
 
