@@ -9,8 +9,8 @@ import torch
 from seq2seq_distill.cli.main import parse
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import RunComponents, build_components
-from seq2seq_distill.training.run import make_module
 
 Batch = Mapping[str, Any]
 

@@ -48,6 +48,8 @@ _HOMES = {
     "TranslationDistiller": "modules.distillers",
     "DistillationTrainer": "training.distillation_trainer",
     "run_config": "training.run",
+    "build": "training.build",
+    "trainer_options": "training.trainer",
 }
 
 _RENAMED = {"OwnParts": "Extensions", "OwnTerm": "CustomLoss", "MatchConfig": "FeatureLossConfig"}

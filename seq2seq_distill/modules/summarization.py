@@ -5,7 +5,7 @@ from functools import reduce
 from typing import Any, ClassVar
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,6 +26,7 @@ from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.modules.forward_pass import Batch, student_pass
 from seq2seq_distill.modules.objectives import CrossEntropyObjective, Objective
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule
+from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.tasks import Task
 from seq2seq_distill.utils.deprecation import renamed_arguments
@@ -80,6 +81,12 @@ class SummarizationModule(LightningModule):
                 kind = student.config.model_type
                 raise ConfigError(f"`trainer.gradient_checkpointing` true: {kind} models cannot do it: leave it out")
             student.gradient_checkpointing_enable({"use_reentrant": False})
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Let any Trainer carry out the plan of the run; those that a Trainer has already are not added again."""
+        callbacks: list[Callback] = [SeedByBatch(self.config.seed), PlannedTraining(self.config.trainer)]
+        present = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
+        return [callback for callback in callbacks if type(callback) not in present]
 
     # Many processes
 

@@ -1,13 +1,9 @@
-"""What happens around the steps: seeds, the last validation, the best student, and figures to log."""
+"""What happens around the steps: the best student is kept, and throughput is logged."""
 
-import hashlib
 import logging
-import random
 import time
 from typing import Any
 
-import numpy as np
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -22,46 +18,6 @@ from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.files import write_jsonl
 
 logger = logging.getLogger(__name__)
-
-
-class SeedByBatch(Callback):
-    """Seed Python, NumPy and torch (with all devices) before every batch from (seed, step, batch, process).
-
-    So a resumed run draws what it would have drawn, and no random state needs to be saved.
-    """
-
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._start("train", 0, batch_idx, trainer.global_rank)
-
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._start("val", trainer.global_step, batch_idx, trainer.global_rank)
-
-    def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        self._start("test", 0, batch_idx, trainer.global_rank)
-
-    def _start(self, *counters: object) -> None:
-        key = " ".join(map(str, (self._seed, *counters))).encode()
-        number = int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
-        random.seed(number)
-        np.random.seed(number % 2**32)
-        torch.manual_seed(number)
-
-
-class ValidateAtEnd(Callback):
-    """Ask for a validation after the last batch, whether or not the interval divides the run."""
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx + 1 == trainer.num_training_batches:
-            trainer.should_stop = True
 
 
 class BestStudent(Callback):

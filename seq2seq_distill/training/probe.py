@@ -10,8 +10,8 @@ import torch
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.metrics.cost import PeakMemory, model_bytes, synchronize
+from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import RunComponents
-from seq2seq_distill.training.run import make_module
 from seq2seq_distill.utils.distributed import local_device
 
 WARM_UP = 3

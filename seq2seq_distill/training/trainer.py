@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar, Timer
+from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from seq2seq_distill.config import RunConfig, TrainerConfig
 from seq2seq_distill.metrics.corpus import monitor_mode
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import OnSaved
-from seq2seq_distill.training.callbacks import BestStudent, SeedByBatch, ThroughputLogger, ValidateAtEnd
+from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
+from seq2seq_distill.training.callbacks import BestStudent, ThroughputLogger
 from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumeCheckpoint
 from seq2seq_distill.training.failures import NonFiniteGuard
 from seq2seq_distill.training.output_folder import OutputFolder
@@ -33,18 +34,8 @@ def build_trainer(
     on_student_saved: OnSaved | None = None,
 ) -> Trainer:
     """Lightning's Trainer for one epoch that is the whole run: data epochs live in the plan of batches."""
-    accumulate = config.trainer.accumulate_grad_batches
     trainer = _trainer(
         config,
-        # Not by max_steps: with it, a run that was killed before its last validation would not come to it again.
-        max_epochs=1,
-        val_check_interval=data.plan.steps_between_validations * accumulate,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        accumulate_grad_batches=accumulate,
-        log_every_n_steps=config.trainer.log_every_n_steps,
-        enable_progress_bar=config.trainer.enable_progress_bar,
         logger=[_logger(name, folder) for name in config.logger],
         callbacks=[*_callbacks(config, data, folder, signals, on_student_saved), *callbacks],
         plugins=_plugins(folder),
@@ -60,22 +51,40 @@ def check_trainer(config: RunConfig) -> None:
     _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
+def trainer_options(config: RunConfig) -> dict[str, Any]:
+    """Keyword arguments of `pytorch_lightning.Trainer` with which it carries out a run's plan, and nothing else.
+
+    Loggers, callbacks and folders can be added; what would break the plan is refused before the first step. The
+    interval of validations is the config's, whatever the Trainer says.
+    """
+    options = config.trainer
+    return {
+        "accelerator": options.accelerator,
+        "devices": options.devices,
+        "num_nodes": options.num_nodes,
+        **strategy_options(options.strategy),
+        "precision": options.precision or _default_precision(options.accelerator),
+        "gradient_clip_val": options.gradient_clip_val,
+        "accumulate_grad_batches": options.accumulate_grad_batches,
+        "deterministic": options.deterministic,
+        # One epoch of the Trainer is the whole run. Not by max_steps: with it, a run that was killed before its last
+        # validation would not come to it again.
+        "max_epochs": 1,
+        "max_time": options.max_time,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+        "log_every_n_steps": options.log_every_n_steps,
+        "enable_progress_bar": options.enable_progress_bar,
+        "enable_model_summary": False,
+        **options.extra,
+    }
+
+
 def _trainer(config: RunConfig, **parts: Any) -> Trainer:
     """A Trainer with the run's options, and the parts that are not options."""
     options = config.trainer
     try:
-        return Trainer(
-            accelerator=options.accelerator,
-            devices=options.devices,
-            num_nodes=options.num_nodes,
-            **strategy_options(options.strategy),
-            precision=options.precision or _default_precision(options.accelerator),  # type: ignore[arg-type]
-            gradient_clip_val=options.gradient_clip_val,
-            deterministic=options.deterministic,
-            enable_model_summary=False,
-            **options.extra,
-            **parts,
-        )
+        return Trainer(**{**trainer_options(config), **parts})
     except (UserError, RunError, OSError):
         raise
     except Exception as error:  # of many types: what is missing, what does not fit, what the machine does not have
@@ -100,7 +109,7 @@ def _callbacks(
     monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
     callbacks: list[Callback] = [
         SeedByBatch(config.seed),
-        ValidateAtEnd(),
+        PlannedTraining(config.trainer),
         ThroughputLogger(data.plan),
         BestStudent(folder, data.plan, config.monitor, on_student_saved),
         NonFiniteGuard(config.on_nonfinite, data.plan, folder),
@@ -120,8 +129,6 @@ def _callbacks(
     ]
     if config.eval.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=config.eval.patience))
-    if config.trainer.max_time is not None:
-        callbacks.append(Timer(config.trainer.max_time))
     if config.trainer.enable_progress_bar:
         callbacks.append(RichProgressBar())
     return callbacks

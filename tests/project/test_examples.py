@@ -16,7 +16,7 @@ def run(name: str, **arguments: object) -> dict[str, float]:
 
 
 def test_every_example_is_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"extensions", "trainer", "adaptor"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"extensions", "lightning", "trainer", "adaptor"}
 
 
 def test_extensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,6 +27,13 @@ def test_extensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert f"step 0: the best student so far is in {tmp_path / 'run' / 'best'}" in told
     assert "the longest source had" in told
+
+
+def test_lightning(tmp_path: Path) -> None:
+    teacher, data = str(save_teacher(tmp_path / "teacher")), str(write_data(tmp_path / "data"))
+    metrics = run("lightning", output_dir=str(tmp_path / "run"), max_steps=2, rows=24, teacher=teacher, data=data)
+    assert {"val_loss", "val_bleu", "val_chrf"} <= metrics.keys()
+    assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run").config.decoder_layers == 1
 
 
 def test_trainer(tmp_path: Path) -> None:

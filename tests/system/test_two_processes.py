@@ -101,6 +101,17 @@ def in_two_processes(folder: Path, *runs: dict[str, Any]) -> None:
     Job(two_processes.run_all, folder, list(runs), log=folder / "log", processes=2).succeed()
 
 
+def test_a_plain_trainer_of_lightning_ends_with_the_weights_of_a_run(tmp_path: Path) -> None:
+    config(tmp_path)  # the teacher and the data of both runs
+    file = tmp_path / "built.pt"
+    parallel = {"devices": 2, "strategy": "ddp", "accumulate_grad_batches": 2}
+    built = {**changes(tmp_path / "built", trainer=parallel), "extra": {"built": str(file)}}
+    in_two_processes(tmp_path, changes(tmp_path / "run", trainer=parallel), built)
+    expected, found = weights(tmp_path / "run"), torch.load(file, weights_only=True)
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
 def test_two_processes_are_one(tmp_path: Path) -> None:
     """H21, H25, H31: shards, scores and files are those of the whole, not of a process.
 

@@ -3,6 +3,7 @@
 Besides groups of the config a run may name, under "extra":
     record: a file; what process r saw in training is written to FILE.r
     stop: end the run with an exception after these optimiser steps, on all processes; the next run goes on
+    built: a file; the run is built for a plain Trainer of Lightning, and process 0 writes its final weights there
     fail: the process that raises an exception after the second step, while the others sleep
 """
 
@@ -15,8 +16,11 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.models.sharding import is_sharded
+from seq2seq_distill.training.build import build
 from seq2seq_distill.training.run import run_config
+from seq2seq_distill.training.trainer import trainer_options
 from tests.tiny_runs import config
 
 
@@ -58,9 +62,22 @@ class Events(Callback):
         Path(f"{self._extra['record']}.{trainer.global_rank}").write_text(json.dumps(record))
 
 
+def fit_built(run: RunConfig, weights: Path) -> None:
+    """Train with a Trainer that a user of Lightning would make."""
+    module, data = build(run)
+    trainer = Trainer(**trainer_options(run), logger=False, enable_checkpointing=False)
+    trainer.fit(module, data)
+    if trainer.is_global_zero:
+        torch.save(module.state_dict(), weights)
+    trainer.strategy.barrier()
+
+
 def run(folder: Path, changes: dict[str, Any]) -> None:
     """One run with these changes."""
     extra = changes.pop("extra", {})
+    if "built" in extra:
+        fit_built(config(folder, **changes), Path(extra["built"]))
+        return
     try:
         run_config(config(folder, **changes), [Events(extra)])
     except Halt:

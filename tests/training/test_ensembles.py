@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM
 
+from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import build_components
-from seq2seq_distill.training.run import make_module, run_config
+from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_runs import config, save_teacher
 

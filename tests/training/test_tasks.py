@@ -13,8 +13,9 @@ from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.modules.datamodule import concat_tasks
 from seq2seq_distill.modules.extensions import Extensions
+from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import build_components
-from seq2seq_distill.training.run import make_module, run_config
+from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError, ModelError, UserError
 from tests.tiny_runs import config, save_teacher, write_data
 

@@ -17,9 +17,10 @@ from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.modules import datamodule, on_policy
 from seq2seq_distill.modules.teacher_runner import TeacherRunner
 from seq2seq_distill.training import results
+from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.preflight import preflight
-from seq2seq_distill.training.run import make_module, run_config
+from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 from tests.system.test_two_processes import assert_same_run, changes
 from tests.tiny_runs import config, save_marian_with_own_sources, save_teacher

@@ -1,0 +1,120 @@
+"""From a config to what a Trainer fits: the module, its teachers ready beside it, and the data."""
+
+import logging
+
+from pytorch_lightning import seed_everything
+from pytorch_lightning.utilities import rank_zero_only
+
+from seq2seq_distill.config import RunConfig, validate
+from seq2seq_distill.models import architectures
+from seq2seq_distill.modules.datamodule import Seq2SeqData
+from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
+from seq2seq_distill.modules.extensions import Extensions
+from seq2seq_distill.modules.summarization import SummarizationModule
+from seq2seq_distill.modules.tasks import Task
+from seq2seq_distill.modules.translation import TranslationModule
+from seq2seq_distill.training.caching import with_cache
+from seq2seq_distill.training.components import RunComponents, build_components
+from seq2seq_distill.training.preflight import preflight
+from seq2seq_distill.utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+MODULES: dict[str, type[SummarizationModule]] = {
+    "summarization": SummarizationModule,
+    "translation": TranslationModule,
+}
+DISTILLERS: dict[str, type[SummarizationDistiller]] = {
+    "summarization": SummarizationDistiller,
+    "translation": TranslationDistiller,
+}
+
+
+def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[SummarizationModule, Seq2SeqData]:
+    """The module and the data of a run, for `Trainer(**trainer_options(config)).fit(module, datamodule)`.
+
+    Weights, order of the data and random numbers are those of `run_config`, and so are the final weights. What is not
+    here: the output folder, checkpoints to resume from, the untrained student's validation, the final test, early
+    stopping, and what `on_nonfinite` says. The random generators of Python, NumPy and torch are seeded.
+
+    Args:
+        config: the run's; what it says of the Trainer is in `trainer_options(config)`.
+        extensions: custom losses and a change of batches.
+
+    Raises:
+        UserError: a `ConfigError`, `DataError` or `ModelError`, with a line for each mistake.
+    """
+    validate(config)
+    extensions = extensions or Extensions()
+    check_extensions(config, extensions)
+    seed_everything(config.seed, workers=True, verbose=False)
+    components, module = build_module(config, build_components(config), extensions)
+    return module, components.data
+
+
+def check_extensions(config: RunConfig, extensions: Extensions) -> None:
+    """Raise ConfigError for what does not go together with the config."""
+    if extensions.batch_processor is not None and config.teacher_cache:
+        raise ConfigError(
+            f"`teacher_cache` {config.teacher_cache} holds teacher outputs for the original batches, which "
+            "batch_processor would change: leave out one of the two"
+        )
+
+
+def build_module(
+    config: RunConfig, components: RunComponents, extensions: Extensions
+) -> tuple[RunComponents, SummarizationModule]:
+    """The module of a run whose models and data fit each other; with a teacher cache, the teacher is released."""
+    preflight(components, config)
+    if config.teacher_cache:
+        components = with_cache(config, components)
+    module = make_module(config, components, extensions)
+    _log_summary(config, components, module)
+    for teacher in components.teachers:
+        teacher.cast_weights(config.trainer.teacher_precision)
+    return components, module
+
+
+def make_module(
+    config: RunConfig, components: RunComponents, extensions: Extensions | None = None
+) -> SummarizationModule:
+    """The module that trains these components: with a teacher or its cached outputs, and `method` kd, a distiller."""
+    kind, student, tokenizer = config.kinds[0], components.student, components.tokenizer
+    total_steps, data = components.data.plan.total_steps, components.data
+    tasks = [
+        Task(str(task.config.task), task.config.tgt_lang, task.student_generation, task.teacher, task.name)
+        for task in components.tasks
+    ]
+    if config.method == "sft" or not (components.teachers or config.teacher_cache):
+        return MODULES[kind](student, tokenizer, config, total_steps, extensions, tasks)
+    return DISTILLERS[kind](
+        student,
+        components.teacher,
+        tokenizer,
+        config,
+        total_steps,
+        extensions,
+        tasks,
+        extra_teachers=components.extra_teachers,
+        separate_teacher_inputs=data.teachers is not None,
+    )
+
+
+@rank_zero_only
+def _log_summary(config: RunConfig, components: RunComponents, module: SummarizationModule) -> None:
+    encoder, decoder = architectures.depths(components.student.config)
+    copied = [getattr(components.student.config, f"distilled_{side}_layers", None) for side in ("encoder", "decoder")]
+    total = sum(p.numel() for p in components.student.parameters())
+    trained = sum(p.numel() for p in components.student.parameters() if p.requires_grad)
+    cut = components.data.truncation()
+    rows = {split: len(encoded) for split, encoded in components.data.encoded.items()}
+    logger.info("data: %d training, %d validation, %d test examples", rows["train"], rows["val"], rows["test"])
+    for task in components.tasks:
+        if task.name:
+            logger.info("task %s: %d training examples", task.name, len(task.student_view.data.encoded["train"]))
+    logger.info("cut: %.1f%% of training sources, %.1f%% of targets", 100 * cut["source"], 100 * cut["target"])
+    logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
+    logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
+    if isinstance(module, SummarizationDistiller) and module.shares_encoder:
+        logger.info("the frozen encoder equals the teacher's: one pass serves both")
+    logger.info("%d optimiser steps, into %s", components.data.plan.total_steps, config.folder)

@@ -1,0 +1,43 @@
+"""The test at the end of a run: the best student and its teacher on the test split of a task."""
+
+from dataclasses import replace
+from typing import Any
+
+from pytorch_lightning import Trainer
+from transformers import PreTrainedModel
+
+from seq2seq_distill.modules.summarization import generation_settings
+from seq2seq_distill.training.build import MODULES
+from seq2seq_distill.training.components import TaskComponents, teacher_of
+from seq2seq_distill.training.results import build_results, measure_models, test_model
+
+
+def test_task(
+    task: TaskComponents, student: PreTrainedModel, trainer: Trainer
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Decode, score and time student and teacher.
+
+    Returns the content of results.json for the task, and the lines of test_generations.jsonl; both are empty except on
+    process 0.
+    """
+    config, kind = task.config, str(task.config.task)
+    models, views = {"student": student}, {"student": task.student_view}
+    # The one in memory may be of lower precision, or released by a run with a teacher cache.
+    teacher = task.teacher if config.trainer.teacher_precision == "32" else None
+    teacher = teacher or teacher_of(config, task.teacher_view.tokenizer)
+    if teacher is not None:
+        models["teacher"], views["teacher"] = teacher.model, task.teacher_view
+    scores, outputs = {}, {}
+    with replace(task, teacher=teacher).generating_as_for_task(student):
+        for name, model in models.items():
+            module = MODULES[kind](model, views[name].tokenizer, config, 0)
+            scores[name], outputs[name] = test_model(module, trainer, views[name].data)
+        if not trainer.is_global_zero:
+            return {}, []
+        data = {name: view.data for name, view in views.items()}
+        costs, speed = measure_models(models, data, generation_settings(config), config.eval.n_speed)
+    sides = {name: {**scores[name], **costs[name]} for name in models}
+    columns = zip(data["student"].references("test"), *(outputs[name].texts for name in models), strict=True)
+    names, place = ("reference", *models), {"task": task.name} if task.name else {}
+    records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
+    return build_results(kind, sides["student"], sides.get("teacher"), speed), records

@@ -1,0 +1,88 @@
+"""A run for a plain Trainer of Lightning: the weights of `run_config`, and options that would break the plan."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pytorch_lightning import Trainer
+
+from seq2seq_distill.config import RunConfig
+from seq2seq_distill.modules.datamodule import Seq2SeqData
+from seq2seq_distill.modules.summarization import SummarizationModule
+from seq2seq_distill.training.build import build
+from seq2seq_distill.training.run import run_config
+from seq2seq_distill.training.trainer import trainer_options
+from seq2seq_distill.utils.errors import ConfigError
+from tests.tiny_runs import config
+
+QUIET: dict[str, Any] = {"logger": False, "enable_checkpointing": False}
+PLAIN = {**QUIET, "accelerator": "cpu", "enable_progress_bar": False}
+
+
+def few_steps(folder: Path, **trainer: Any) -> RunConfig:
+    trainer = {"max_steps": 5, "val_check_interval": 2, **trainer}
+    return config(folder, output_dir=str(folder / "run"), loss={"alpha_hid": 1.0, "on_policy": 0.3}, trainer=trainer)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_final_weights_are_those_of_a_run(tmp_path: Path, accumulate: int) -> None:
+    run = few_steps(tmp_path, accumulate_grad_batches=accumulate)
+    run_config(run)
+    expected = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    module, data = build(run)
+    trainer = Trainer(**trainer_options(run), **QUIET)
+    trainer.fit(module, data)
+    assert trainer.global_step == 5
+    found = module.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in expected.items())
+
+
+def test_a_trainer_with_defaults_ends_after_the_planned_steps_and_validates_where_the_config_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, data = build(few_steps(tmp_path))
+    validated = []
+    monkeypatch.setattr(
+        type(module), "on_validation_epoch_start", lambda self: validated.append(self.trainer.global_step)
+    )
+    Trainer(**PLAIN, num_sanity_val_steps=0).fit(module, data)
+    assert validated == [2, 4, 5]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[SummarizationModule, Seq2SeqData]:
+    return build(few_steps(tmp_path_factory.mktemp("built")))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("accumulate_grad_batches", 3),
+        ("check_val_every_n_epoch", 2),
+        ("val_check_interval", 0.5),
+        ("min_epochs", 2),
+        ("max_steps", 3),
+        ("overfit_batches", 2),
+        ("limit_train_batches", 2),
+        ("reload_dataloaders_every_n_epochs", 1),
+    ],
+)
+def test_options_that_break_the_plan_are_refused_by_name(
+    built: tuple[SummarizationModule, Seq2SeqData], option: str, value: Any
+) -> None:
+    module, data = built
+    before = {name: weight.clone() for name, weight in module.state_dict().items()}
+    with pytest.raises(ConfigError, match=f"^`{option}`"):
+        Trainer(**PLAIN, **{option: value}).fit(module, data)
+    assert all(torch.equal(weight, before[name]) for name, weight in module.state_dict().items())
+
+
+def test_samplers_of_lightning_are_refused_on_several_processes(
+    built: tuple[SummarizationModule, Seq2SeqData], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, data = built
+    monkeypatch.setattr(Trainer, "world_size", 2)
+    with pytest.raises(ConfigError, match="^`use_distributed_sampler` True"):
+        Trainer(**PLAIN).fit(module, data)
