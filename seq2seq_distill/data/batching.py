@@ -108,10 +108,10 @@ class BatchPlan:
         if self.weights is None:
             return sources
         drawn = []
-        for own, weight in zip(sources, self.weights, strict=True):
+        for rows, weight in zip(sources, self.weights, strict=True):
             whole, share = divmod(weight, 1)
-            part = max(1, round(share * len(own))) if share else 0  # an epoch without rows would never end
-            drawn.append(np.concatenate([own] * int(whole) + [rng.permutation(own)[:part]]))
+            part = max(1, round(share * len(rows))) if share else 0  # an epoch without rows would never end
+            drawn.append(np.concatenate([rows] * int(whole) + [rng.permutation(rows)[:part]]))
         return drawn
 
     def _rows_per_step(self, rows: Rows) -> int:
@@ -200,8 +200,8 @@ class RunPlan:
         for number in range(start, self.total_steps * accumulate):
             step, turn = divmod(number, accumulate)
             rows = self.rows(step)
-            own = rows[turn * world + rank :: parts]
-            yield MicroBatch(tuple(own.tolist()), *self.batches.tokens(rows))
+            share = rows[turn * world + rank :: parts]
+            yield MicroBatch(tuple(share.tolist()), *self.batches.tokens(rows))
 
     def _steps_of_epoch(self, epoch: int) -> list[Rows]:
         steps = self.batches.steps(epoch)

@@ -236,8 +236,8 @@ def _read_parquet(source: str, file: Path, columns: Columns) -> list[pa.ChunkedA
     try:
         schema = pyarrow.parquet.read_schema(file)
         labelled = SOURCE_HASH in schema.names  # whatever other sources call their columns
-        own = Columns("source", "target") if labelled else columns
-        chosen = own.choose(schema.empty_table().flatten().column_names, where)
+        columns = Columns("source", "target") if labelled else columns
+        chosen = columns.choose(schema.empty_table().flatten().column_names, where)
         needed = [name if name in schema.names else name.split(".", 1)[0] for name in chosen]
         for name in needed:
             kind = (schema.field(name).metadata or {}).get(b"ARROW:extension:name")

@@ -140,10 +140,10 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
         return [path]
     files = _find_files(path, split)
     if not files:
-        found = [name for name in SPLITS if _find_files(path, name)]
+        available = [name for name in SPLITS if _find_files(path, name)]
         raise DataError(
             f"`data` {source}: no {split} split: add {path / split}.source and .target, or one .jsonl, or "
-            f"name a source that has this split too; splits found: {', '.join(found) or 'none'}"
+            f"name a source that has this split too; splits found: {', '.join(available) or 'none'}"
         )
     for file in files:
         if file.is_dir() or file.is_symlink() and not file.exists():

@@ -79,17 +79,17 @@ class TeacherCache:
         self._lengths = {split: lengths(dataset["labels"]) for split, dataset in encoded.items()}
         splits = {split: encoded_fingerprint(dataset) for split, dataset in encoded.items()}
         wanted = {"format": FORMAT, "teacher": teacher, **vars(contents), **splits}
-        found = self._manifest()
-        if found is None and teacher is None:
+        manifest = self._manifest()
+        if manifest is None and teacher is None:
             raise ConfigError(f"`teacher_cache` {folder} is empty: fill it with `distill cache`, or set `teacher`")
-        if found is None:
+        if manifest is None:
             self._write_manifest(wanted)
             return
         for name, value in wanted.items():
-            if found.get(name) != value and not (name == "teacher" and value is None):
+            if manifest.get(name) != value and not (name == "teacher" and value is None):
                 raise ConfigError(
-                    f"`teacher_cache` {folder} was made with {FLAGS.get(name, name)} {found.get(name)}, but this run "
-                    f"has {value}: choose another folder, or set the same value"
+                    f"`teacher_cache` {folder} was made with {FLAGS.get(name, name)} {manifest.get(name)}, "
+                    f"but this run has {value}: choose another folder, or set the same value"
                 )
 
     def missing(self) -> list[tuple[str, int]]:
@@ -142,20 +142,20 @@ class TeacherCache:
     def _manifest(self) -> dict[str, Any] | None:
         path = self.folder / "cache.json"
         try:
-            found = json.loads(path.read_text("utf-8"))
+            manifest = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"`teacher_cache` {self.folder}: {path} cannot be read ({error}): choose another folder"
             ) from None
-        return found if isinstance(found, dict) else {}
+        return manifest if isinstance(manifest, dict) else {}
 
     def _write_manifest(self, record: Mapping[str, Any]) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            own = ("cache.json", *self._lengths)  # of another process that begins just now
-            if any(path.name not in own and path.suffix != ".new" for path in self.folder.iterdir()):
+            expected = ("cache.json", *self._lengths)  # another process may have begun just now
+            if any(path.name not in expected and path.suffix != ".new" for path in self.folder.iterdir()):
                 raise ConfigError(f"`teacher_cache` {self.folder} contains other files: choose another folder")
             write_json(self.folder / "cache.json", record, concurrent=True)
         except OSError as error:
@@ -208,8 +208,8 @@ def pack(ids: Tensor, probabilities: Tensor, rest: Tensor, negentropy: Tensor, c
         return {**fields, "teacher_values": torch.cat([probabilities, rest[:, None]], -1).float()}
     first = probabilities[:, :1].log()
     tokens = TOKEN_STEPS * (first - probabilities[:, 1:].log())
-    others = REST_STEPS * (REST_TOP - (rest[:, None].log() - first))
-    codes = torch.cat([tokens, others], -1).round().clamp(0, ZERO - 1)
+    rest_codes = REST_STEPS * (REST_TOP - (rest[:, None].log() - first))
+    codes = torch.cat([tokens, rest_codes], -1).round().clamp(0, ZERO - 1)
     nothing = torch.cat([probabilities[:, 1:] == 0, rest[:, None] == 0], -1)
     return {**fields, "teacher_values": codes.masked_fill(nothing, ZERO).to(torch.uint8)}
 
@@ -224,8 +224,8 @@ def unpack(fields: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor
     if values.dtype == torch.uint8:
         codes = values.float()
         tokens = (codes[:, :-1] / -TOKEN_STEPS).exp()
-        others = (REST_TOP - codes[:, -1:] / REST_STEPS).exp()
-        masses = torch.cat([torch.ones_like(others), torch.cat([tokens, others], -1) * (values != ZERO)], -1)
+        rest_ratio = (REST_TOP - codes[:, -1:] / REST_STEPS).exp()
+        masses = torch.cat([torch.ones_like(rest_ratio), torch.cat([tokens, rest_ratio], -1) * (values != ZERO)], -1)
         masses = masses / masses.sum(-1, keepdim=True)
     else:
         masses = values

@@ -84,19 +84,19 @@ def baselines(folder: Path) -> dict[str, list[str]]:
     `copy` is the source; `name` (the function's name) and `body` (the first sentence of its docstring's body) are
     those of the summarization data only."""
     sources = (folder / "test.source").read_text(encoding="utf-8").splitlines()
-    found = {"copy": sources}
+    texts = {"copy": sources}
     if json.loads((folder / "card.json").read_text(encoding="utf-8"))["name"] == "demo:summarization":
         parts = [docstrings.parse_source(source) for source in sources]
-        found["name"] = [name for name, _ in parts]
-        found["body"] = [re.split(r"(?<=[.!?])\s", body)[0] for _, body in parts]
-    return found
+        texts["name"] = [name for name, _ in parts]
+        texts["body"] = [re.split(r"(?<=[.!?])\s", body)[0] for _, body in parts]
+    return texts
 
 
 def _short_name(name: str, known: Sequence[str], what: str) -> str:
     short = name.removeprefix(PREFIX)
     if short not in known:
         raise ConfigError(
-            f"`{what}` {name}: there is no such demo {what}: choose one of {', '.join(PREFIX + each for each in known)}"
+            f"`{what}` {name}: there is no such demo {what}: choose one of {', '.join(PREFIX + demo for demo in known)}"
         )
     return short
 
@@ -122,8 +122,8 @@ def _versions(distributions: Sequence[str] | dict[str, Any]) -> dict[str, str]:
 
 def _build(short: str, root: Path) -> tuple[Rows, dict[str, int]]:
     if short == "summarization":
-        found = docstrings.build()
-        return {split: [tuple(pair) for pair in getattr(found, split)] for split in SPLITS}, found.counts
+        pairs = docstrings.build()
+        return {split: [tuple(pair) for pair in getattr(pairs, split)] for split in SPLITS}, pairs.counts
     if short == "translation":
         drawn = phrases.build()
         return {split: [tuple(pair[:2]) for pair in getattr(drawn, split)] for split in SPLITS}, drawn.counts

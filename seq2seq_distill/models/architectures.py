@@ -72,8 +72,8 @@ def _t5(model_type: str, scale: str | None) -> Architecture:
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
     {
-        family.model_type: family
-        for family in (
+        architecture.model_type: architecture
+        for architecture in (
             Architecture("bart", "eos"),
             Architecture("mbart", "wrap"),
             Architecture("mvp", "eos"),
@@ -176,13 +176,13 @@ def attention(model: PreTrainedModel, side: str, kind: str, layer: int) -> nn.Mo
 
     Raises ModelError, with the reason, where its weights are no matrix of queries and keys.
     """
-    family = architecture_of(model)
-    reason = dict(family.no_attention_weights).get(side)
+    architecture = architecture_of(model)
+    reason = dict(architecture.no_attention_weights).get(side)
     if reason is not None:
         raise ModelError(
-            f"the {side} of {family.model_type} models {reason}, so there are no attention weights to compare"
+            f"the {side} of {architecture.model_type} models {reason}, so there are no attention weights to compare"
         )
-    return layers(model, side)[layer].get_submodule(family.attention[kind == "cross_attention"])
+    return layers(model, side)[layer].get_submodule(architecture.attention[kind == "cross_attention"])
 
 
 def depths(config: PreTrainedConfig) -> tuple[int, int]:
@@ -199,11 +199,11 @@ def set_depths(config: PreTrainedConfig, encoder: int, decoder: int) -> None:
     A key of the decoder's own, which stays in the saved config, prevents it: "decoder_x" stands for "x"
     there.
     """
-    family = architecture_of(config)
-    for part, key, depth in zip(stack_configs(config), family.depth, (encoder, decoder), strict=True):
+    architecture = architecture_of(config)
+    for part, key, depth in zip(stack_configs(config), architecture.depth, (encoder, decoder), strict=True):
         setattr(part, key, depth)
-    if family.cache_depth is not None and (decoder > encoder or hasattr(config, family.cache_depth)):
-        setattr(config, family.cache_depth, decoder)
+    if architecture.cache_depth is not None and (decoder > encoder or hasattr(config, architecture.cache_depth)):
+        setattr(config, architecture.cache_depth, decoder)
 
 
 def widths(config: PreTrainedConfig) -> tuple[int, int]:
@@ -215,15 +215,15 @@ def widths(config: PreTrainedConfig) -> tuple[int, int]:
 
 def max_positions(config: PreTrainedConfig) -> tuple[int | None, int | None]:
     """How many source and target tokens the model has positions for; None: as many as you like."""
-    family = architecture_of(config)
-    if family.positions is None:
+    architecture = architecture_of(config)
+    if architecture.positions is None:
         return None, None
-    source, target = (getattr(config, key) for key in family.positions)
-    if family.model_type == "led":
+    source, target = (getattr(config, key) for key in architecture.positions)
+    if architecture.model_type == "led":
         window = config.attention_window
         window = window if isinstance(window, int) else max(window)
         source -= source % window  # the source is padded to whole windows before it gets positions
-    if family.model_type == "prophetnet":
+    if architecture.model_type == "prophetnet":
         source -= config.pad_token_id + 1  # positions are counted from behind the pad id
         target = source - 1  # the predicting streams stand one position ahead
     return source, target
@@ -238,8 +238,8 @@ def embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
     """Token and position embeddings, each module once; T5 kin have position biases in a layer instead."""
     names = ("embed_tokens", "word_embeddings", "embed_positions", "position_embeddings")
     stacks = (model.get_encoder(), model.get_decoder())
-    found = [getattr(stack, name) for stack in stacks for name in names if hasattr(stack, name)]
-    return list(dict.fromkeys([model.get_input_embeddings(), *found]))
+    embeddings = [getattr(stack, name) for stack in stacks for name in names if hasattr(stack, name)]
+    return list(dict.fromkeys([model.get_input_embeddings(), *embeddings]))
 
 
 def zero_pad_row(model: PreTrainedModel) -> nn.Parameter | None:

@@ -114,15 +114,15 @@ def decode(
 
 def output_head(model: PreTrainedModel) -> OutputHead:
     """The parts of the output head; the weight is the parameter itself, tied or not."""
-    family = architecture_of(model)
-    if family.model_type == "fsmt":  # its decoder owns the projection; `get_output_embeddings` is another matrix
+    architecture = architecture_of(model)
+    if architecture.model_type == "fsmt":  # its decoder owns the projection; `get_output_embeddings` is another matrix
         return OutputHead(model.get_decoder().output_projection.weight, None)
-    scaled = family.scale is not None and getattr(model.config, family.scale)
+    scaled = architecture.scale is not None and getattr(model.config, architecture.scale)
     return OutputHead(
         weight=model.get_output_embeddings().weight,
         bias=getattr(model, "final_logits_bias", None),
         scale=model.config.d_model**-0.5 if scaled else 1.0,
-        softcap=model.config.decoder.final_logit_softcapping if family.nested else None,
+        softcap=model.config.decoder.final_logit_softcapping if architecture.nested else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""Inner states of a model taken by forward hooks, keyed by stack, kind and layer."""
+"""Intermediate features of a model, captured by forward hooks and keyed by stack, kind and layer."""
 
 import inspect
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from seq2seq_distill.models import architectures
 
 
 class Feature(NamedTuple):
-    """Which inner state."""
+    """Names an intermediate feature of a model."""
 
     side: str
     """`encoder` or `decoder`."""
@@ -29,9 +29,9 @@ class Feature(NamedTuple):
 def capture_features(
     model: PreTrainedModel, wanted: Iterable[Feature], source_length: int | None = None
 ) -> Iterator[dict[Feature, Tensor]]:
-    """The wanted features of one forward pass, there once it is over.
+    """Capture features of one forward pass; they are available once it is over.
 
-        with recorded(model, {Feature("decoder", "hidden", 5)}) as features:
+        with capture_features(model, {Feature("decoder", "hidden", 5)}) as features:
             hidden = decode(model, batch, state, decoder_input_ids)
         features[Feature("decoder", "hidden", 5)]
 
@@ -49,12 +49,12 @@ def capture_features(
         IndexError: a layer that the stack does not have.
         ModelError: attention that has no weights to compare.
     """
-    found: dict[Feature, Tensor] = {}
+    features: dict[Feature, Tensor] = {}
     with ExitStack() as hooks:
         for feature in wanted:
             length = source_length if feature.side == "encoder" else None
-            _hook(hooks, found, feature, _module_of(model, feature), length)
-        yield found
+            _hook(hooks, features, feature, _module_of(model, feature), length)
+        yield features
 
 
 def _module_of(model: PreTrainedModel, feature: Feature) -> nn.Module:
@@ -64,13 +64,13 @@ def _module_of(model: PreTrainedModel, feature: Feature) -> nn.Module:
 
 
 def _hook(
-    hooks: ExitStack, found: dict[Feature, Tensor], feature: Feature, module: nn.Module, length: int | None
+    hooks: ExitStack, features: dict[Feature, Tensor], feature: Feature, module: nn.Module, length: int | None
 ) -> None:
     def record(module: nn.Module, args: Any, output: Any) -> None:
         if feature.kind == "hidden":
-            found[feature] = _batch_first(module, output[0] if isinstance(output, tuple) else output)[:, :length]
+            features[feature] = _batch_first(module, output[0] if isinstance(output, tuple) else output)[:, :length]
         else:  # behind T5's position bias, which has four dimensions too
-            found[feature] = [each for each in output if isinstance(each, Tensor) and each.dim() == 4][-1]
+            features[feature] = [tensor for tensor in output if isinstance(tensor, Tensor) and tensor.dim() == 4][-1]
 
     def ask(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return args, {**kwargs, "output_attentions": True}

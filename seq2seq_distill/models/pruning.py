@@ -53,11 +53,13 @@ def keep_prompts(model: PreTrainedModel, encoder_ids: Sequence[int], decoder_ids
 
 def cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids: Sequence[int]) -> None:
     """Write depths, per-layer lists, dtype and the ids of the copied layers into `config`."""
-    family = architectures.architecture_of(config)
+    architecture = architectures.architecture_of(config)
     architectures.set_depths(config, len(encoder_ids), len(decoder_ids))
     parts = architectures.stack_configs(config)
-    for part, ids in zip(parts, (encoder_ids, decoder_ids), strict=True) if family.nested else [(config, encoder_ids)]:
-        for key in family.per_layer:
+    for part, ids in (
+        zip(parts, (encoder_ids, decoder_ids), strict=True) if architecture.nested else [(config, encoder_ids)]
+    ):
+        for key in architecture.per_layer:
             values = getattr(part, key)
             if isinstance(values, list | tuple):
                 setattr(part, key, [values[i] for i in ids])
@@ -69,13 +71,13 @@ def cut_config(config: PreTrainedConfig, encoder_ids: Sequence[int], decoder_ids
 
 def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
     """Write the overrides into the config. Raises ModelError unless the same tensors come of it."""
-    config, family = model.config, architectures.architecture_of(model)
+    config, architecture = model.config, architectures.architecture_of(model)
     before = {name: weight.shape for name, weight in _skeleton(model, config).state_dict().items()}
     for key, value in overrides.items():
         if value is None:
             continue
-        name = family.dropout if key == "dropout" else key
-        if name in family.depth:
+        name = architecture.dropout if key == "dropout" else key
+        if name in architecture.depth:
             raise ModelError(
                 f"`student.overrides` {key}: set the depth with `student.encoder_layers` or `student.decoder_layers`"
             )
@@ -87,7 +89,7 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
             raise ModelError(
                 f"`student.overrides` {key} {value!r} is not a probability: choose a value from 0 to below 1"
             )
-        if family.model_type == "pegasus_x" and name == "encoder_layerdrop" and value > 0:
+        if architecture.model_type == "pegasus_x" and name == "encoder_layerdrop" and value > 0:
             raise ModelError("`student.encoder_layerdrop`: transformers' pegasus_x does not support it: leave it at 0")
         try:
             for part in (config, *architectures.stack_configs(config)):

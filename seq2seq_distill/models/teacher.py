@@ -38,28 +38,28 @@ class Teacher:
         self.model = model.eval().requires_grad_(False)
         """The whole model."""
         self.generation = copy.deepcopy(model.generation_config)
-        """How it decodes by itself, whatever a run settles."""
+        """The generation config it was loaded with, whatever a run configures."""
         self._sharded: Any = None
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Teacher:
         return self
 
     def to(self, device: torch.device | str, *, encoder: bool = True) -> Teacher:
-        """Move the model to `device`, on demand without what only its encoder uses; returns self."""
-        left = set() if encoder else set(self.model.get_encoder().modules())
+        """Move the model to `device` and return self; `encoder=False` leaves the encoder's modules where they are."""
+        skipped = set() if encoder else set(self.model.get_encoder().modules())
         for module in self.model.modules():
-            if module not in left:
+            if module not in skipped:
                 module._apply(lambda tensor: tensor.to(device), recurse=False)
         return self
 
     def share_encoder(self, encoder: nn.Module) -> None:
-        """Use the memory of another encoder with equal weights that never change, instead of its own."""
-        others = dict(encoder.named_parameters())
+        """Use the memory of `encoder`, whose weights are equal and never change, instead of a second copy."""
+        shared = dict(encoder.named_parameters())
         for name, parameter in self.model.get_encoder().named_parameters():
-            parameter.data = others[name].data
+            parameter.data = shared[name].data
 
     def cast_weights(self, precision: str) -> None:
-        """Hold the weights in `bf16`, or those of the layers' linear maps in `int8`; `32` leaves them."""
+        """Store all weights in `bf16`, or those of the layers' linear maps in `int8`; `32` changes nothing."""
         if precision == "bf16":
             self.model.to(torch.bfloat16)
         elif precision == "int8":
@@ -67,7 +67,7 @@ class Teacher:
                 quantize_linear_layers(layers)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the architecture and all weights: of what the teacher says of any input."""
+        """SHA-256 (hexadecimal) of the architecture and all weights, which determine the teacher's outputs."""
         config = self.model.config.to_diff_dict()
         digest = hashlib.sha256(json.dumps(config | {"transformers_version": None}, sort_keys=True).encode())
         for name, weight in self.model.state_dict().items():
