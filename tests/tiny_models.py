@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
@@ -9,6 +10,21 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
 from seq2seq_distill.models import architectures
 
 FAMILIES: tuple[str, ...] = tuple(architectures.ARCHITECTURES)
+# Together they have every trait in the table of architectures: decoder inputs that wrap the last label (mbart), a zero
+# pad row and two vocabularies (marian), a scaled head (t5), nested configs and soft-capped logits (t5gemma), a decoding
+# step of its own (fsmt), attention windows and extra inputs (led), n-gram streams (prophetnet).
+REPRESENTATIVES = ("bart", "mbart", "marian", "t5", "t5gemma", "fsmt", "led", "prophetnet")
+
+every_family = pytest.mark.parametrize("model_type", FAMILIES)
+"""For tests of the table's rows."""
+
+
+def families(*without: str) -> pytest.MarkDecorator:
+    """For tests of code that works on any row: by `REPRESENTATIVES`, with `--all-families` by all, `without` aside."""
+    marks = {name: () if name in REPRESENTATIVES else pytest.mark.all_families for name in FAMILIES}
+    params = [pytest.param(name, marks=mark) for name, mark in marks.items() if name not in without]
+    return pytest.mark.parametrize("model_type", params)
+
 
 _HEADS = {
     "encoder_attention_heads": 2,

@@ -41,6 +41,7 @@ class Trained:
         options = dict(zip(("src_lang", "tgt_lang"), LANGUAGES.get(kind, ()), strict=False))
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
         self.model: PreTrainedModel = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32)
+        self.words, self.targets = self._words(SOURCES, "text"), self._words(TARGETS, "text_target")
         self.chance = random.Random(0)
         torch.manual_seed(0)
         self._train()
@@ -53,9 +54,9 @@ class Trained:
         return [word for word in known if unknown not in self.tokenizer(**{side: word})["input_ids"]] or known
 
     def _pair(self) -> tuple[str, str]:
-        words, targets = self._words(SOURCES, "text"), self._words(TARGETS, "text_target")
-        chosen = self.chance.choices(range(len(words)), k=self.chance.randint(1, 4))
-        return " ".join(words[i] for i in chosen), " ".join(targets[i % len(targets)] for i in chosen)
+        chosen = self.chance.choices(range(len(self.words)), k=self.chance.randint(1, 4))
+        source = " ".join(self.words[i] for i in chosen)
+        return source, " ".join(self.targets[i % len(self.targets)] for i in chosen)
 
     def _train(self) -> None:
         model, pad = self.model.train(), self.tokenizer.pad_token_id

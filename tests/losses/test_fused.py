@@ -22,7 +22,7 @@ from seq2seq_distill.losses.fused import HeadLoss, head_loss
 from seq2seq_distill.losses.logits import Term, cross_entropy, kl_divergence
 from seq2seq_distill.models.forward import OutputHead, output_head
 from tests.losses.reference import entropy
-from tests.tiny_models import FAMILIES, tiny_model
+from tests.tiny_models import families, tiny_model
 
 BOTH = {"ce_loss": 0.8, "mlm_loss": 0.2}
 MIXES = (BOTH, {"ce_loss": 0.8, "mlm_loss": 0.0}, {"ce_loss": 0.0, "mlm_loss": 0.2}, {"mlm_loss": 1.0}, {})
@@ -123,7 +123,7 @@ class TestEqualsTheDensePath:
         assert set(chunked.terms) == {"mlm_loss"}
         assert_same(case, chunked, case.dense({"mlm_loss": 2.0}, 1.0, 0.1))
 
-    @pytest.mark.parametrize("model_type", FAMILIES)
+    @families()
     def test_every_family(self, model_type: str) -> None:
         case = Case(vocabulary=64, widths=(16, 16), bias=False)
         models = [tiny_model(model_type, seed=seed).double().requires_grad_(False) for seed in (0, 1)]

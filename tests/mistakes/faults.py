@@ -3,6 +3,7 @@
 import errno
 import os
 
+from seq2seq_distill.cli.main import with_flags
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.failures import describe_failure
 
@@ -25,5 +26,6 @@ FAULTS: tuple[tuple[str, Exception], ...] = (
 
 
 def messages() -> list[tuple[str, str]]:
-    """Each fault with its message, for a run in the folder `run`."""
-    return [(title, describe_failure(error, RunConfig(output_dir="run")) or "") for title, error in FAULTS]
+    """Each fault with its message on the command line, for a run in the folder `run`."""
+    config = RunConfig(output_dir="run")
+    return [(title, with_flags(describe_failure(error, config) or "", RunConfig)) for title, error in FAULTS]

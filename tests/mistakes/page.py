@@ -3,9 +3,10 @@
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
+from itertools import takewhile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported, so before all others
@@ -69,8 +70,11 @@ def answer(arguments: Sequence[str]) -> tuple[int, str, list[str]]:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *([_cell(cell) for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return "".join(map(_line, [heads, ["---"] * len(heads), *rows]))
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_cell, cells))} |\n"
 
 
 def _cell(text: str) -> str:
@@ -79,17 +83,24 @@ def _cell(text: str) -> str:
     return text
 
 
-def page() -> str:
-    """The whole page. The current folder must be a `workplace`."""
-    parts = [INTRODUCTION]
-    for heading, kinds in SECTIONS.items():
-        rows = []
-        for kind in kinds:
-            _, _, lines = answer(kind.make(kind.example).arguments)
-            own = [line.removeprefix("distill: ") for line in lines if line.startswith("distill: ")]
-            rows += [(kind.title if n == 0 else "", line) for n, line in enumerate(own)]
-        parts.append(f"## {heading}\n\n{table(('error', 'message'), rows)}")
-    return "\n".join([*parts, f"{FAULTS}\n{table(('failure', 'message'), faults.messages())}"])
+def rows(kind: Kind, lines: Iterable[str]) -> str:
+    """The rows of the page for one kind, whose example is answered by these lines on stderr."""
+    messages = [line.removeprefix("distill: ") for line in lines if line.startswith("distill: ")]
+    return "".join(_line((kind.title if n == 0 else "", message)) for n, message in enumerate(messages))
+
+
+def rows_in(text: str, kind: Kind) -> str:
+    """The rows that the text of a page has for one kind."""
+    lines = iter(text.splitlines(keepends=True))
+    first = next((line for line in lines if line.startswith(f"| {_cell(kind.title)} | ")), "")
+    return first + "".join(takewhile(lambda line: line.startswith("|  | "), lines))
+
+
+def page(rows_of: Callable[[Kind], str]) -> str:
+    """The whole page, from the rows of each kind."""
+    head = table(("error", "message"), [])
+    sections = [f"## {heading}\n\n{head}{''.join(map(rows_of, kinds))}" for heading, kinds in SECTIONS.items()]
+    return "\n".join([INTRODUCTION, *sections, f"{FAULTS}\n{table(('failure', 'message'), faults.messages())}"])
 
 
 if __name__ == "__main__":
@@ -97,5 +108,5 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SEQ2SEQ_DISTILL_CACHE"] = str(Path(folder) / "cache")
         with workplace(Path(folder)):
-            text = page()
+            text = page(lambda kind: rows(kind, answer(kind.make(kind.example).arguments)[2]))
     PAGE.write_text(text, encoding="utf-8")

@@ -21,7 +21,7 @@ from seq2seq_distill.models.architectures import (
 from seq2seq_distill.models.forward import decode, decoder_inputs, encode, head, output_head
 from seq2seq_distill.models.hooks import Feature, capture_features
 from seq2seq_distill.utils.errors import ModelError
-from tests.tiny_models import FAMILIES, tiny_batch, tiny_model, untie_head
+from tests.tiny_models import FAMILIES, every_family, tiny_batch, tiny_model, untie_head
 
 WEIGHTLESS = [
     (family.model_type, side)
@@ -35,7 +35,6 @@ FINAL_NORMS = {
     "t5gemma": "norm",
 }
 """The norm behind the last layer of each stack, of the families that have one."""
-every_family = pytest.mark.parametrize("model_type", FAMILIES)
 
 
 def source(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -19,9 +19,8 @@ from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.utils.errors import ModelError
-from tests.tiny_models import FAMILIES, tiny_batch, tiny_config_keys, tiny_model, untie_head
+from tests.tiny_models import FAMILIES, every_family, tiny_batch, tiny_config_keys, tiny_model, untie_head
 
-every_family = pytest.mark.parametrize("model_type", FAMILIES)
 T5_KIN = ["t5", "mt5", "umt5", "longt5"]
 
 

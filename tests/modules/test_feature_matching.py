@@ -30,11 +30,10 @@ from seq2seq_distill.training import run as train
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError
 from tests.modules.test_modules import STILL, assert_same, padded, report, rows, with_empty_row
-from tests.tiny_models import FAMILIES, tiny_model
+from tests.tiny_models import families, tiny_model
 from tests.tiny_runs import config
 from tests.tiny_tokenizers import plain_tokenizer
 
-every_family = pytest.mark.parametrize("model_type", FAMILIES)
 HIDDEN_LOSSES = ("mse", "cosine", "pkd", "pkd_first", "mmd")
 LABELS_ALONE = LossConfig(alpha_ce=0.0, alpha_mlm=0.0)
 
@@ -73,7 +72,7 @@ def of_matches(terms: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------------------------------------------- in a step
 
 
-@every_family
+@families()
 def test_equal_models_match_and_others_do_not(model_type: str) -> None:
     teacher = tiny_model(model_type, encoder_layers=3, decoder_layers=3)
     matches = all_matches(model_type)
@@ -85,7 +84,7 @@ def test_equal_models_match_and_others_do_not(model_type: str) -> None:
     assert all(float(term.sum.detach()) > 1e-5 for term in other.values()), other
 
 
-@every_family
+@families()
 def test_padding_and_rows_that_count_nowhere_change_no_match(model_type: str) -> None:
     teacher = tiny_model(model_type)
     matches = [replace(each, student=[0, 0] if each.loss == "gram" else 0) for each in all_matches(model_type)]
@@ -121,7 +120,7 @@ def test_splitting_the_batch_changes_no_gradient(model_type: str) -> None:
         torch.testing.assert_close(module.get_parameter(name).grad, gradient, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@every_family
+@families()
 def test_shared_encoder_gives_what_separate_encoders_give(model_type: str) -> None:
     teacher = tiny_model(model_type, encoder_layers=3)
     student = create_student(teacher, decoder_layers=1)

@@ -24,10 +24,9 @@ from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError
-from tests.tiny_models import FAMILIES, tiny_batch, tiny_model
+from tests.tiny_models import families, tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
 
-every_family = pytest.mark.parametrize("model_type", FAMILIES)
 some_families = pytest.mark.parametrize("model_type", ["bart", "marian", "pegasus", "t5"])
 STILL = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 HIDDEN = LossConfig(alpha_hid=1.0)
@@ -89,7 +88,7 @@ def assert_same(got: dict[str, Term], expected: dict[str, Term]) -> None:
 # ------------------------------------------------------------------------------------------- terms, every family
 
 
-@every_family
+@families()
 def test_student_equal_to_its_teacher_has_nothing_to_learn_from_it(model_type: str) -> None:
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 2, 2), teacher)
@@ -99,7 +98,7 @@ def test_student_equal_to_its_teacher_has_nothing_to_learn_from_it(model_type: s
     assert parts["mlm_loss"] > 0 and parts["teacher_entropy"] > 0
 
 
-@every_family
+@families()
 @pytest.mark.parametrize("normalize", [False, True])
 def test_padding_columns_change_no_term(model_type: str, normalize: bool) -> None:
     """H2, H4, H33: pads were counted, and normed over."""
@@ -121,7 +120,7 @@ def test_padding_columns_of_the_target_change_no_term_of_prophetnet() -> None:
     assert_same(module.compute_loss(padded(batch, teacher, 0, 4)).terms, module.compute_loss(batch).terms)
 
 
-@every_family
+@families()
 def test_row_that_counts_nowhere_changes_nothing(model_type: str) -> None:
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 1, 1), teacher)
@@ -137,7 +136,7 @@ def test_row_that_counts_nowhere_changes_nothing(model_type: str) -> None:
             assert parameter.grad is not None and not parameter.grad.any(), name
 
 
-@every_family
+@families()
 def test_splitting_the_batch_changes_no_gradient(model_type: str) -> None:
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 1, 1), teacher)
@@ -155,7 +154,7 @@ def test_splitting_the_batch_changes_no_gradient(model_type: str) -> None:
         torch.testing.assert_close(got, gradient, rtol=1e-4, atol=1e-5, msg=name)
 
 
-@every_family
+@families()
 def test_step_under_bf16_autocast_gives_finite_fp32_losses(model_type: str) -> None:
     teacher = tiny_model(model_type)
     module = distiller(create_student(teacher, 1, 1), teacher)
@@ -168,7 +167,7 @@ def test_step_under_bf16_autocast_gives_finite_fp32_losses(model_type: str) -> N
     assert all(torch.isfinite(p.grad).all() for p in module.parameters() if p.grad is not None)
 
 
-@every_family
+@families()
 def test_shared_encoder_gives_what_separate_encoders_give(model_type: str) -> None:
     """H7: sharing is for an encoder that is the teacher's and frozen, and changes no result."""
     teacher = tiny_model(model_type)
@@ -247,7 +246,7 @@ def test_gradient_checkpointing_that_an_architecture_lacks_is_refused() -> None:
         SummarizationModule(tiny_model("fsmt"), plain_tokenizer(), config, 4)
 
 
-@pytest.mark.parametrize("model_type", [name for name in FAMILIES if name != "fsmt"])
+@families("fsmt")
 def test_gradient_checkpointing_changes_no_gradient(model_type: str) -> None:
     teacher = tiny_model(model_type)
     batch = rows(teacher)
@@ -370,7 +369,7 @@ def test_last_layer_alone_is_the_teachers_last() -> None:
     assert got == pytest.approx(expected, rel=1e-4)
 
 
-@every_family
+@families()
 def test_every_student_layer_learns_from_hidden_states(model_type: str) -> None:
     teacher = tiny_model(model_type, encoder_layers=3, decoder_layers=3)
     module = distiller(create_student(teacher, 2, 2), teacher, LossConfig(alpha_ce=0, alpha_mlm=0, alpha_hid=1))
@@ -471,7 +470,7 @@ def test_fit_trains_with_dropout() -> None:
     assert report(module, batch).loss != report(module, batch).loss
 
 
-@every_family
+@families()
 @pytest.mark.parametrize("embeddings", [False, True])
 def test_frozen_encoder_does_not_drop_out(model_type: str, embeddings: bool) -> None:
     """H7: a frozen encoder still applied dropout."""
@@ -487,7 +486,7 @@ def test_frozen_encoder_does_not_drop_out(model_type: str, embeddings: bool) -> 
     assert torch.equal(forward.encode(student, batch), forward.encode(student, batch))
 
 
-@every_family
+@families()
 def test_freezing_the_encoder_leaves_the_rest_alone(model_type: str) -> None:
     """H10: freezing the encoder also froze the tied embeddings and the head, unasked."""
     student = create_student(tiny_model(model_type), 1, 1)
@@ -502,7 +501,7 @@ def test_freezing_the_encoder_leaves_the_rest_alone(model_type: str) -> None:
     assert not any(p.requires_grad for p in architectures.encoder_layers(student).parameters())
 
 
-@every_family
+@families()
 def test_freezing_embeddings_freezes_tokens_and_positions(model_type: str) -> None:
     student = create_student(tiny_model(model_type), 1, 1)
     freeze_parts(student, encoder=False, embeddings=True)

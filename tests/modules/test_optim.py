@@ -10,12 +10,10 @@ from torch.optim import SGD
 
 from seq2seq_distill.config import OptimConfig, TrainerConfig
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule, split_by_decay, warmup_steps
-from tests.tiny_models import FAMILIES, tiny_batch, tiny_model
-
-every_family = pytest.mark.parametrize("model_type", FAMILIES)
+from tests.tiny_models import families, tiny_batch, tiny_model
 
 
-@every_family
+@families()
 def test_no_decay_on_norms_and_biases(model_type: str) -> None:
     """H17: "no decay" looked for `LayerNorm.weight`, which matches no norm of BART or T5."""
     model = tiny_model(model_type)

@@ -20,11 +20,10 @@ from seq2seq_distill.training.preflight import _at_full_depth, _cut, preflight
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.training.token_checks import _ends
 from seq2seq_distill.utils.errors import ModelError
-from tests.tiny_models import FAMILIES, tiny_batch, tiny_model, untie_head
+from tests.tiny_models import families, tiny_batch, tiny_model, untie_head
 from tests.tiny_runs import config, save_teacher
 from tests.tiny_tokenizers import plain_tokenizer
 
-every_family = pytest.mark.parametrize("model_type", FAMILIES)
 GUESSING = "no better than guessing"
 EOS, WORD, OTHER = 1, 9, 11
 """Of the plain tokenizer."""
@@ -127,7 +126,7 @@ def state(model: nn.Module) -> dict[str, torch.Tensor]:
 # --------------------------------------------------------------------------------------------------------- sound
 
 
-@every_family
+@families()
 @pytest.mark.parametrize("decoder_layers", [1, 2])
 def test_a_sound_run_of_every_family_passes_and_is_left_as_it_was(
     sound: Callable[[str], Case], warnings: Callable[[], list[str]], model_type: str, decoder_layers: int
@@ -179,7 +178,7 @@ def test_bigbird_keeps_its_sparse_attention(tmp_path: Path) -> None:
     assert [type(layer.self_attn.self) for layer in layers] == kinds
 
 
-@every_family
+@families()
 def test_at_full_depth_only_modules_are_copied(model_type: str) -> None:
     teacher = tiny_model(model_type, encoder_layers=3, decoder_layers=3)
     student = create_student(teacher, 1, 1)
@@ -425,7 +424,7 @@ def test_a_layer_that_is_no_copy(case: Case) -> None:
     )
 
 
-@every_family
+@families()
 @torch.no_grad()
 def test_what_is_not_a_layer_differs(sound: Callable[[str], Case], model_type: str) -> None:
     case = sound(model_type)
@@ -453,7 +452,7 @@ def test_damaged_weights(case: Case) -> None:
     assert f"`teacher` {case.config.teacher}: its loss on a training example is nan: the weights" in case.fault()[0]
 
 
-@pytest.mark.parametrize("model_type", [name for name in FAMILIES if name not in ("fsmt", "mbart", "plbart")])
+@families("fsmt", "mbart", "plbart")
 def test_decoder_inputs_that_are_not_the_models_own(
     sound: Callable[[str], Case], monkeypatch: pytest.MonkeyPatch, model_type: str
 ) -> None:
