@@ -24,8 +24,8 @@ def bare(task: str, folder: Path, *arguments: str) -> RunConfig:
 def translated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     """Results of three short runs of the bare command: a student, one without its teacher in training, a fresh twin."""
     folder = tmp_path_factory.mktemp("runs")
-    few = ("--eval.n_val", "20", "--eval.n_test", "60", "--batch.max_tokens", "600")
-    steps = ("--trainer.max_steps", "250", "--trainer.val_check_interval", "125", "--optim.lr", "0.004")
+    few = ("--eval.n_val", "20", "--eval.n_test", "60", "--batch.max_tokens", "400")
+    steps = ("--trainer.max_steps", "250", "--trainer.val_check_interval", "125", "--optim.lr", "0.008")
     own = bare("translation", folder / "kd", *few, *steps)
     results = {"kd": run_config(own)}
     shape = replace(own.student, decoder_layers=None, config=str(folder / "kd" / "student_init"))
