@@ -1,4 +1,4 @@
-"""Distillation with your own Trainer of Lightning, and with it your own loggers, callbacks and checkpoints.
+"""Distil with your own Lightning Trainer, with its loggers, callbacks and checkpoints.
 
 python examples/lightning.py --output_dir runs/lightning --max_steps 200
 """
