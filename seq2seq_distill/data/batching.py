@@ -37,7 +37,7 @@ def weights_by_size(sizes: Sequence[int], exponent: float) -> list[float]:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """What one process computes at once; without rows it is padding that counts nowhere."""
+    """What one process computes in one step; without rows it is padding and counts nowhere."""
 
     rows: tuple[int, ...]
     source_tokens: int
@@ -100,7 +100,7 @@ class BatchPlan:
         return int(self.source_lengths[rows].sum()), int(self.target_lengths[rows].sum())
 
     def _rows_of_epoch(self, rng: np.random.Generator) -> list[Rows]:
-        """The rows that come in an epoch, of each source."""
+        """The rows of each source that occur in an epoch."""
         if self.sizes is None:
             return [np.arange(len(self.source_lengths))]
         ends = np.cumsum(self.sizes)
@@ -176,7 +176,7 @@ class RunPlan:
         """Optimiser steps from one validation to the next; the run's end validates in any case."""
 
     def validates_after(self, step: int) -> bool:
-        """Whether a validation follows these many optimiser steps."""
+        """Whether a validation follows after `step` optimiser steps."""
         return step % self.steps_between_validations == 0 or step == self.total_steps
 
     def rows(self, step: int) -> Rows:
@@ -185,7 +185,7 @@ class RunPlan:
         return self._epoch(epoch)[within]
 
     def data_epoch(self, step: int) -> float:
-        """How many data epochs are over after `step` optimiser steps."""
+        """How many data epochs have been completed after `step` optimiser steps."""
         epoch, within = self._locate(step)
         return epoch + within / len(self._epoch(epoch))
 

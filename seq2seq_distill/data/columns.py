@@ -1,4 +1,4 @@
-"""Which two columns of a table are the source and the target, and which language a code means."""
+"""Choose the source and target columns of a table, and interpret language codes."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -75,7 +75,7 @@ class Columns:
 
 
 def format_names(names: Sequence[str]) -> str:
-    """The names of columns in a message."""
+    """Column names, formatted for a message."""
     some = ", ".join(format_value(name, 40) for name in names[:12])
     return f"{some}, ..." if len(names) > 12 else some or "none"
 

@@ -47,7 +47,7 @@ def encode_split(
     cache_dir: Path | None,
     languages: tuple[str | None, str | None] = (None, None),
 ) -> Dataset:
-    """Tokenise the columns "source" and "target"; the result lies in an Arrow file and is memory-mapped.
+    """Tokenise the columns "source" and "target" into an Arrow file, which is memory-mapped.
 
     Args:
         dataset: texts, as `load_split` gives them.
@@ -97,7 +97,7 @@ def default_cache_dir() -> Path:
 
 
 def truncation_shares(encoded: Dataset) -> tuple[float, float]:
-    """Shares (0 to 1) of the sources and of the targets that were cut."""
+    """Shares (0 to 1) of the sources and of the targets that were truncated."""
     rows = max(len(encoded), 1)
     return sum(encoded["source_truncated"][:]) / rows, sum(encoded["target_truncated"][:]) / rows
 
@@ -108,7 +108,7 @@ def default_prefix(
     explicit: str | None,
     languages: tuple[str | None, str | None] = (None, None),
 ) -> str:
-    """What to put before each source.
+    """The prefix of each source.
 
     `explicit` if it is not None, else what the model's config says for the task (for translation: for the two
     languages), else the config's general prefix, else nothing.
@@ -128,7 +128,7 @@ def default_prefix(
 def task_params(
     model_config: PreTrainedConfig, task: str, languages: tuple[str | None, str | None] = (None, None)
 ) -> dict[str, Any]:
-    """What the model's config says of the task alone (for translation: of the two languages): prefix, beams, ..."""
+    """The task-specific options in a model's config (for translation, of the language pair): prefix, beams, ..."""
     name = task
     if task == "translation" and all(languages):
         name = "translation_{}_to_{}".format(*(base_language(language or "") for language in languages))
@@ -209,7 +209,7 @@ def _encode(
 def _tokenise(
     tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str], max_length: int
 ) -> tuple[list[list[int]], list[bool]]:
-    """Ids of at most `max_length`, and whether something was cut."""
+    """Ids of at most `max_length`, and whether the text was truncated."""
 
     def ids(texts: list[str], length: int) -> list[list[int]]:
         return tokenizer(**{side: texts}, max_length=length, truncation=True)["input_ids"]
@@ -236,7 +236,7 @@ def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
 
 
 def _has_our_columns(path: Path) -> bool:
-    """The hash only tells damage: whoever put another file there could give it one."""
+    """Whether the file has our schema: the hash reveals damage, but any file could come with a valid hash."""
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
             return reader.schema.equals(_SCHEMA, check_metadata=True)

@@ -1,6 +1,6 @@
 """Read text files, JSONL, CSV and Parquet as columns of checked text.
 
-Whatever is wrong with a file is told in one line that names the file and the line (or the row).
+Every problem in a file is reported in one line that names the file and the line (or row).
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def _row_of(source: str, file: Path) -> Callable[[int], str]:
 
 
 def _check_texts(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> pa.ChunkedArray:
-    """`texts` as strings. Raises DataError at the first cell that is null, blank, no text, or holds a NUL."""
+    """`texts` as strings. Raises DataError at the first cell that is null, blank, not text, or contains a NUL."""
     if not len(texts):
         return pa.chunked_array([], pa.string())
     if pa.types.is_dictionary(texts.type):
@@ -84,7 +84,7 @@ def _check_texts(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> pa.Chu
 
 
 def _check_unicode(texts: pa.ChunkedArray, locate: Callable[[int], str]) -> None:
-    """Arrow takes a Parquet file's word for it that texts are UTF-8."""
+    """Arrow trusts a Parquet file's claim that its texts are UTF-8."""
     try:
         texts.validate(full=True)
     except pa.ArrowInvalid:
@@ -122,7 +122,7 @@ def _lines(source: str, file: Path) -> Iterator[str]:
 
 @contextmanager
 def _named(file: Path) -> Iterator[None]:
-    """An error while reading does not say of which file, as one in opening does."""
+    """Name the file in errors of reading, as errors of opening do."""
     try:
         yield
     except OSError as error:
@@ -134,7 +134,7 @@ def _read_text(source: str, file: Path) -> pa.ChunkedArray:
 
 
 def _chunked(rows: Iterable[tuple[str, ...]], width: int = 1) -> list[pa.ChunkedArray]:
-    """Columns of `rows` as Arrow strings, batch by batch, so that Python never holds them all."""
+    """Columns of `rows` as Arrow strings, built in batches so that Python never holds all rows."""
     chunks: list[list[pa.Array]] = [[] for _ in range(width)]
     rows = iter(rows)
     while batch := list(itertools.islice(rows, BATCH_ROWS)):

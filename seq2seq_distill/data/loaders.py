@@ -1,4 +1,4 @@
-"""Batches from encoded rows, dealt out to processes by the plan."""
+"""Batches of encoded rows, distributed over the processes according to the plan."""
 
 import signal
 from bisect import bisect_right
@@ -70,7 +70,7 @@ class PlannedSampler(Sampler[MicroBatch]):
 
 
 class PlannedLoader(DataLoader[dict[str, Tensor]]):
-    """A loader that knows how many batches it has handed over, so that a resumed run goes on at the next.
+    """A loader that counts the batches it has delivered, so that a resumed run continues with the next one.
 
     Batches that worker processes have prefetched but nobody has taken do not count.
     """

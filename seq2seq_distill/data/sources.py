@@ -1,6 +1,6 @@
-"""Read parallel text from folders, files and the hub as a `datasets.Dataset` of "source" and "target".
+"""Read parallel text from folders, files and the Hub as a `datasets.Dataset` of "source" and "target".
 
-Whatever is wrong with a file is told in one line that names the file and the line (or the row).
+Every problem in a file is reported in one line that names the file and the line (or row).
 """
 
 import hashlib
@@ -71,14 +71,14 @@ def has_split(source: str, split: str) -> bool:
 
 
 def is_file(source: str) -> bool:
-    """Whether `source` is a file by itself. Raises DataError if the path cannot be looked at."""
+    """Whether `source` is a single file. Raises DataError if the path cannot be accessed."""
     with _readable(source):
         return _path(source).is_file()
 
 
 @contextmanager
 def _readable(source: str) -> Iterator[None]:
-    """What the operating system refuses to read, as a `DataError`."""
+    """Turn errors of the operating system into a `DataError`."""
     try:
         yield
     except OSError as error:

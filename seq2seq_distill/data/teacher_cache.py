@@ -1,4 +1,4 @@
-"""What the teacher says of each target token, on disk: computed once, read in every epoch.
+"""The teacher's output distribution at each target token, on disk: computed once, read in every epoch.
 
     DIR/cache.json                          what it holds, and of what: a cache of anything else is refused
     DIR/train/00000000.safetensors ...      the rows from this one on, `SHARD_ROWS` of them; so does val/
@@ -49,7 +49,7 @@ ZERO = 255
 
 @dataclass(frozen=True)
 class Contents:
-    """What a cache holds of each token."""
+    """What a cache stores for each token."""
 
     vocabulary: int
     temperature: float
@@ -93,7 +93,7 @@ class TeacherCache:
                 )
 
     def missing(self) -> list[tuple[str, int]]:
-        """Split and first row of each shard that is not there, or not whole."""
+        """Split and first row of each shard that is missing or incomplete."""
         return [
             (split, first)
             for split, first in self.shards
@@ -106,17 +106,17 @@ class TeacherCache:
 
     @property
     def shards(self) -> list[tuple[str, int]]:
-        """Split and first row of each shard, there or not."""
+        """Split and first row of each shard, whether it exists or not."""
         return [(split, first) for split in self._lengths for first in self._firsts(split)]
 
     @property
     def bytes_per_token(self) -> float:
-        """On disk, of the shards that are there."""
+        """Bytes on disk per target token, over the existing shards."""
         paths = list(self.folder.glob("*/*.safetensors"))
         return sum(path.stat().st_size for path in paths) / max(1, sum(map(_tokens_in, paths)))
 
     def write(self, split: str, first: int, rows: Sequence[Mapping[str, Tensor]]) -> None:
-        """A shard: the fields of its rows, in order."""
+        """Write a shard: the fields of its rows, in order."""
         fields = {name: torch.cat([row[name] for row in rows]).contiguous() for name in rows[0]}
         path = self._path(split, first)
         try:
@@ -182,7 +182,7 @@ class CachedSplit:
         return {**vars(self), "_open": {}}  # a worker process maps the shards itself
 
     def read(self, rows: Sequence[int]) -> dict[str, Tensor]:
-        """The fields of these rows' tokens, one row behind the other; of no rows, of none of the first row's tokens."""
+        """The fields of these rows' tokens, concatenated; without rows, fields of length 0."""
         parts = [self._row(row) for row in rows or [0]]
         return {name: torch.cat([part[name] for part in parts])[: None if rows else 0] for name in parts[0]}
 
@@ -246,7 +246,7 @@ def encoded_fingerprint(encoded: datasets.Dataset) -> str:
 
 
 def _tokens_in(path: Path) -> int:
-    """Target tokens of a shard; 0 if it is not there or not whole."""
+    """Number of target tokens in a shard; 0 if it is missing or incomplete."""
     try:
         with safe_open(path, framework="pt") as shard:  # checks the file's length against its header
             return min(shard.get_slice(name).get_shape()[0] for name in FIELDS[:2])

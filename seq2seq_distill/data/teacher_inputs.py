@@ -30,7 +30,7 @@ def attach_teacher_inputs(batch: Mapping[str, Any], teachers: Mapping[str, Any])
 
 
 def teacher_batch(batch: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the teacher reads: the batch itself, or with the teacher's own sources [B, S'] for the student's [B, S]."""
+    """The batch for the teacher: the same one, or with the teacher's sources [B, S'] for the student's [B, S]."""
     if NAMES["input_ids"] not in batch:
         return batch
     shared = {name: field for name, field in batch.items() if name not in (*NAMES, *NAMES.values())}

@@ -34,7 +34,7 @@ def load_tokenizer(
     field: str = "teacher",
     src_field: str = "src_lang",
 ) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a folder or hub id, languages set where it has some (mBART, M2M100, NLLB, ...).
+    """Load the tokenizer of a folder or Hub id, with its languages set where it has any (mBART, M2M100, NLLB, ...).
 
     Languages that the tokenizer was saved with stand in for those that are None. Tokenizers of one language
     pair (Marian) or of none (BART, T5, Pegasus) ignore them.
@@ -77,7 +77,7 @@ def language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 def forced_bos_token_id(
     tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None, generation_config: GenerationConfig | None = None
 ) -> int | None:
-    """Id of the token that decoding must begin with, behind the decoder's start token; None: any.
+    """Id of the token that decoding must begin with, after the decoder's start token; None for any.
 
     It is the target language's where labels begin with that (M2M100, NLLB, mBART-50), and else what the
     model's generation config asks for. The first mBART and PLBart end the labels with the language and start
@@ -165,7 +165,7 @@ def train_tokenizer(
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """SHA-256 (hex) of the tokenizer's files, but for what does not change tokens (paths, truncation)."""
+    """SHA-256 (hex) of the tokenizer's files, without what does not change tokens (paths, truncation)."""
     digest = hashlib.sha256(f"{type(tokenizer).__name__}, cut on the {tokenizer.truncation_side}".encode())
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
@@ -207,7 +207,7 @@ def tokenizer_of(path: str | Path, field: str, **options: Any) -> PreTrainedToke
 
 
 def check_json(file: Path, prefix: str) -> None:
-    """Raise ModelError, which opens with `prefix`, if the file is there but holds no JSON object."""
+    """Raise ModelError, which opens with `prefix`, if the file exists but does not contain a JSON object."""
     if not file.is_file():
         return
     try:
@@ -221,12 +221,12 @@ def check_json(file: Path, prefix: str) -> None:
 
 
 def asks_for_trust(error: Exception) -> bool:
-    """Whether a library's error says that the folder's own Python code would have to be run."""
+    """Whether a library's error asks to run Python code from the model's folder."""
     return "trust_remote_code" in str(error)
 
 
 def code_refused(path: str | Path, field: str) -> ModelError:
-    """The error for a model or tokenizer that is defined by Python code in its own folder."""
+    """The error for a model or tokenizer that is defined by Python code in its folder."""
     return ModelError(
         f"`{field}` {path}: its config requires custom Python code (auto_map), which is never run: "
         "choose a model that transformers itself defines, or remove auto_map from the folder's JSON files"

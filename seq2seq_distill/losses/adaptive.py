@@ -1,4 +1,4 @@
-"""Temperatures that follow what the models say of each token (Dynamic Temperature Distillation, arXiv 1911.07471).
+"""Temperatures adapted to the outputs of the models at each token (Dynamic Temperature Distillation, arXiv 1911.07471).
 
 A token that the student finds hard gets a lower temperature than the others of its target, so that the teacher speaks
 more clearly. The mean is that of the target, which is never dealt out to two processes: so they are the same however

@@ -17,7 +17,7 @@ from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class Losses:
-    """What a forward pass gives, before the division."""
+    """The terms of a forward pass, before the division."""
 
     head: HeadLoss
     """Of the output head: weighed already, with the division in its scale."""
@@ -68,7 +68,7 @@ class LossReport:
     """Sums and counts of the batch, before the division; those of the output head take no gradient."""
 
     def named(self, prefix: str = "") -> dict[str, Tensor]:
-        """`{"loss": ..., "ce_loss": ..., ...}`, detached, each name behind `prefix`."""
+        """`{"loss": ..., "ce_loss": ..., ...}`, detached, each name prefixed with `prefix`."""
         return {prefix + name: value.detach() for name, value in {"loss": self.loss, **self.parts}.items()}
 
 
@@ -104,7 +104,7 @@ def blend(
 
 
 def add(a: Mapping[str, Term], b: Mapping[str, Term]) -> dict[str, Term]:
-    """Terms of two batches together; `a` may be empty."""
+    """The terms of two batches added up; `a` may be empty."""
     if not a:
         return dict(b)
     return {name: Term(a[name].sum + b[name].sum, a[name].count + b[name].count) for name in b}

@@ -83,7 +83,7 @@ def _log_mixture(log_a: Tensor, log_b: Tensor, share: float) -> Tensor:
 
 
 class DivergenceSpec(NamedTuple):
-    """What there is to know about a divergence."""
+    """A divergence and how to compute it."""
 
     function: Callable[..., ValueAndGradient]
     power: int

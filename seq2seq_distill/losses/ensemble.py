@@ -1,4 +1,4 @@
-"""Several teachers of one vocabulary as one."""
+"""Several teachers with one vocabulary, combined into one."""
 
 from collections.abc import Sequence
 from typing import Literal

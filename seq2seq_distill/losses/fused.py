@@ -55,7 +55,7 @@ def head_loss(
     scale: Tensor | float = 1.0,
     with_entropy: bool = False,
 ) -> HeadLoss:
-    """`cross_entropy` and `entropy` of `losses.logits` and `divergence`, straight from hidden states.
+    """`cross_entropy`, `divergence` and the teacher's entropy, directly from hidden states.
 
     Gradients of hidden states, head weight and head bias are made at once, for those that need one; the backward
     pass multiplies them by the upstream gradient. There is no second derivative. Matrix products run in the dtype of

@@ -1,4 +1,4 @@
-"""A teacher's distribution by some of its tokens, and the student's distance from it.
+"""A teacher's distribution reduced to some of its tokens, and the student's divergence from it.
 
 With the rest bucket nothing is renormalised: KL over the k tokens and the bucket is at most the KL over the vocabulary,
 and equal to it where the bucket is empty or both models agree inside it.
@@ -37,7 +37,7 @@ def top_tokens(log_probabilities: Tensor, k: int) -> SparseTeacher:
 
 
 def drawn_tokens(log_probabilities: Tensor, draws: int, generator: torch.Generator) -> SparseTeacher:
-    """So many tokens of each position, drawn from [N, V] log-probabilities; the gradient is right on average.
+    """A number of tokens at each position, drawn from [N, V] log-probabilities; the gradient is unbiased.
 
     Sparse Logit Sampling (arXiv 2503.16870) at a sampling temperature of 1. Slots without a token of their own hold
     the likeliest that were not drawn, with a share of 0. There are as many slots as draws, at most V.

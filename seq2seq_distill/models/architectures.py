@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What differs between architectures; strings are keys of the config unless said otherwise."""
+    """What differs between architectures; strings are config keys unless noted otherwise."""
 
     model_type: str
     start: Literal["pad", "eos", "bos", "wrap"]
@@ -214,7 +214,7 @@ def widths(config: PreTrainedConfig) -> tuple[int, int]:
 
 
 def max_positions(config: PreTrainedConfig) -> tuple[int | None, int | None]:
-    """How many source and target tokens the model has positions for; None: as many as you like."""
+    """How many source and target tokens the model has positions for; None for no limit."""
     architecture = architecture_of(config)
     if architecture.positions is None:
         return None, None
@@ -235,7 +235,7 @@ def extra_inputs(config: PreTrainedConfig) -> tuple[str, ...]:
 
 
 def embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """Token and position embeddings, each module once; T5 kin have position biases in a layer instead."""
+    """Token and position embeddings, each module once; T5 and its relatives have position biases in a layer instead."""
     names = ("embed_tokens", "word_embeddings", "embed_positions", "position_embeddings")
     stacks = (model.get_encoder(), model.get_decoder())
     embeddings = [getattr(stack, name) for stack in stacks for name in names if hasattr(stack, name)]

@@ -82,7 +82,7 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> LongTensor:
 
 
 def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
-    """The encoder's last hidden state [B, S, H]; of `batch` all but the labels is read."""
+    """The encoder's last hidden state [B, S, H]; reads everything in `batch` but the labels."""
     encoder = model.get_encoder()
     if architecture_of(model).model_type == "bigbird_pegasus":
         _set_bigbird_attention(encoder, batch["input_ids"].shape[1])
@@ -95,7 +95,7 @@ def encode(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Tensor:
 def decode(
     model: PreTrainedModel, batch: Mapping[str, Tensor], encoder_state: Tensor, decoder_input_ids: Tensor
 ) -> Tensor:
-    """The decoder's last hidden state [B, T, H], which the head reads; of `batch` only the mask is used."""
+    """The decoder's last hidden state [B, T, H], which the head reads; reads only the mask of `batch`."""
     model_type = architecture_of(model).model_type
     decoder = model.get_decoder()
     if model_type == "fsmt":

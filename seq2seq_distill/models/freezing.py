@@ -1,4 +1,4 @@
-"""Parameters that take no part in training."""
+"""Freezing parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def freeze(parameters: Any) -> None:
-    """Take these parameters out of training."""
+    """Exclude these parameters from training."""
     for parameter in parameters:
         parameter.requires_grad_(False)
 

@@ -1,4 +1,4 @@
-"""Load a model from a folder or the Hub; whatever is wrong with it is one line."""
+"""Load a model from a folder or the Hub; every problem is reported in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Linear maps whose weights take a byte each, for a model that is only read."""
+"""Linear layers with 8-bit weights, for models that are not trained."""
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class Int8Linear(nn.Module):
 
 @torch.no_grad()
 def quantize_linear_layers(module: nn.Module) -> None:
-    """Put an `Int8Linear` in place of every linear map inside, in place."""
+    """Replace every linear layer inside `module` with an `Int8Linear`, in place."""
     for name, child in module.named_children():
         if isinstance(child, nn.Linear):
             setattr(module, name, Int8Linear(child))

@@ -46,7 +46,7 @@ def shard(
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Whether `shard` has been at this root."""
+    """Whether `shard` has been applied to this root."""
     return isinstance(module, FSDPModule)
 
 
@@ -90,7 +90,7 @@ def whole_state(module: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
 
 
 def gather(value: Any, *, keep: bool = True) -> Any:
-    """A sharded tensor whole, on the CPU (without `keep`: None); all else as it is. All processes must call it."""
+    """A sharded tensor whole, on the CPU (None without `keep`); anything else unchanged. All processes must call it."""
     if not isinstance(value, DTensor):
         return value.detach() if isinstance(value, Tensor) else value
     whole = value.full_tensor().detach()
@@ -98,7 +98,7 @@ def gather(value: Any, *, keep: bool = True) -> Any:
 
 
 def spread_like(value: Any, like: Any) -> Any:
-    """A whole tensor as that part of it which this process has of `like`; all else as it is."""
+    """A whole tensor as that part of it which this process has of `like`; anything else unchanged."""
     if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)

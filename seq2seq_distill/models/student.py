@@ -1,4 +1,4 @@
-"""A student made from a teacher: some of its layers, and everything else."""
+"""Create a student from a teacher: some of its layers, and everything else it has."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def create_student(
     choice: Literal["spread", "first"] = "spread",
     overrides: Mapping[str, Any] | None = None,
 ) -> PreTrainedModel:
-    """A student made of some of the teacher's layers and all the rest of it.
+    """Create a student from some of the teacher's layers and everything else it has.
 
     Everything that is not a layer is a copy of the teacher's, generation config included; what was tied stays
     tied, what was not is not. With all layers the student's logits are the teacher's.

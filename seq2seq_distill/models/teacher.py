@@ -81,14 +81,14 @@ class Teacher:
         return self.model if self._sharded is None else self._sharded
 
     def shard(self, mesh: DeviceMesh, policy: MixedPrecisionPolicy) -> None:
-        """Let passes run through a copy spread over the processes of `mesh`; the whole model stays where it is."""
+        """Run passes through a copy sharded over the processes of `mesh`; the whole model stays where it is."""
         if self._sharded is None:
             self._sharded = copy.deepcopy(self.model)
             self._sharded.run_gathered = lambda function: function()
             shard(self._sharded, self._sharded, mesh, policy, forward=["run_gathered"], keep_root=False)
 
     def drop_shards(self) -> None:
-        """Let passes run through the whole model again."""
+        """Run passes through the whole model again."""
         self._sharded = None
 
     def run_gathered(self, function: Callable[[], T]) -> T:
