@@ -1,109 +1,22 @@
-"""The data of a run: encoded splits, and the plan of its batches."""
+"""The data of a run for Lightning's Trainer."""
 
-import copy
-from bisect import bisect_right
-from collections.abc import Sequence
-from pathlib import Path
-
-import datasets
-import numpy as np
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths, weights_by_size
-from seq2seq_distill.data.encoding import Collator, encode_split, truncation_shares
-from seq2seq_distill.data.loaders import EncodedBatches, PlannedLoader, PlannedSampler
-from seq2seq_distill.data.teacher_cache import CachedSplit
-from seq2seq_distill.data.texts import Texts
+from seq2seq_distill.data.encoded_splits import EncodedSplits
+from seq2seq_distill.data.loaders import PlannedLoader, PlannedSampler
 
 
-class Seq2SeqData(LightningDataModule):
-    """The encoded splits of a run, and their loaders.
+class Seq2SeqData(EncodedSplits, LightningDataModule):
+    """The encoded splits of a run with their loaders; arguments as of `EncodedSplits`."""
 
-    Args:
-        config: the run's config.
-        texts: what to encode.
-        tokenizer: the model's, languages set.
-        collate: pads encoded rows into a batch.
-        prefix: put before every source.
-        max_positions: longest source and target that the models take, `None` for any.
-        cache_dir: where encoded splits are kept; by default the user's cache.
-    """
-
-    def __init__(
-        self,
-        config: RunConfig,
-        texts: Texts,
-        tokenizer: PreTrainedTokenizerBase,
-        collate: Collator,
-        *,
-        prefix: str = "",
-        max_positions: tuple[int | None, int | None] = (None, None),
-        cache_dir: Path | None = None,
-    ) -> None:
-        super().__init__()
-        self._config = config
-        self._texts = texts
-        self._collate = collate
-        self._loader: PlannedLoader | None = None
-        self.cached: dict[str, CachedSplit] = {}
-        """Of splits whose batches bring the teacher's outputs with them."""
-        self.teachers: Seq2SeqData | None = None
-        """The same rows as the teacher reads them, where its sources are to be in the batches beside these."""
-        self.encoded = {
-            split: encode_split(
-                dataset,
-                tokenizer,
-                prefix=prefix,
-                max_source_length=_smallest(config.encode.max_source_length, max_positions[0]),
-                max_target_length=_smallest(
-                    config.encode.max_target_length if split == "train" else config.eval.max_target_length,
-                    max_positions[1],
-                ),
-                cache_dir=cache_dir,
-                languages=(config.src_lang, config.tgt_lang),
-            )
-            for split, dataset in texts.splits.items()
-        }
-        """Token ids of each split, in file order."""
-        self.ends = {split: (len(encoded),) for split, encoded in self.encoded.items()}
-        """Of each split, the row behind the last one of each task."""
-        self.plan = self._plan()
-        """All optimiser steps of the run."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash over all texts."""
-        return self._texts.fingerprint
-
-    def references(self, split: str) -> list[str]:
-        """The target texts of a split, as they were read: never cut (truncated references would inflate scores)."""
-        return list(self._texts.splits[split]["target"])
-
-    def task_of(self, split: str, row: int) -> int:
-        """Number of the task that a row belongs to."""
-        return bisect_right(self.ends[split], row)
-
-    def truncation(self) -> dict[str, float]:
-        """Share of training sources and targets that were cut."""
-        return dict(zip(("source", "target"), truncation_shares(self.encoded["train"]), strict=True))
-
-    def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
-        """These rows of a split as one batch."""
-        return self._batches(split)[MicroBatch(tuple(rows), 0, 0)]
-
-    def training_batch(self, step: int) -> dict[str, Tensor]:
-        """The rows of an optimiser step of the run, undivided, as one batch."""
-        rows = self.plan.rows(step)
-        return self._batches("train")[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
+    _loader: PlannedLoader | None = None
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
         self._loader = PlannedLoader(
-            self._batches("train"),
+            self.batches("train"),
             PlannedSampler(
                 self.plan,
                 rank=self.trainer.global_rank,
@@ -128,66 +41,6 @@ class Seq2SeqData(LightningDataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Tensor]]:
-        """Batches of one task each, in length order, the longest first, as many on every process."""
         assert self.trainer is not None
-        encoded, size, world = self.encoded[split], self._config.eval.batch_size, self.trainer.world_size
-        order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable").tolist()
-        by_task = [[row for row in order if self.task_of(split, row) == task] for task in range(len(self.ends[split]))]
-        rows = [tuple(own[start : start + size]) for own in by_task for start in range(0, len(own), size)]
-        rows += [()] * (-len(rows) % world)
-        batches = [MicroBatch(own, 0, 0) for own in rows[self.trainer.global_rank :: world]]
-        return DataLoader(self._batches(split), batch_size=None, sampler=batches)
-
-    def _batches(self, split: str) -> EncodedBatches:
-        cached, teachers = self.cached.get(split), None
-        if self.teachers is not None and cached is None:
-            teachers = self.teachers._batches(split)
-        return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split])
-
-    def _plan(self) -> RunPlan:
-        config, train, sizes = self._config, self.encoded["train"], self._texts.sizes
-        batches = BatchPlan(
-            lengths(train["input_ids"]),
-            lengths(train["labels"]),
-            size=config.batch.size,
-            max_tokens=config.batch.max_tokens,
-            group_by_length=config.batch.group_by_length,
-            seed=config.seed,
-            sizes=sizes,
-            weights=weights_by_size(sizes, config.task_exponent) if config.tasks else config.data_weights,
-            homogeneous_batches=bool(config.tasks),
-        )
-        return RunPlan(
-            batches,
-            max_steps=config.trainer.max_steps,
-            max_epochs=config.trainer.max_epochs,
-            limit=config.trainer.limit_train_batches,
-            val_interval=config.trainer.val_check_interval,
-        )
-
-
-def concat_tasks(config: RunConfig, tasks: Sequence[Seq2SeqData]) -> Seq2SeqData:
-    """The data of several tasks as those of one run, whose batches have rows of one task each.
-
-    Args:
-        config: the run's, with its `tasks`.
-        tasks: the data of each, encoded for one student; they stay as they are.
-    """
-    data = copy.copy(tasks[0])
-    data._config = config
-    data._collate = max((task._collate for task in tasks), key=lambda collate: len(collate.extras))
-    sizes = tuple(len(task.encoded["train"]) for task in tasks)
-    whole = datasets.concatenate_datasets
-    data._texts = Texts({split: whole([task._texts.splits[split] for task in tasks]) for split in data.encoded}, sizes)
-    data.ends = {
-        split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
-    }
-    data.encoded = {split: whole([task.encoded[split] for task in tasks]) for split in data.encoded}
-    data.plan = data._plan()
-    if any(task.teachers for task in tasks):
-        data.teachers = concat_tasks(config, [task.teachers or task for task in tasks])
-    return data
-
-
-def _smallest(length: int, limit: int | None) -> int:
-    return length if limit is None else min(length, limit)
+        batches = self.evaluation_batches(split, rank=self.trainer.global_rank, world=self.trainer.world_size)
+        return DataLoader(self.batches(split), batch_size=None, sampler=batches)

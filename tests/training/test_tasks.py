@@ -11,7 +11,7 @@ import torch
 from seq2seq_distill.commands.evaluate.command import evaluate, with_run_defaults
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.config import RunConfig, validate
-from seq2seq_distill.modules.datamodule import concat_tasks
+from seq2seq_distill.data.encoded_splits import concat_tasks
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import build_components

@@ -12,9 +12,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from seq2seq_distill.cli import main as cli
 from seq2seq_distill.config import RunConfig, validate
+from seq2seq_distill.data import encoded_splits
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.metrics.corpus import score
-from seq2seq_distill.modules import datamodule, on_policy
+from seq2seq_distill.modules import on_policy
 from seq2seq_distill.modules.teacher_runner import TeacherRunner
 from seq2seq_distill.training import results
 from seq2seq_distill.training.build import make_module
@@ -179,13 +180,13 @@ class TestLosses:
 
 class TestNoDifference:
     def test_equal_options_give_the_same_batches_and_losses_at_no_cost(self, tmp_path, monkeypatch):
-        encoded, encode = [], datamodule.encode_split
+        encoded, encode = [], encoded_splits.encode_split
 
         def counted(*args: Any, **kwargs: Any) -> Any:
             encoded.append(kwargs)
             return encode(*args, **kwargs)
 
-        monkeypatch.setattr(datamodule, "encode_split", counted)
+        monkeypatch.setattr(encoded_splits, "encode_split", counted)
         usual = config(tmp_path, student=STILL, encode={"prefix": "the "})
         equal = replace(usual, teacher_source=type(usual.teacher_source)("the ", 40, "en"))
         parts = [build_components(run) for run in (usual, equal)]
@@ -280,7 +281,7 @@ class TestRuns:
             run_config(config(tmp_path, output_dir=str(tmp_path / "other"), **cache))
         parts = build_components(run)
         parts.data.cached = {"train": object()}
-        assert not parts.data._batches("train")._teachers  # what is cached is not read once more
+        assert not parts.data.batches("train")._teachers  # what is cached is not read once more
 
     def test_a_student_with_another_source_tokenizer_is_trained_judged_and_saved_with_its_own(self, tmp_path, caplog):
         caplog.set_level("INFO", "seq2seq_distill.training.views")
