@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test soak check bench audit
+.PHONY: help setup demo test test-all soak cov check bench audit wheel
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,17 +26,35 @@ demo: $(VENV)/.installed ## distil the built-in teachers for both tasks, offline
 	$(BIN)/distill --task summarization
 	$(BIN)/distill --task translation
 
-test: $(VENV)/.developing ## run all tests
+test: $(VENV)/.developing ## run the tests, the code's on representative architectures
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+test-all: $(VENV)/.developing ## run the tests on all architectures
+	$(BIN)/python -m pytest -n auto --dist worksteal --all-families
 
 soak: $(VENV)/.developing ## kill and resume runs many times, on one process and on two
 	$(BIN)/python -m pytest -m soak tests/system
 
-check: $(VENV)/.developing ## style, types and the import rule
+cov: $(VENV)/.developing ## run the tests and report which lines they miss
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov=seq2seq_distill --cov-report=term-missing:skip-covered
+
+check: $(VENV)/.developing ## check style, types, the import contracts and the workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+
+wheel: $(VENV)/.developing ## build the wheel and run it without the source
+	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel .
+	$(PYTHON) -m venv --clear build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --no-deps build/wheel/*.whl
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> "$$(build/wheel/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+	cd build/wheel && venv/bin/distill --version && venv/bin/distill --help > /dev/null
+	cd build/wheel && venv/bin/distill --task summarization --trainer.max_steps 20 --trainer.val_check_interval 20 \
+		--eval.n_val 8 --eval.n_test 8 --eval.n_speed 2
 
 bench: $(VENV)/.developing ## measure; one JSON line each
 	for name in step memory encoder padding cache generate labels corrupted decoding startup scaling gpu; do \

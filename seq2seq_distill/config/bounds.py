@@ -40,7 +40,7 @@ def option(default: Value, *bounds: Bound, required: bool = False, free_text: bo
     metadata = {"rules": Rules(bounds, required, free_text)}
     if isinstance(default, list | dict):
         return cast(Value, field(default_factory=functools.partial(copy.copy, default), metadata=metadata))
-    return cast(Value, field(default=default, metadata=metadata))
+    return field(default=default, metadata=metadata)
 
 
 def rules_of(config_field: "Field[Any]") -> Rules:

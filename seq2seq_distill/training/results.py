@@ -15,7 +15,8 @@ from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.corpus import bleu_signature, means_of_all
 from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup
 from seq2seq_distill.modules.datamodule import Seq2SeqData
-from seq2seq_distill.modules.summarization import Generations, SummarizationModule
+from seq2seq_distill.modules.evaluation import Generations
+from seq2seq_distill.modules.summarization import SummarizationModule
 
 logger = logging.getLogger(__name__)
 
