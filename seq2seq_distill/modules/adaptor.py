@@ -119,12 +119,12 @@ def _needs_more(loss: LossConfig, matches: Sequence[FeatureLossConfig]) -> Itera
     courses |= {f"matches entry {number}": match.schedule for number, match in enumerate(matches)}
     for name, course in courses.items():
         if course != "constant":
-            yield f"schedule of {name}, {course}: a batch knows no step, give the options of the step"
+            yield f"schedule of {name}, {course}: a batch has no step: give the options of the step"
     if loss.on_policy:
         yield f"on_policy {loss.on_policy}: sample the targets yourself, and give them as labels"
     for number, match in enumerate(matches):
         if match.projection is not None:
-            yield f"matches entry {number}, projection {match.projection}: project in the adaptor, by a layer of yours"
+            yield f"matches entry {number}, projection {match.projection}: add a projection layer to the adaptor"
 
 
 def _missing(
@@ -140,10 +140,10 @@ def _missing(
         found = {"student": student.layers(side, feature), "teacher": teacher.layers(side, feature)}
         for whose, layers in found.items():
             if not layers:
-                yield f"{place} compares {side} {feature}, of which the {whose}'s outputs have none: read it"
+                yield f"{place} compares {side} {feature}, which the {whose}'s outputs lack: return it from the adaptor"
         widths = [layers[0].shape[-1] for layers in found.values() if layers]
         if feature == "hidden" and function != "mmd" and len(set(widths)) > 1:
             yield (
                 f"{place} compares {side} {feature}, {widths[0]} wide in the student and {widths[1]} in the teacher: "
-                "project in the adaptor, by a layer of yours"
+                "add a projection layer to the adaptor"
             )

@@ -57,9 +57,9 @@ class Extensions:
     def __post_init__(self) -> None:
         """Raises ConfigError, a line for each term that cannot be."""
         raise_config_error(
-            [f"own term {name!r}: the name is taken, choose another" for name in self.terms if _is_taken(name)]
+            [f"custom loss {name!r}: the name is taken, choose another" for name in self.terms if _is_taken(name)]
             + [
-                f"own term {name!r}, weight {term.weight}: give a finite number"
+                f"custom loss {name!r}, weight {term.weight}: give a finite number"
                 for name, term in self.terms.items()
                 if not math.isfinite(term.weight)
             ]
@@ -114,12 +114,12 @@ def custom_loss_terms(
 
 def _check(name: str, found: Term, over: str, batch: Batch) -> None:
     if not isinstance(found, Term):
-        raise ConfigError(f"own term {name!r} returns {type(found).__name__}: return Term(sum, count)")
+        raise ConfigError(f"custom loss {name!r} returns {type(found).__name__}: return Term(sum, count)")
     tokens: Tensor = (batch["labels"] != IGNORE_INDEX).sum() if over == "target" else batch["attention_mask"].sum()
     if int(found.count) != int(tokens):
         raise ConfigError(
-            f"own term {name!r} counts {int(found.count)}, but the batch has {int(tokens)} {over} tokens: return that "
-            "number, 0 being the loss of a token that is left out, or choose the other side with over"
+            f"custom loss {name!r} counts {int(found.count)}, but the batch has {int(tokens)} {over} tokens: return "
+            "that number, 0 being the loss of a token that is left out, or choose the other side with over"
         )
 
 

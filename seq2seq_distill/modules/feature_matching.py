@@ -127,7 +127,7 @@ def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] 
     if how == "spread":
         return tuple(enumerate(supervise_forward(teacher_depth, depth, f"{subject} with a student whose {side} depth")))
     if copied is None:
-        raise ModelError(f"{subject}: the student's {side} was not cut from this teacher, choose spread or last")
+        raise ModelError(f"{subject}: the student's {side} was not cut from this teacher: choose spread or last")
     return supervised_pairs(copied, teacher_depth)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 
 from seq2seq_distill.config import TrainerConfig
 from seq2seq_distill.data.batching import RunPlan
@@ -59,8 +60,16 @@ class PlannedTraining(Callback):
         self._config = config
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.apply_plan(trainer)
+
+    def apply_plan(self, trainer: Trainer) -> None:
+        """Check the Trainer's options, and let it validate where the plan says."""
         data = getattr(trainer, "datamodule", None)
-        if stage != "fit" or not isinstance(data, Seq2SeqData) or getattr(trainer, "fast_dev_run", False):
+        if (
+            trainer.state.fn != TrainerFn.FITTING
+            or not isinstance(data, Seq2SeqData)
+            or getattr(trainer, "fast_dev_run", False)
+        ):
             return
         interval = data.plan.steps_between_validations * self._config.accumulate_grad_batches
         raise_config_error(list(_problems(trainer, self._config, data.plan, interval)))

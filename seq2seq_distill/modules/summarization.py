@@ -79,12 +79,14 @@ class SummarizationModule(LightningModule):
         if config.trainer.gradient_checkpointing:
             if not student.supports_gradient_checkpointing:
                 kind = student.config.model_type
-                raise ConfigError(f"`trainer.gradient_checkpointing` true: {kind} models cannot do it: leave it out")
+                raise ConfigError(f"`trainer.gradient_checkpointing` true: {kind} models lack it; leave it out")
             student.gradient_checkpointing_enable({"use_reentrant": False})
 
     def configure_callbacks(self) -> list[Callback]:
         """Let any Trainer carry out the plan of the run; those that a Trainer has already are not added again."""
-        callbacks: list[Callback] = [SeedByBatch(self.config.seed), PlannedTraining(self.config.trainer)]
+        planned = PlannedTraining(self.config.trainer)
+        planned.apply_plan(self.trainer)  # before other callbacks are set up, which look at the interval of validations
+        callbacks: list[Callback] = [SeedByBatch(self.config.seed), planned]
         present = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [callback for callback in callbacks if type(callback) not in present]
 

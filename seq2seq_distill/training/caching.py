@@ -67,7 +67,7 @@ def fill(cache: TeacherCache, parts: RunComponents, teacher: Teacher, config: Ru
     own, missing = cache.shards[rank::world_size], cache.missing()
     if not missing:
         return
-    logger.info("teacher cache: %d of %d shards are to be filled", len(missing), len(cache.shards))
+    logger.info("teacher cache: %d of %d shards must be filled", len(missing), len(cache.shards))
     teacher.to(local_device(config.trainer.accelerator))
     for split, first in own:
         if (split, first) in missing:

@@ -205,7 +205,7 @@ def newest_whole(folder: OutputFolder) -> Path | None:
             continue
         if is_whole(path):
             for other in damaged:
-                logger.warning("%s is damaged: the run goes on from %s, the one before", other, path.name)
+                logger.warning("%s is damaged: resuming from %s, the previous one", other, path.name)
             return path
         damaged.append(path)
     if damaged:

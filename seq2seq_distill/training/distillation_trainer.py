@@ -182,7 +182,7 @@ def _problems(
 ) -> Iterator[str]:
     """Arguments that have no meaning here."""
     if args.n_gpu > 1:
-        yield f"n_gpu {args.n_gpu}: start one process for each GPU with torchrun, or show this one a single GPU"
+        yield f"n_gpu {args.n_gpu}: start one process per GPU with torchrun, or make a single GPU visible"
     if args.torch_compile or args.deepspeed or args.fsdp:
         yield "torch_compile, deepspeed, fsdp: leave them out; run_config shards with TrainerConfig(strategy='fsdp2')"
     if args.label_smoothing_factor:

@@ -55,7 +55,7 @@ class NonFiniteGuard(Callback):
         step = trainer.global_step + 1
         rows = self._plan.rows(trainer.global_step).tolist()
         if self._skip:
-            logger.warning("step %d is left out: a gradient is not finite (rows %s ...)", step, rows[:5])
+            logger.warning("step %d is skipped: a gradient is not finite (rows %s ...)", step, rows[:5])
             optimizer.zero_grad(set_to_none=True)
             return
         if trainer.is_global_zero:
@@ -126,7 +126,7 @@ def describe_failure(error: BaseException, config: RunConfig, shape: str = "") -
             f"a data loader process died ({text[:120]}): check the machine's memory, or set `batch.workers` 0, {AGAIN}"
         )
     if any(words in lower for words in PROCESS_DIED):
-        return f"another process of the run ended ({text[:120]}): mend what its message says {AGAIN}"
+        return f"another process of the run ended ({text[:120]}): fix what its message says {AGAIN}"
     return None
 
 

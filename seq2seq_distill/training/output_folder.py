@@ -107,7 +107,7 @@ class OutputFolder:
         except Timeout:
             whose = owner.read_text("utf-8").strip() if owner.exists() else "another process"
             raise ConfigError(
-                f"`output_dir` {self.path} is in use by {whose}: wait for its end, or choose another folder"
+                f"`output_dir` {self.path} is in use by {whose}: wait until it ends, or choose another folder"
             ) from None
         try:
             since = datetime.now().astimezone().isoformat(timespec="seconds")

@@ -145,8 +145,8 @@ def _passes(model: PreTrainedModel, batches: Sequence[Batch], ours: Sequence[Ten
     elif not _equal(own, ours):
         yield Finding(
             f"its loss on a training example is {_loss(own, batches):.4f} by its own forward pass and {loss:.4f} "
-            f"in training: this version of transformers computes {model.config.model_type} in another way, take one "
-            "that pyproject.toml allows"
+            f"in training: this version of transformers computes {model.config.model_type} differently: install "
+            "one that pyproject.toml allows"
         )
 
 
@@ -169,13 +169,13 @@ def _weight_differences(
         if tied != other[pair]:
             words = ("are one matrix", "are two")
             told = f"its {pair} {words[not tied]}, the teacher's {words[tied]}"
-            remedy = "make it anew with create_student" if cut else "they will be trained so"
+            remedy = "recreate it with create_student" if cut else "they are trained as they are"
             yield Finding(f"{told}: {remedy}", "wrong" if cut else "odd")
     if not cut:
         return
     changed = _changed_layer(student, teacher)
     if changed:
-        yield Finding(f"its {changed} is no copy of the teacher's: make it anew with create_student")
+        yield Finding(f"its {changed} is no copy of the teacher's: recreate it with create_student")
     if getattr(student.config, "use_prompt", False):  # MVP's prompts are as many as the layers
         return
     whole = _logits(_at_full_depth(student, teacher), batches)

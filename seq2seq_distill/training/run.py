@@ -70,7 +70,7 @@ def run_config(
         if checkpoint is None:
             trainer.validate(module, datamodule=components.data, verbose=False)  # the untrained student is step 0
         else:
-            logger.info("going on from %s", checkpoint)
+            logger.info("resuming from %s", checkpoint)
         trainer.fit(module, datamodule=components.data, ckpt_path=checkpoint, weights_only=True)
         return _test_best_student(config, components, trainer, folder)
 

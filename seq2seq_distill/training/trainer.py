@@ -36,6 +36,9 @@ def build_trainer(
     """Lightning's Trainer for one epoch that is the whole run: data epochs live in the plan of batches."""
     trainer = _trainer(
         config,
+        # `PlannedTraining` says the same, but not before the untrained student is validated.
+        val_check_interval=data.plan.steps_between_validations * config.trainer.accumulate_grad_batches,
+        check_val_every_n_epoch=None,
         logger=[_logger(name, folder) for name in config.logger],
         callbacks=[*_callbacks(config, data, folder, signals, on_student_saved), *callbacks],
         plugins=_plugins(folder),

@@ -73,9 +73,9 @@ BATCH = {"labels": torch.tensor([[1, 2, IGNORE_INDEX]]), "attention_mask": torch
         (
             LossConfig(),
             [FeatureLossConfig(layers="last", projection="tanh")],
-            "entry 0, projection tanh: project in the ada",
+            "entry 0, projection tanh: add a projection layer to the adaptor",
         ),
-        (LossConfig(alpha_hid=1.0), [], "alpha_hid compares encoder hidden, of which the student's outputs have none"),
+        (LossConfig(alpha_hid=1.0), [], "alpha_hid compares encoder hidden, which the student's outputs lack"),
         (LossConfig(temperature=-1.0), [], "`loss.temperature` -1.0"),
         (
             LossConfig(),

@@ -369,7 +369,7 @@ WRONG: dict[str, tuple[FeatureLossConfig, str]] = {
     ),
     "not copied": (
         match(layers="copied"),
-        "`matches` entry 0, layers copied: the student's decoder was not cut from this teacher, choose spread or last",
+        "`matches` entry 0, layers copied: the student's decoder was not cut from this teacher: choose spread or last",
     ),
 }
 

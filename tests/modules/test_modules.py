@@ -242,7 +242,7 @@ def test_teacher_decodes_from_its_own_encoder(model_type: str, encoder_layers: i
 
 def test_gradient_checkpointing_that_an_architecture_lacks_is_refused() -> None:
     config = RunConfig(task="summarization", trainer=TrainerConfig(gradient_checkpointing=True))
-    with pytest.raises(ConfigError, match="`trainer.gradient_checkpointing` true: fsmt models cannot do it"):
+    with pytest.raises(ConfigError, match="`trainer.gradient_checkpointing` true: fsmt models lack it"):
         SummarizationModule(tiny_model("fsmt"), plain_tokenizer(), config, 4)
 
 

@@ -99,7 +99,7 @@ def test_the_command_reports_a_damaged_checkpoint_and_goes_on_from_the_one_befor
     cache = {"SEQ2SEQ_DISTILL_CACHE": str(stopped / "cache")}
     job = Job(main, command, log=place / "command.log", environment=cache)
     job.succeed()
-    assert "last.ckpt is damaged: the run goes on from previous.ckpt" in job.output()
+    assert "last.ckpt is damaged: resuming from previous.ckpt" in job.output()
     assert results(run) == results(undisturbed)
 
 

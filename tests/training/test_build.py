@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import EarlyStopping
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.modules.datamodule import Seq2SeqData
@@ -47,8 +48,11 @@ def test_a_trainer_with_defaults_ends_after_the_planned_steps_and_validates_wher
     monkeypatch.setattr(
         type(module), "on_validation_epoch_start", lambda self: validated.append(self.trainer.global_step)
     )
-    Trainer(**PLAIN, num_sanity_val_steps=0).fit(module, data)
+    stopping = EarlyStopping("val_loss", patience=9)
+    Trainer(**PLAIN, num_sanity_val_steps=0, callbacks=[stopping]).fit(module, data)
     assert validated == [2, 4, 5]
+    assert stopping.wait_count or stopping.best_score < torch.inf
+    assert not stopping._check_on_train_epoch_end  # it looks at every validation
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_100_damages_are_noticed_and_the_one_before_is_used(folder, kind, caplog
         folder.last_checkpoint.write_bytes(damaged)
         caplog.clear()
         assert step_of(newest_whole(folder)) == 1
-        assert "last.ckpt is damaged: the run goes on from previous.ckpt, the one before" in caplog.text
+        assert "last.ckpt is damaged: resuming from previous.ckpt, the previous one" in caplog.text
         with pytest.raises(ConfigError, match=r"last\.ckpt is damaged \(its SHA-256 differs\): choose another one$"):
             read_checkpoint(folder.last_checkpoint)
     folder.last_checkpoint.write_bytes(whole)

@@ -106,10 +106,10 @@ class TestTerms:
     @pytest.mark.parametrize(
         ("name", "weight", "message"),
         [
-            ("ce_loss", 1.0, "own term 'ce_loss': the name is taken"),
-            ("bleu", 1.0, "own term 'bleu': the name is taken"),
-            ("match_0", 1.0, "own term 'match_0': the name is taken"),
-            ("mine", float("nan"), "own term 'mine', weight nan: give a finite number"),
+            ("ce_loss", 1.0, "custom loss 'ce_loss': the name is taken"),
+            ("bleu", 1.0, "custom loss 'bleu': the name is taken"),
+            ("match_0", 1.0, "custom loss 'match_0': the name is taken"),
+            ("mine", float("nan"), "custom loss 'mine', weight nan: give a finite number"),
         ],
     )
     def test_names_and_weights(self, name: str, weight: float, message: str) -> None:
@@ -171,7 +171,7 @@ class TestRuns:
 
     def test_processed_batches_have_no_cached_teacher(self, tmp_path: Path) -> None:
         run = config(tmp_path, teacher_cache=str(tmp_path / "cache"))
-        with pytest.raises(ConfigError, match="`teacher_cache` .* that batch_processor would change: leave out one"):
+        with pytest.raises(ConfigError, match="`teacher_cache` .* which batch_processor would change: leave out one"):
             run_config(run, extensions=Extensions(batch_processor=dict))
 
     def test_with_a_cached_teacher_there_is_no_pass_of_it(self, tmp_path: Path) -> None:

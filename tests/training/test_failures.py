@@ -77,7 +77,7 @@ class TestNumbersThatAreNotFinite:
         assert all(torch.equal(a, b) for a, b in zip(seen[3], seen[4], strict=True))
         assert not all(torch.equal(a, b) for a, b in zip(seen[4], seen[5], strict=True))
         assert all(p.isfinite().all() for p in seen[6])
-        assert "step 4 is left out: a gradient is not finite" in caplog.text
+        assert "step 4 is skipped: a gradient is not finite" in caplog.text
 
 
 def test_out_of_memory_names_the_batch_and_what_to_lower(run):
@@ -126,7 +126,7 @@ def test_a_second_run_in_the_same_folder_is_refused_with_its_owner(run):
     folder = OutputFolder(run.folder)
     with (
         folder.locked(),
-        pytest.raises(ConfigError, match=rf"is in use by process {os.getpid()} on .* since .*: wait for its end"),
+        pytest.raises(ConfigError, match=rf"is in use by process {os.getpid()} on .* since .*: wait until it ends"),
     ):
         run_config(run)
     assert not folder.path.exists()

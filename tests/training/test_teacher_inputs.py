@@ -394,7 +394,9 @@ class TestRefusals:
     def test_without_a_teacher(self, tmp_path):
         run = replace(apart(tmp_path), teacher=None)
         run = replace(run, student=replace(run.student, path="a", decoder_layers=None))
-        with pytest.raises(ConfigError, match="^`teacher_source.prefix` the dog .* comes without `teacher`: name one"):
+        with pytest.raises(
+            ConfigError, match="^`teacher_source.prefix` the dog .* is given without `teacher`: name one"
+        ):
             validate(run)
 
     def test_a_length_too_small(self, tmp_path):
@@ -411,5 +413,7 @@ class TestRefusals:
         save_teacher(tmp_path / "teacher")
         save_teacher(tmp_path / "student", "bart")
         run = config(tmp_path, student={"path": str(tmp_path / "student"), "decoder_layers": None})
-        with pytest.raises(ModelError, match=r"^`student.path`: its tokenizer differs from: .*`distill label`"):
+        with pytest.raises(
+            ModelError, match=r"^`student.path`: its tokenizer differs from the teacher's: .*`distill label`"
+        ):
             build_components(run)
