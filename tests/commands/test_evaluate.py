@@ -340,13 +340,13 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("more", "words"),
         [
-            (["--names", "a"], "--names a does not fit 3 models: give one for each"),
-            (["--names", "a", "a", "b"], "--names a a b: give each model a name of its own"),
+            (["--names", "a"], "--names a does not fit the 3 of --models: give one name for each"),
+            (["--names", "a", "a", "b"], "--names a a b: give each model a different name"),
             (["--comet", "x"], "--comet x needs --comet_python"),
-            (["--comet_python", "x"], "--comet_python x comes without --comet"),
+            (["--comet_python", "x"], "--comet_python x is given without --comet"),
             (["--n_speed", "-1"], "--n_speed -1 is too small: choose 0 or more"),
             (["--batch_size", "0"], "--batch_size 0 is too small: choose 1 or more"),
-            (["--seed", "0"], "--seed 0: sacrebleu takes that for no seed: choose 1 or more"),
+            (["--seed", "0"], "--seed 0 is too small: choose 1 to 4294967295"),
             (["--split", "all"], "--split all: expected one of train, val, test"),
             (["--html", "FOLDER/good.txt/x.html"], "choose a file that can be written"),
             (["--html", "FOLDER"], "cannot be written: choose a file"),

@@ -382,8 +382,8 @@ def test_a_vocabulary_smaller_than_the_datas(tmp_path: Path) -> None:
 def test_an_untied_head(case: Case) -> None:
     case.student.lm_head.weight = nn.Parameter(case.student.lm_head.weight.detach().clone())
     assert case.fault() == [
-        "the student cut from the teacher: its decoder embeddings and head are two, the teacher's are one matrix: make "
-        "it anew with create_student"
+        "the student cut from the teacher: its decoder embeddings and head are two, the teacher's are one matrix: "
+        "recreate it with create_student"
     ]
 
 
@@ -394,7 +394,7 @@ def test_a_head_that_was_tied_on_the_way(sound: Callable[[str], Case]) -> None:
     case.parts = replace(case.parts, student=create_student(case.teacher, 2, 1))
     case.student.lm_head.weight = case.student.shared.weight
     tied, loss = case.fault()
-    assert "its decoder embeddings and head are one matrix, the teacher's are two: make it anew" in tied
+    assert "its decoder embeddings and head are one matrix, the teacher's are two: recreate it with" in tied
     assert "with all of the teacher's layers its loss on a training example is" in loss
     assert loss.endswith("look at lm_head.weight")
 
@@ -419,7 +419,7 @@ def test_a_layer_that_is_no_copy(case: Case) -> None:
     architectures.decoder_layers(case.student)[0].get_parameter("fc1.weight")[0, 0] += 1
     (line,) = case.fault()
     assert line == (
-        "the student cut from the teacher: its decoder layer 0 is no copy of the teacher's: make it anew with "
+        "the student cut from the teacher: its decoder layer 0 is no copy of the teacher's: recreate it with "
         "create_student"
     )
 
