@@ -10,6 +10,7 @@ from typing import Any
 
 _HOMES = {
     "RunConfig": "config",
+    "validate": "config",
     "StudentConfig": "config",
     "EncodeConfig": "config",
     "BatchConfig": "config",

@@ -1,42 +1,54 @@
 """The rows that commands read, and the options that they take from the run or export behind a model."""
 
 from collections.abc import Sequence
-from dataclasses import Field, replace
+from dataclasses import Field, fields, replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from datasets import Dataset, concatenate_datasets
 
 from seq2seq_distill import demo
-from seq2seq_distill.config.run_record import read_run_record, task_of_run
+from seq2seq_distill.config.run_record import task_of_run
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import ANY_COLUMNS, has_split, is_file, load_split
-from seq2seq_distill.decoding.loading import export_record
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
 
-class ModelOptions(Protocol):
-    """The options of a command about one model and its data."""
+class DataOptions(Protocol):
+    """The options of a command about data and a model that decodes it."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
-    def model(self) -> str: ...
-    @property
     def data(self) -> list[str]: ...
 
 
-Config = TypeVar("Config", bound=ModelOptions)
+Config = TypeVar("Config", bound=DataOptions)
 
 
-def with_run_defaults(config: Config, remedy: str) -> Config:
-    """The config; of a model that a run or an export made, with its task, data and languages where it says nothing.
+def with_run_defaults(config: Config, record: dict[str, Any], remedy: str) -> Config:
+    """The config with what it leaves out of data, task, languages, columns, prefix and lengths filled in from a record.
+
+    Beams and other settings of decoding are left alone: a run has written them into its model.
+
+    Args:
+        config: the options of a command.
+        record: run.yaml or export.json of the run or export that the model is of; empty for any other model.
+        remedy: the end of the message where there is no data.
 
     Raises:
-        ConfigError: there is no data; the line ends with `remedy`.
+        ConfigError: there is no data.
     """
-    run = export_record(config.model) or task_of_run(read_run_record(config.model), config.data)
-    said: dict[str, Any] = {name: getattr(config, name) or run.get(name) for name in ("task", "src_lang", "tgt_lang")}
-    config = replace(config, **said, data=config.data or run.get("data") or [])
+    run = task_of_run(record, config.data)
+    encode, decode = run.get("encode") or {}, run.get("eval") or {}
+    recorded = {
+        **{name: run.get(name) for name in ("data", "task", "src_lang", "tgt_lang")},
+        **{name: encode.get(name) for name in ("prefix", "source_column", "target_column", "max_source_length")},
+        "max_target_length": decode.get("max_target_length"),
+    }
+    left_out = {field.name for field in fields(config) if getattr(config, field.name) in (None, [])}
+    config = replace(
+        config, **{name: value for name, value in recorded.items() if name in left_out and value is not None}
+    )
     if not config.data:
         raise ConfigError(f"`data` is missing: {remedy}")
     return config

@@ -12,9 +12,11 @@ from rich.table import Table
 
 from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
+from seq2seq_distill.decoding.loading import export_record
 from seq2seq_distill.training.labels.merging import merge
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (
@@ -53,7 +55,8 @@ def label(config: LabelConfig) -> dict[str, Any]:
     Raises:
         UserError: in one line.
     """
-    config = with_run_defaults(config, "name what to label")
+    record = export_record(config.model) or read_run_record(config.model)
+    config = with_run_defaults(config, record, "name what to label")
     dataset, teacher = _dataset(config), load_label_teacher(config)
     backward = BackwardModel(config) if config.backward_model else None
     folder = LabelFolder(

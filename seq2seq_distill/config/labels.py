@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from seq2seq_distill.config.bounds import Range, above, at_least, at_most, between, fraction, option
+from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import MAX_SEED
 from seq2seq_distill.utils.errors import format_value
 
 
 @dataclass(frozen=True)
-class LabelConfig:
+class LabelConfig(DecodingOptions):
     """Write the targets of a data set with a model (pseudo-labels), or score the existing ones, and filter them."""
 
     model: str = option("", required=True)
@@ -28,14 +29,6 @@ class LabelConfig:
     targets: Literal["generate", "reference"] = "generate"
     """Where targets come from: generate lets the model write them; reference keeps those of the data, scores them with
     the model and filters them."""
-    task: Literal["summarization", "translation"] | None = None
-    """Task that selects the prefix and the decoding settings in the model's config (default: the run's)."""
-    src_lang: str | None = None
-    """Source language (default: the run's)."""
-    tgt_lang: str | None = None
-    """Target language (default: the run's)."""
-    prefix: str | None = option(None, free_text=True)
-    """Text put before every source (default: what the model's config names for the task, as T5's does)."""
     source_column: str | None = None
     """Column with the source texts (default: recognised by its name)."""
     target_column: str | None = None
@@ -45,8 +38,6 @@ class LabelConfig:
     for 64 sources."""
     quantization: Literal["int8", "int8_float16", "float16", "float32"] = "float32"
     """Numerical format of the weights in CTranslate2; int8 is faster and changes some outputs."""
-    beams: int | None = option(None, between(1, 1000))
-    """Number of beams (default: from the model's generation config)."""
     n_best: int = option(1, between(1, 1000))
     """Number of candidates per example."""
     sample: bool = False
@@ -62,14 +53,6 @@ class LabelConfig:
     keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "all"] = "top1"
     """Candidates to keep: the most probable one (top1), the one closest to the reference by chrF, BLEU or ROUGE-L, or
     all."""
-    max_source_length: int = option(1024, at_least(2))
-    """Maximum source length in tokens, never more than the model has positions; longer sources are truncated."""
-    max_target_length: int = option(142, at_least(1))
-    """Maximum number of tokens to generate."""
-    length_penalty: float | None = option(None, between(-100, 100))
-    """Length penalty of beam search (default: from the model's generation config)."""
-    generate: dict[str, Any] = option({})
-    """Other options of transformers' generate, such as {"no_repeat_ngram_size": 3}."""
     max_tokens: int = option(4096, at_least(1))
     """Maximum number of source tokens decoded together, padding included."""
     shard_rows: int = option(4096, at_least(1))

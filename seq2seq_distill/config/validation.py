@@ -6,12 +6,12 @@ from typing import Protocol, runtime_checkable
 from seq2seq_distill.config.conflicts import run_conflicts
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import RunConfig
-from seq2seq_distill.config.values import option_problems
+from seq2seq_distill.config.values import Dataclass, option_problems
 from seq2seq_distill.utils.errors import raise_config_error
 
 
 @runtime_checkable
-class CommandConfig(Protocol):
+class CommandConfig(Dataclass, Protocol):
     """The options of a command, as a dataclass that knows which of them contradict each other."""
 
     def conflicts(self) -> Iterator[Problem]:

@@ -3,9 +3,9 @@
 import math
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, ClassVar, Protocol, get_args, get_type_hints
 
 from seq2seq_distill.config.bounds import Rules, rules_of
 from seq2seq_distill.config.problems import Problem, join_values
@@ -30,7 +30,13 @@ class _Option:
     rules: Rules
 
 
-def option_problems(config: Any) -> list[Problem]:
+class Dataclass(Protocol):
+    """An instance of any dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+def option_problems(config: Dataclass) -> list[Problem]:
     """One problem for each value of a config (a dataclass, with groups in it) that its option cannot take."""
     return [
         Problem((option.option,), f"{option.name}{wrong}")
@@ -39,12 +45,12 @@ def option_problems(config: Any) -> list[Problem]:
     ]
 
 
-def _options(config: Any, group: str = "", entry: str | None = None) -> Iterator[_Option]:
+def _options(config: Dataclass, group: str = "", entry: str | None = None) -> Iterator[_Option]:
     """`entry`: the list of mappings that `config` stands in."""
     hints = get_type_hints(type(config))
     for field in fields(config):
         value, name = getattr(config, field.name), f"{group}{field.name}"
-        if is_dataclass(value):
+        if is_dataclass(value) and not isinstance(value, type):
             yield from _options(value, f"{name}.")
         elif isinstance(value, list) and any(is_dataclass(item) for item in value):
             for number, item in enumerate(value):

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from seq2seq_distill.config.decoding import MAX_TARGET_LENGTH, DecodingOptions
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class GenerationSettings:
 
     beams: int | None = None
     """Beams; 1 is greedy search."""
-    max_length: int = 142
+    max_length: int = MAX_TARGET_LENGTH
     """Most tokens to generate, the end of sentence included, the decoder's start token not."""
     length_penalty: float | None = None
     """Exponent of the length by which beam search divides a hypothesis' log-probability."""
@@ -54,6 +55,11 @@ class GenerationSettings:
     """Further fields of transformers' GenerationConfig, {"no_repeat_ngram_size": 3} say."""
     group: str = "eval."
     """The group of these options, for messages: that of a run; empty for a command."""
+
+    @classmethod
+    def of_command(cls, options: DecodingOptions) -> GenerationSettings:
+        """The settings that the options of a command ask for."""
+        return cls(options.beams, options.target_limit, options.length_penalty, options=options.generate, group="")
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def generation_config(
     that does not fit under the maximum is lowered (with a warning), a maximum beyond the model's positions
     too. Sampling is off unless the options ask for it.
 
-    Raises ConfigError for an option that is unknown, impossible or has a flag of its own, ModelError for a
+    Raises ConfigError for an option that is unknown, impossible or has an option of its own, ModelError for a
     model that does not say from which token decoding starts.
     """
     return with_settings(own or model.generation_config, settings, _decoder_positions(model))
@@ -234,7 +240,7 @@ def _apply_options(config: GenerationConfig, settings: GenerationSettings) -> No
     for name, value in settings.options.items():
         given = f"`{settings.group}generate` {name}={format_value(value)}"
         if name in _FLAGS:
-            raise ConfigError(f"{given} has a flag of its own: use {_FLAGS[name].format(settings.group)}")
+            raise ConfigError(f"{given} has an option of its own: use {_FLAGS[name].format(settings.group)}")
         if name in _REFUSED or name not in vars(config):
             raise ConfigError(f"{given} is no option of decoding a text: remove it")
         if name in _COUNTS and value is not None and not (type(value) is int and value >= 0):

@@ -6,12 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
+from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.encoding import default_prefix, task_params
 from seq2seq_distill.data.tokenizers import check_json, decoder_start_token_id, forced_bos_token_id, load_tokenizer
@@ -22,24 +23,6 @@ from seq2seq_distill.models.loading import load_pretrained
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-LONGEST = 1024
-"""Most tokens of a source where no option limits it."""
-
-
-class InputOptions(Protocol):
-    """The options of a command that say how a model reads its sources."""
-
-    @property
-    def task(self) -> str | None: ...
-    @property
-    def src_lang(self) -> str | None: ...
-    @property
-    def tgt_lang(self) -> str | None: ...
-    @property
-    def prefix(self) -> str | None: ...
-    @property
-    def max_source_length(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
@@ -71,7 +54,7 @@ def export_record(model: str, field: str = "model") -> dict[str, Any]:
 
 
 def load_model(
-    name: str, field: str, options: InputOptions, settings: GenerationSettings, dtype: torch.dtype = torch.float32
+    name: str, field: str, options: DecodingOptions, settings: GenerationSettings, dtype: torch.dtype = torch.float32
 ) -> LoadedModel:
     """Load a Hugging Face folder, hub id or demo teacher; what `settings` leave open is as the model has it.
 
@@ -91,7 +74,7 @@ def load_model(
         decoder_start_token_id(tokenizer, languages[1]),
     )
     prefix = default_prefix(model.config, task, options.prefix, languages)
-    return LoadedModel(model, tokenizer, prefix, longest_source(options.max_source_length or LONGEST, model))
+    return LoadedModel(model, tokenizer, prefix, longest_source(options.source_limit, model))
 
 
 def longest_source(limit: int, model: PreTrainedModel) -> int:

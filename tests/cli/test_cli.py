@@ -5,6 +5,7 @@ import subprocess
 import sys
 from contextlib import redirect_stdout
 from dataclasses import fields, is_dataclass, replace
+from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -12,11 +13,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
+import seq2seq_distill
 from seq2seq_distill.cli.main import COMMANDS, main, parse
+from seq2seq_distill.cli.messages import with_flags
 from seq2seq_distill.cli.parser import Parser, element_of
 from seq2seq_distill.config import (
     BatchConfig,
     FeatureLossConfig,
+    LabelConfig,
     LossConfig,
     OptimConfig,
     RunConfig,
@@ -186,10 +190,16 @@ class TestHelp:
                 several = any(get_origin(each) in (list, tuple) for each in (hint, *get_args(hint)))
                 assert (element_of(parser.type_of(name)) is not None) == several, name
 
+    def test_the_version(self, capsys):
+        assert main(["--version"]) == 0
+        assert capsys.readouterr().out == f"distill {version('seq2seq-distill')}\n"
+        assert seq2seq_distill.__version__ == version("seq2seq-distill")
+
     def test_help_and_mistakes_load_nothing_heavy(self, tmp_path):
         """`distill --help` and a mistake answer at once: neither torch nor transformers is imported for them."""
         (tmp_path / "a.yaml").write_text("student:\n  decoder_layer: 3\n")
-        commands = [[command, "--help"] for command in COMMANDS] + [["--help"], ["--tsk", "x"], ["summarize"], []]
+        commands = [[command, "--help"] for command in COMMANDS]
+        commands += [["--help"], ["--version"], ["--tsk", "x"], ["summarize"], []]
         commands += [["--config", str(tmp_path / "a.yaml")], ["--student.decoder_layers", "x"]]
         commands += [["--task", "translation", "--optim.lr", "-1"], ["--task", "summarization", "--teacher", "t"]]
         code = f"""
@@ -200,7 +210,7 @@ for arguments in {commands!r}:
         code = main(arguments)
     except SystemExit as stop:
         code = stop.code
-    assert code == (0 if "--help" in arguments else 2), (arguments, code)
+    assert code == (0 if {"--help", "--version"} & set(arguments) else 2), (arguments, code)
     loaded = [name for name in {HEAVY!r} if name in sys.modules]
     assert not loaded, (arguments, loaded)
 """
@@ -304,12 +314,34 @@ FILES = {
         "matches: [{layers: first}]\n",
         ": matches entry 0, layers first: expected one of copied, spread, last",
     ),
-    "no YAML": ("task: [translation\nseed: 1\n", ", line 2: no YAML ("),
-    "a list": ("- 1\n- 2\n", ": holds no options; write lines such as `task: translation`"),
-    "a word": ("hello\n", ": holds no options; write lines such as `task: translation`"),
-    "nothing": ("", ": holds no options; write lines such as `task: translation`"),
-    "bytes": (b"\x00\xff\xfe\x80", ": no YAML (not UTF-8 text); write lines such as `task: translation`"),
+    "no YAML": ("task: [translation\nseed: 1\n", ", line 2: not valid YAML ("),
+    "a list": ("- 1\n- 2\n", ": contains no options; write lines such as `task: translation`"),
+    "a word": ("hello\n", ": contains no options; write lines such as `task: translation`"),
+    "nothing": ("", ": contains no options; write lines such as `task: translation`"),
+    "bytes": (b"\x00\xff\xfe\x80", ": not valid YAML (not UTF-8 text); write lines such as `task: translation`"),
 }
+
+
+class TestFlagsInMessages:
+    """The package names options in backticks; the command line shows them as flags."""
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("`loss.temperature` 0.0 is too small", "--loss.temperature 0.0 is too small"),
+            ("`student.overrides.dropout` x: `student` y", "--student.overrides.dropout x: --student y"),
+            ("`matches` entry 0, weight -1", "--matches entry 0, weight -1"),
+            ("`distill cache`, `generate()`, `weight` and `Loss` are none", None),
+            ("`loss.temprature` and `loss.temperature.x` neither", None),
+        ],
+    )
+    def test_only_options_are_flags(self, text, shown):
+        assert with_flags(text, RunConfig) == (shown or text)
+
+    def test_options_of_the_command_and_of_a_run(self):
+        text = "`min_score` or `eval.beams`"
+        assert with_flags(text, LabelConfig) == "--min_score or --eval.beams"
+        assert with_flags(text, RunConfig) == "`min_score` or --eval.beams"
 
 
 class TestMistakes:

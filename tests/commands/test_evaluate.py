@@ -220,9 +220,9 @@ class TestGenerate:
         about = {"task": "translation", "data": ["x"], "eval": {"generate": {"no_repeat_ngram_size": 3}}}
         (tmp_path / "run.yaml").write_text(json.dumps(about))
         config = EvaluateConfig(models=[str(tmp_path / "best")])
-        assert command.with_run_defaults(config).generate == {"no_repeat_ngram_size": 3}
+        assert command.with_decoding_of_run(config).generate == {"no_repeat_ngram_size": 3}
         other = {"repetition_penalty": 2.0}
-        assert command.with_run_defaults(replace(config, generate=other)).generate == other
+        assert command.with_decoding_of_run(replace(config, generate=other)).generate == other
 
     def test_a_misspelt_option_is_told_before_anything_is_decoded(self, place, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(command, "decode_all", None)
@@ -340,7 +340,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("more", "words"),
         [
-            (["--names", "a"], "--names a does not fit the 3 of --models: give one name for each"),
+            (["--names", "a"], "--names a does not fit 3 models: give one for each"),
             (["--names", "a", "a", "b"], "--names a a b: give each model a different name"),
             (["--comet", "x"], "--comet x needs --comet_python"),
             (["--comet_python", "x"], "--comet_python x is given without --comet"),
@@ -389,7 +389,7 @@ class TestMistakes:
 
     def test_task_and_data_are_needed(self, place, tmp_path, capsys):
         command = ["evaluate", "--models", str(place.model), "--output_dir", str(tmp_path)]
-        assert main(command) == 2
+        assert main([*command, "--data", str(place.data)]) == 2
         assert "--task is missing: choose summarization or translation" in capsys.readouterr().err
         assert main([*command, "--task", "translation"]) == 2
         assert "--data is missing: name the source of the examples" in capsys.readouterr().err

@@ -439,7 +439,7 @@ def test_a_student_of_another_vocabulary_learns_from_labels_and_not_from_distrib
         (["--min_score", "1"], "--min_score 1.0 is too large: choose 0 or less"),
         (["--top_p", "2"], "--top_p 2.0 is too large"),
         (["--generate", '{"no_repeat_ngrams": 3}'], "--generate no_repeat_ngrams=3 is no option of decoding a text"),
-        (["--generate", '{"num_beams": 3}'], "--generate num_beams=3 has a flag of its own: use --beams"),
+        (["--generate", '{"num_beams": 3}'], "--generate num_beams=3 has an option of its own: use --beams"),
         (["--generate", '{"do_sample": true}'], "--generate do_sample=True has an option of its own: use --sample"),
         (["--targets", "reference", "--generate", '{"min_length": 3}'], "is for targets that the model writes"),
         (["--backward_model", "nowhere/at/all"], "--backward_model nowhere/at/all"),

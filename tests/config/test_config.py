@@ -10,6 +10,8 @@ from pytorch_lightning import Trainer
 
 from seq2seq_distill.commands.average.options import AverageConfig
 from seq2seq_distill.commands.convert.options import ConvertConfig
+from seq2seq_distill.commands.evaluate.options import EvaluateConfig
+from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
 from seq2seq_distill.config import (
     BatchConfig,
@@ -17,6 +19,7 @@ from seq2seq_distill.config import (
     EncodeConfig,
     EvalConfig,
     FeatureLossConfig,
+    LabelConfig,
     LossConfig,
     OptimConfig,
     RunConfig,
@@ -25,6 +28,7 @@ from seq2seq_distill.config import (
     validate,
 )
 from seq2seq_distill.config.conflicts import REFUSED_TRAINER_OPTIONS, TRAINER_EXTRAS
+from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.training import DEFAULT_MONITOR, MONITORS
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -502,6 +506,14 @@ def test_several_mistakes_are_listed_together():
         "`teacher`",
         "`trainer.extra`",
     ]
+
+
+@pytest.mark.parametrize("config", [LabelConfig(), EvaluateConfig(), ExportConfig()])
+def test_all_commands_decode_with_the_same_defaults(config):
+    options = {field.name: getattr(config, field.name) for field in fields(DecodingOptions)}
+    assert DecodingOptions(**options) == DecodingOptions()
+    assert (config.source_limit, config.target_limit) == (1024, 142)
+    assert replace(config, max_source_length=9, max_target_length=8).source_limit == 9
 
 
 class TestCommands:

@@ -405,7 +405,8 @@ class TestYaml:
         for text in (f"task: {tag(marker)}\n", f"student:\n  overrides: {tag(marker)}\n", f"{tag(marker)}: 1\n"):
             path.write_text(text)
             line = refused(capsys, "--config", path)
-            assert line.startswith(f"--config {path}, line ") and "no YAML (could not determine a constructor" in line
+            assert line.startswith(f"--config {path}, line ")
+            assert "not valid YAML (could not determine a constructor" in line
 
     def test_values(self, things, tmp_path, marker, capsys):
         for flag in ("--trainer.extra", "--eval.generate", "--student.overrides", "--provenance", "--data_weights"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from seq2seq_distill.commands.evaluate.command import evaluate, with_run_defaults
+from seq2seq_distill.commands.evaluate.command import evaluate, with_decoding_of_run
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.data.encoded_splits import concat_tasks
@@ -178,13 +178,13 @@ def test_evaluate_knows_the_task_by_its_data(tmp_path):
     run = two_tasks(tmp_path, "t5", second={"task": "summarization", "teacher": None, "prefix": "summarize: "})
     results = run_config(run)
     folder = tmp_path / "tasks"
-    own = with_run_defaults(EvaluateConfig(models=[str(folder / "best")], data=run.tasks[1].data))
+    own = with_decoding_of_run(EvaluateConfig(models=[str(folder / "best")], data=run.tasks[1].data))
     assert (own.task, own.prefix) == ("summarization", "summarize: ")
     judged = evaluate(replace(own, output_dir=str(tmp_path / "judged"), n_speed=0))
     expected = results["tasks"]["second"]["student"]["rougeL"]
     assert judged["models"][0]["scores"]["rougeL"]["score"] == pytest.approx(expected)
     with pytest.raises(ConfigError, match=r"`data` is missing: the model learned several tasks: name the data of one"):
-        with_run_defaults(EvaluateConfig(models=[str(folder / "best")]))
+        with_decoding_of_run(EvaluateConfig(models=[str(folder / "best")]))
 
 
 @pytest.mark.parametrize(

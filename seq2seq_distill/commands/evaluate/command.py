@@ -22,9 +22,9 @@ from seq2seq_distill.commands.evaluate.scores import corpus_scores, mean_scores
 from seq2seq_distill.commands.evaluate.speed import measure_speed, peak_memory
 from seq2seq_distill.commands.evaluate.systems import Output, System, device_of, open_system, read_outputs
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables
-from seq2seq_distill.commands.inputs import load_rows
+from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config import validate
-from seq2seq_distill.config.run_record import read_run_record, task_of_run
+from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.metrics.corpus import bleu_signature
@@ -67,7 +67,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Raises:
         UserError: in one line.
     """
-    config = with_run_defaults(config)
+    config = with_decoding_of_run(config)
     rank, world = init_process_group(DECODING_TIMEOUT)
     folder, html = _output_folder(config), _page(config)
     columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang)
@@ -92,29 +92,24 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return results
 
 
-def with_run_defaults(config: EvaluateConfig) -> EvaluateConfig:
-    """The config; where it says nothing, as the run of the first model that is from one."""
-    run = task_of_run(next(filter(None, map(read_run_record, config.models)), {}), config.data)
-    encode, decode = run.get("encode") or {}, run.get("eval") or {}
+def with_decoding_of_run(config: EvaluateConfig) -> EvaluateConfig:
+    """The config with what it leaves out filled in from the run of the first model that is of one.
+
+    Unlike a command about a single model, all models decode as that run does, its teacher too.
+    """
+    record = next(filter(None, map(read_run_record, config.models)), {})
+    config = with_run_defaults(config, record, "name the source of the examples")
+    decode = record.get("eval") or {}
     config = replace(
         config,
-        task=config.task or run.get("task"),
-        data=config.data or run.get("data") or [],
-        src_lang=config.src_lang or run.get("src_lang"),
-        tgt_lang=config.tgt_lang or run.get("tgt_lang"),
         beams=config.beams or decode.get("beams"),
         length_penalty=decode.get("length_penalty") if config.length_penalty is None else config.length_penalty,
         generate=config.generate or decode.get("generate") or {},
-        prefix=encode.get("prefix") if config.prefix is None else config.prefix,
-        source_column=config.source_column or encode.get("source_column"),
-        target_column=config.target_column or encode.get("target_column"),
-        max_source_length=config.max_source_length or encode.get("max_source_length") or 1024,
-        max_target_length=config.max_target_length or decode.get("max_target_length") or 142,
+        max_source_length=config.source_limit,
+        max_target_length=config.target_limit,
     )
     if config.task is None:
         raise ConfigError("`task` is missing: choose summarization or translation")
-    if not config.data:
-        raise ConfigError("`data` is missing: name the source of the examples")
     validate(config)
     return config
 

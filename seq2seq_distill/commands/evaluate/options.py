@@ -3,15 +3,16 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from seq2seq_distill.config.bounds import at_least, between, option
+from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import MAX_SEED
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(DecodingOptions):
     """Score, time and compare models on one data set; all models are compared with the first."""
 
     models: list[str] = option([], required=True)
@@ -23,31 +24,12 @@ class EvaluateConfig:
     """Data sources (default: those of the first model's run)."""
     split: Literal["train", "val", "test"] = "test"
     """Split to evaluate on."""
-    task: Literal["summarization", "translation"] | None = None
-    """Task that selects the metrics and the prefix (default: the run's)."""
-    src_lang: str | None = None
-    """Source language (default: the run's)."""
-    tgt_lang: str | None = None
-    """Target language (default: the run's)."""
-    prefix: str | None = option(None, free_text=True)
-    """Text put before every source (default: the run's, or what a model's config names for the task, as T5's does)."""
     source_column: str | None = None
     """Column with the source texts (default: the run's, or recognised by its name)."""
     target_column: str | None = None
     """Column with the reference texts (default: the run's, or recognised by its name)."""
     n: int | None = option(None, at_least(1))
     """Evaluate only the first N examples (default: all)."""
-    beams: int | None = option(None, between(1, 1000))
-    """Number of beams for all models (default: the run's, or each model's own)."""
-    length_penalty: float | None = option(None, between(-100, 100))
-    """Length penalty of beam search for all models (default: the run's, or each model's own)."""
-    generate: dict[str, Any] = option({})
-    """Other options of transformers' generate for all models, such as {"no_repeat_ngram_size": 3} (default: the
-    run's)."""
-    max_source_length: int | None = option(None, at_least(2))
-    """Maximum source length in tokens; longer sources are truncated (default: the run's, or 1024)."""
-    max_target_length: int | None = option(None, at_least(1))
-    """Maximum number of tokens to generate (default: the run's, or 142)."""
     batch_size: int = option(32, at_least(1))
     """Number of examples decoded together, both for the outputs and to measure throughput."""
     n_speed: int = option(50, at_least(0))
@@ -79,8 +61,7 @@ class EvaluateConfig:
         if self.names is not None and len(self.names) != len(self.models):
             yield Problem(
                 ("names", "models"),
-                f"`names` {join_values(self.names)} does not fit the {len(self.models)} of `models`: "
-                "give one name for each",
+                f"`names` {join_values(self.names)} does not fit {len(self.models)} models: give one for each",
             )
         if self.names is not None and len(set(self.names)) < len(self.names):
             yield Problem(("names",), f"`names` {join_values(self.names)}: give each model a different name")

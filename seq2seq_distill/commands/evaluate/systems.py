@@ -135,7 +135,7 @@ class CTranslate2System:
         device = device_of(config.device)
         self._engine = CTranslate2Engine(folder, settings, device=device, batch_size=config.batch_size)
         self._prefix = about.get("prefix") or "" if config.prefix is None else config.prefix
-        self._longest = min(filter(None, (config.max_source_length, positions[0])))
+        self._longest = min(filter(None, (config.source_limit, positions[0])))
         self._forced = settings.forced_bos_token_id is not None
         # Where transformers forces the end at the limit, the engine leaves one token less to the model.
         self._ends = settings.forced_eos_token_id is not None
@@ -181,7 +181,7 @@ def open_system(config: EvaluateConfig, name: str) -> System | None:
         return None
     if (path / "model.bin").is_file():
         return CTranslate2System(path, config)
-    loaded = load_model(name, "models", config, _settings(config), getattr(torch, config.dtype))
+    loaded = load_model(name, "models", config, GenerationSettings.of_command(config), getattr(torch, config.dtype))
     place = Path(str(cached_file(str(loaded.model.name_or_path), "config.json"))).parent
     return TransformersSystem(loaded, size_of(place), config.batch_size, device_of(config.device))
 
@@ -216,15 +216,8 @@ def size_of(folder: Path) -> int | None:
     return None
 
 
-def _settings(config: EvaluateConfig) -> GenerationSettings:
-    assert config.max_source_length and config.max_target_length  # the command has filled them in
-    return GenerationSettings(
-        config.beams, config.max_target_length, config.length_penalty, options=config.generate, group=""
-    )
-
-
 def _exported_settings(folder: Path, config: EvaluateConfig, positions: int | None) -> GenerationConfig:
     own = GenerationConfig.from_pretrained(folder)
-    settings = with_settings(own, _settings(config), positions)
+    settings = with_settings(own, GenerationSettings.of_command(config), positions)
     check_exported_options(f"`models` {folder}", config.generate, own)
     return settings

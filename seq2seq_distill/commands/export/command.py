@@ -11,12 +11,13 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill import demo
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.inputs import with_run_defaults
+from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import has_split, load_split
 from seq2seq_distill.decoding.conversion import save_converted
 from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
-from seq2seq_distill.decoding.loading import load_model
+from seq2seq_distill.decoding.loading import export_record, load_model
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.metrics.cost import count_parameters
@@ -44,16 +45,17 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         raise ConfigError(ONNX.format(model=config.model, output_dir=config.output_dir))
     wanted_by = f"`format` {config.format}"
     optional("ctranslate2", wanted_by)
-    config = with_run_defaults(config, "name the source of real texts on which outputs are compared")
+    record = export_record(config.model) or read_run_record(config.model)
+    config = with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
     target = check_free(config.folder)
     texts = _texts(config)
-    settings = GenerationSettings(config.beams, config.max_target_length, group="")
+    settings = GenerationSettings.of_command(config)
     loaded = load_model(config.model, "model", config, settings)
     model, tokenizer, own = loaded.model, loaded.tokenizer, loaded.generation
-    sources = loaded.source_ids(texts["source"])
+    sources, num_beams = loaded.source_ids(texts["source"]), own.num_beams or 1
     searches = {
         name: generation_config(model, replace(settings, beams=beams))
-        for name, beams in (("greedy", 1), ("beams", max(2, config.beams)))
+        for name, beams in (("greedy", 1), ("beams", max(2, num_beams)))
     }
     remedy = "nothing was written; serve it with transformers"
     found = check_parity(model, tokenizer, searches, sources, wanted_by, remedy)
@@ -69,7 +71,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "format": config.format,
         "ctranslate2": optional("ctranslate2", wanted_by).__version__,
         "quantization": config.quantization,
-        "beams": config.beams,
+        "beams": num_beams,
         "parameters": count_parameters(model),
         "max_positions": architectures.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seq2seq_distill.config.bounds import at_least, between, option
+from seq2seq_distill.config.bounds import at_least, option
+from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(DecodingOptions):
     """Convert a model to a format that is fast to serve, after checking that its outputs stay the same."""
 
     model: str = option("", required=True)
@@ -23,22 +24,8 @@ class ExportConfig:
     """Numerical format of the exported weights."""
     data: list[str] = option([])
     """Data sources whose texts the outputs are compared on (default: the data of the model's run)."""
-    task: Literal["summarization", "translation"] | None = None
-    """Task that selects the prefix and the metrics (default: the run's)."""
-    src_lang: str | None = None
-    """Source language (default: the run's)."""
-    tgt_lang: str | None = None
-    """Target language (default: the run's)."""
-    prefix: str | None = option(None, free_text=True)
-    """Text put before every source (default: what the model's config names for the task, as T5's does)."""
     n: int = option(64, at_least(1))
     """Number of texts on which outputs are compared."""
-    beams: int = option(4, between(1, 1000))
-    """Number of beams that the exported model is served with."""
-    max_source_length: int = option(512, at_least(2))
-    """Maximum source length in tokens."""
-    max_target_length: int = option(142, at_least(1))
-    """Maximum number of tokens to generate."""
 
     @property
     def folder(self) -> Path:

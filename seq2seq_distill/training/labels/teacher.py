@@ -82,9 +82,7 @@ def load_label_teacher(config: LabelConfig) -> LabelTeacher:
 
 
 def _settings(config: LabelConfig) -> GenerationSettings:
-    settings = GenerationSettings(
-        config.beams, config.max_target_length, config.length_penalty, options=config.generate, group=""
-    )
+    settings = GenerationSettings.of_command(config)
     if not config.sample:
         return settings
     drawing = {"do_sample": True, "temperature": config.temperature, "top_k": config.top_k, "top_p": config.top_p}
@@ -117,7 +115,7 @@ def _exported(config: LabelConfig, record: dict[str, Any]) -> LabelTeacher:
         None,
         tokenizer,
         str(record.get("prefix", "")) if config.prefix is None else config.prefix,
-        min(config.max_source_length, int(record.get("max_source_length", config.max_source_length))),
+        min(config.source_limit, int(record.get("max_source_length", config.source_limit))),
         generation,
         file_sha256(folder / "model.bin"),
     )
@@ -246,11 +244,9 @@ class BackwardModel:
 
     def scores(self, targets: Sequence[str], sources: Sequence[str]) -> list[float]:
         """Mean log-probability of the tokens of each source."""
-        longest = longest_source(self._config.max_source_length, self._model)
+        longest = longest_source(self._config.source_limit, self._model)
         ids = token_ids(self._tokenizer, [self._prefix + text for text in targets], longest)
-        return _scores(
-            self._model, self._tokenizer, ids, sources, self._config.max_source_length, self._config.max_tokens
-        )
+        return _scores(self._model, self._tokenizer, ids, sources, self._config.source_limit, self._config.max_tokens)
 
 
 def _on_device(model: PreTrainedModel) -> PreTrainedModel:
