@@ -1,4 +1,4 @@
-"""Command-line arguments to a config; every mistake among them gets a line of its own."""
+"""From command-line arguments to a config; every mistake in them is reported on a separate line."""
 
 import functools
 import json
@@ -19,15 +19,15 @@ from seq2seq_distill.utils.errors import ConfigError, format_value, raise_config
 
 QUESTIONS = ("-h", "--help", "--print_config")
 LONGEST_NUMBER = 60
-"""Characters of a number on the command line."""
+"""Maximum number of characters of a number on the command line."""
 
 
 def config_from(arguments: Sequence[str], config_class: type, prog: str, description: str) -> Any:
-    """A config of this class from command-line arguments; prints the help and exits if they ask for it.
+    """Build a config of this class from command-line arguments; print the help and exit if they ask for it.
 
     Raises:
-        ConfigError: a line for each argument that cannot be understood and, in that case, for each impossible value;
-            otherwise the values are not checked.
+        ConfigError: at least one argument cannot be parsed. There is a line for each of these, and then for each of
+            `find_problems`. Where all arguments can be parsed, the config is not validated here.
     """
     parser = Parser.of(config_class, prog, description)
     given = CommandLine(parser, arguments)
@@ -79,21 +79,24 @@ def _is_parsed(parse: Callable[[dict[str, Any], Namespace], Namespace], name: st
 
 
 def _type_problem(parser: Parser, name: str, value: Any, opening: str) -> Problem:
-    return Problem((name,), f"{opening}{name} {format_value(value)}: expected {describe_type(parser.type_of(name))}")
+    expected = describe_type(parser.type_of(name))
+    if expected == describe_type(str) and not isinstance(value, str):
+        expected += "; put it in quotes"  # YAML reads no, 2024 and 1.5 as other types
+    return Problem((name,), f"{opening}{name} {format_value(value)}: expected {expected}")
 
 
 class CommandLine:
-    """What the arguments of a command say, sorted out, and what is wrong with them but for the types of values."""
+    """The arguments of a command by option, and what is wrong with them except for the types of values."""
 
     def __init__(self, parser: Parser, arguments: Sequence[str]) -> None:
         self.records: list[tuple[str, dict[str, Any]]] = []
-        """Of config files and of groups (`--optim '{"lr": 1e-4}'`): the opening of a message, and values by option."""
+        """For each config file and group (`--optim '{"lr": 1e-4}'`): the opening of messages, and values by option."""
         self.flags: dict[str, str] = {}
-        """Option to value, in the form in which it is parsed."""
+        """Value of each option, in the form that the parser takes."""
         self.typed: dict[str, str] = {}
-        """Option to value, as it was typed."""
+        """Value of each option, as it was typed."""
         self.questions: list[str] = []
-        """For help, or for the config."""
+        """Arguments that ask for help or for the config."""
         self.problems_in_files: list[Problem] = []
         self.problems: list[Problem] = []
         self.lacks_a_file = False
@@ -157,7 +160,7 @@ class CommandLine:
         self.records.append((opening, values))
 
     def _add_group(self, name: str, text: str) -> None:
-        """A group of options as a mapping, or as the path of a file with one."""
+        """Add a group of options, given as a mapping or as the path of a file with one."""
         try:
             record = load_yaml_mapping(text) if Path(text).is_file() else parse_yaml_mapping(text)
         except (InvalidYaml, OSError, ValueError):
@@ -169,7 +172,7 @@ class CommandLine:
         self.records.append(("--", values))
 
     def _add_entries(self, name: str, words: Sequence[str]) -> None:
-        """A list of mappings: `[{...}, {...}]` or `{...} {...}`."""
+        """Add a list of mappings, given as `[{...}, {...}]` or `{...} {...}`."""
         self.typed[name] = " ".join(words)
         text = words[0] if len(words) == 1 and words[0].startswith("[") else f"[{', '.join(words)}]"
         try:
@@ -186,7 +189,7 @@ class CommandLine:
 def _values(
     parser: Parser, record: Mapping[Any, Any], group: str, opening: str
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Values by option, and what is wrong with the keys, in messages that open with `opening`."""
+    """The values of a record by option, and what is wrong with its keys, in messages that open with `opening`."""
     types = parser.types
     values: dict[str, Any] = {}
     problems: list[Problem] = []
@@ -211,7 +214,7 @@ def _values(
 
 
 def _entry_mistakes(entry_class: Any, entries: Sequence[Any], opening: str) -> list[str]:
-    """What is wrong with the keys and types of a list of mappings, a line each that names the number of the entry."""
+    """One message per wrong key or type in a list of mappings; it names the number of the entry."""
     parser, mistakes = Parser.of(entry_class), []
     parse = functools.partial(parser.parse_object, defaults=False)
     for number, entry in enumerate(entries):
@@ -227,7 +230,7 @@ def _entry_mistakes(entry_class: Any, entries: Sequence[Any], opening: str) -> l
 
 
 def _groups(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each flag (or "") with the words behind it; a word may begin with one dash, as -1 does."""
+    """Each flag (or "") with the words that follow it; a word may begin with a single dash, as -1 does."""
     flag = ""
     words: list[str] = []
     for argument in arguments:
@@ -240,7 +243,7 @@ def _groups(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _can_be(text: str, hint: Any) -> bool:
-    """Whether the text is worth a look at its type: it is Unicode; a number is not endless, nor 1:30, YAML's for 90."""
+    """Whether the parser may see the text: it is Unicode, and a number is neither too long nor 1:30, YAML's 90."""
     if not text.isascii() and re.search("[\ud800-\udfff]", text):
         return False
     is_number = not {hint, *get_args(hint)}.isdisjoint({int, float})
@@ -248,7 +251,7 @@ def _can_be(text: str, hint: Any) -> bool:
 
 
 def _as_list(values: Sequence[str], element: Any) -> str:
-    """`a b` as `["a", "b"]`, which is how a list is parsed; a single value may be such a list already."""
+    """`a b` as `["a", "b"]`, the form that the parser takes; a single value may already be such a list."""
     if len(values) == 1 and values[0].startswith("["):
         return values[0]
     numbers = element in (int, float)

@@ -2,7 +2,7 @@
 
 import difflib
 import functools
-from argparse import RawDescriptionHelpFormatter
+from argparse import Action, RawDescriptionHelpFormatter
 from collections.abc import Iterable
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -17,14 +17,23 @@ NAMES = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "text (in YAML, in quotes)",
+    str: "text",
     Path: "a YAML file",
 }
-"""What values of a type look like, for an error message."""
+"""What values of a type look like, for help and error messages."""
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Jsonargparse's help, with the lines of the description as they were written."""
+    """Keeps the lines of the description, and describes types in words; a default of null is left to the help text."""
+
+    def _get_help_string(self, action: Action) -> str:
+        hint = getattr(action, "_typehint", None)
+        if hint is None or any(flag.endswith(".help") for flag in action.option_strings):
+            return super()._get_help_string(action)
+        notes = [] if hint in (str, str | None) else [describe_type(hint)]
+        if action.default not in (None, "", [], {}):
+            notes.append("default: %(default)s")
+        return f"{action.help} ({'; '.join(notes)})" if notes else str(action.help)
 
 
 class Parser(ArgumentParser):

@@ -138,7 +138,7 @@ def _monitor_conflicts(config: RunConfig) -> Iterator[Problem]:
         if config.monitor not in MONITORS[kind]:
             yield Problem(
                 ("eval.monitor", "task", "tasks"),
-                f"`eval.monitor` {format_value(config.monitor)} is no metric of {kind}: choose {', '.join(common)}",
+                f"`eval.monitor` {format_value(config.monitor)} is not a metric of {kind}: choose {', '.join(common)}",
             )
 
 

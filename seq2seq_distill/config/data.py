@@ -51,7 +51,7 @@ class TaskConfig:
     teacher: str | None = None
     """Teacher of the task, with the same tokenizer as all other teachers (default: --teacher)."""
     task: Literal["summarization", "translation"] | None = None
-    """What the student learns from this data (default: --task)."""
+    """Task that the student learns from this data (default: --task)."""
     prefix: str | None = option(None, free_text=True)
     """Text put before every source of the task (default: as --encode.prefix)."""
     src_lang: str | None = None

@@ -65,7 +65,7 @@ def _cache_conflicts(config: RunConfig) -> Iterator[Problem]:
     loss, cache = config.loss, f"`teacher_cache` {format_value(config.teacher_cache)}"
     if config.method != "kd":
         yield Problem(
-            ("teacher_cache", "method"), f"{cache} has no use with `method` {config.method}: leave one of them out"
+            ("teacher_cache", "method"), f"{cache} is not used with `method` {config.method}: leave one of them out"
         )
     if loss.alpha_hid:
         yield Problem(
@@ -105,7 +105,7 @@ def _ensemble_conflicts(config: RunConfig) -> Iterator[Problem]:
     opening = f"`ensemble.teachers` {join_values(teachers)}"
     if config.method != "kd":
         yield Problem(
-            ("ensemble.teachers", "method"), f"{opening} has no use with `method` {config.method}: leave one out"
+            ("ensemble.teachers", "method"), f"{opening} are not used with `method` {config.method}: leave one out"
         )
     elif config.data and config.teacher is None:
         yield Problem(

@@ -98,7 +98,7 @@ class FeatureLossConfig:
     """What is compared: the layers' hidden states or their attention weights."""
     layers: Literal["copied", "spread", "last"] | None = None
     """Layer pairs, in place of student and teacher: each student layer with the one it was copied from (copied), with
-    the end of the teacher block it replaces (spread), or the two last layers (last)."""
+    the end of the teacher block it replaces (spread), or only the last layer of each (last)."""
     student: int | list[int] | None = None
     """Student layer, counted from 0, or from the end as -1, -2, ...; the loss gram takes two."""
     teacher: int | list[int] | None = None

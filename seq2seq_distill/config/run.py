@@ -19,7 +19,7 @@ class RunConfig:
     """Everything a run needs; written to run.yaml in the output folder, from which the run can be repeated."""
 
     task: Literal["summarization", "translation"] | None = None
-    """What the student learns."""
+    """Task that the student learns."""
     teacher: str | None = None
     """Teacher: a Hugging Face folder or hub id."""
     data: list[str] | None = None

@@ -20,7 +20,7 @@ def task_conflicts(config: RunConfig) -> Iterator[Problem]:
     for number, entry in enumerate(config.tasks):
         missing = " and ".join(key for key in ("name", "data") if not getattr(entry, key))
         if missing:
-            yield Problem(("tasks",), f"`tasks` entry {number} lacks {missing}: give it")
+            yield Problem(("tasks",), f"`tasks` entry {number} lacks {missing}: add it")
         elif entry.name in names[:number]:
             name = format_value(entry.name)
             yield Problem(("tasks",), f"`tasks` entry {number}, name {name} is already taken: choose another name")

@@ -80,7 +80,7 @@ def _value_problem(value: Any, rules: Rules, inside_mapping: bool = False) -> st
         case str():
             return _text_problem(value, rules, inside_mapping)
         case float() if not math.isfinite(value):
-            return f" {value} is not a finite number: give one"
+            return f" {value} is not a finite number: give a finite one"
         case int() | float():
             if abs(value) <= LARGEST or rules.has_maximum:
                 return None
@@ -118,5 +118,5 @@ def _text_problem(text: str, rules: Rules, inside_mapping: bool) -> str | None:
         try:
             Path(text).expanduser()
         except RuntimeError:
-            return f" {text}: this machine has no such home folder: write the path out"
+            return f" {text}: no such home folder on this machine: write out the path"
     return None

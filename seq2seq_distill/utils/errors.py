@@ -1,4 +1,4 @@
-"""What ends the command, with which exit code, and how a value stands in its message."""
+"""The errors that end a command, their exit codes, and how values are shown in messages."""
 
 import reprlib
 
@@ -9,22 +9,22 @@ _REPR.maxlevel, _REPR.maxdict, _REPR.maxlist, _REPR.maxstring, _REPR.maxother = 
 
 
 class _OneLineError(Exception):
-    """Ends the command with its message alone, which shows no secrets."""
+    """Ends the command with its message alone; secrets in it are masked."""
 
     def __init__(self, message: str) -> None:
         super().__init__(redacted(message))
 
 
 class UserError(_OneLineError):
-    """A mistake that the user can mend: one line that names flag or file, value and remedy; exit code 2."""
+    """An error in the input: one line that names the option or file, the value and the remedy; exit code 2."""
 
 
 class ConfigError(UserError):
-    """A flag or a key of a config file."""
+    """An option, or a key of a config file."""
 
 
 class DataError(UserError):
-    """A data source, with file and line where known."""
+    """A data source, with the file and line if known."""
 
 
 class ModelError(UserError):
@@ -32,14 +32,14 @@ class ModelError(UserError):
 
 
 class RunError(_OneLineError):
-    """Something outside the command's input failed, such as a disk or a process; one line; exit code 3.
+    """A failure outside the command's input, such as of a disk or a process; one line; exit code 3.
 
-    The same command goes on from the last checkpoint once it is mended.
+    Once the cause is removed, the same command resumes from the last checkpoint.
     """
 
 
 class Stopped(Exception):
-    """A signal asked for the end and a checkpoint is written; exit code 128 + `signal`, as of any stopped process."""
+    """A signal ended the run after a checkpoint was written; exit code 128 + `signal`, as for any stopped process."""
 
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
@@ -47,20 +47,20 @@ class Stopped(Exception):
 
 
 def raise_config_error(mistakes: list[str]) -> None:
-    """Raise one ConfigError for all mistakes, a line each, if there are any."""
+    """Raise one ConfigError with one line per mistake; return if there are none."""
     if mistakes:
         raise ConfigError("\n".join(mistakes))
 
 
 def format_value(value: object, longest: int = 200) -> str:
-    """A value as it stands in a message: one line of printable characters, cut after `longest`; nothing as quotes."""
+    """A value as messages show it: one line of at most `longest` printable characters; blank text is quoted."""
     if value is None:
         return "null"
     try:
         text = value if isinstance(value, str) else _REPR.repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits
         text = "a number of thousands of digits"
-    text = redacted(text)  # before it is cut: half a URL or token would not be known
+    text = redacted(text)  # before truncation: half a URL or token would not be recognised
     if not text.strip():
         text = repr(text)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: longest + 1])

@@ -1,4 +1,4 @@
-"""Packages that are not always installed; each comes with the extra of its name."""
+"""Optional packages; each is installed with the extra of the same name."""
 
 from importlib import import_module
 from importlib.util import find_spec
@@ -8,10 +8,10 @@ from seq2seq_distill.utils.errors import ConfigError
 
 
 def optional(module: str, wanted_by: str) -> ModuleType:
-    """A module of such a package.
+    """Import a module of an optional package.
 
     Raises:
-        ConfigError: it is not installed; the line opens with `wanted_by`, a flag and its value.
+        ConfigError: it is not installed; the message opens with `wanted_by`, an option and its value.
     """
     package = module.partition(".")[0]
     try:
@@ -21,9 +21,9 @@ def optional(module: str, wanted_by: str) -> ModuleType:
 
 
 def missing_problem(package: str, wanted_by: str) -> str | None:
-    """The line of `optional`'s error without importing anything; None where the package is installed."""
+    """The message of that error, without importing anything; None if the package is installed."""
     return None if find_spec(package) else _missing(package, wanted_by)
 
 
 def _missing(package: str, wanted_by: str) -> str:
-    return f"{wanted_by} needs {package}: pip install 'seq2seq_distill[{package}]'"
+    return f"{wanted_by} needs the package {package}: run pip install 'seq2seq_distill[{package}]'"

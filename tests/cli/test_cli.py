@@ -210,7 +210,7 @@ for arguments in {commands!r}:
         code = main(arguments)
     except SystemExit as stop:
         code = stop.code
-    assert code == (0 if {"--help", "--version"} & set(arguments) else 2), (arguments, code)
+    assert code == (0 if arguments[-1:] in (["--help"], ["--version"]) else 2), (arguments, code)
     loaded = [name for name in {HEAVY!r} if name in sys.modules]
     assert not loaded, (arguments, loaded)
 """
@@ -369,11 +369,11 @@ class TestMistakes:
         assert mistakes(capsys, *GOOD, "--config", path) == [f"--config {path}: optim.lr fast: expected a number"]
         path.write_text("src_lang: no\n")  # Norwegian, but to YAML a boolean
         assert mistakes(capsys, *GOOD, "--config", path) == [
-            f"--config {path}: src_lang False: expected text (in YAML, in quotes)"
+            f"--config {path}: src_lang False: expected text; put it in quotes"
         ]
         path.write_text("data: d\n")
         assert mistakes(capsys, "--task", "translation", "--config", path) == [
-            f"--config {path}: data d: expected a list, each text (in YAML, in quotes)"
+            f"--config {path}: data d: expected a list, each text"
         ]
 
     def test_a_folder_as_config(self, tmp_path, capsys):

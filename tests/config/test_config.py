@@ -323,7 +323,7 @@ class TestConflicts:
     @pytest.mark.parametrize(("task", "other"), [("summarization", "bleu"), ("translation", "rouge2")])
     def test_a_monitor_of_the_other_task(self, task, other):
         choices = ", ".join(MONITORS[task])
-        line = f"`eval.monitor` {other} is no metric of {task}: choose {choices}"
+        line = f"`eval.monitor` {other} is not a metric of {task}: choose {choices}"
         assert mistakes(run(task=task, **{"eval.monitor": other})) == [line]
 
     @pytest.mark.parametrize("side", ["encoder", "decoder"])
@@ -418,7 +418,7 @@ class TestMatches:
         ("match", "line"),
         [
             (entry(weight=-1.0), "weight -1.0 is too small: choose 0 or more"),
-            (entry(weight=float("inf")), "weight inf is not a finite number: give one"),
+            (entry(weight=float("inf")), "weight inf is not a finite number: give a finite one"),
             (entry(weight=None), "weight null: it needs a value; give one, or leave it out for the default"),
             (
                 entry(side="encoder", feature="cross_attention"),

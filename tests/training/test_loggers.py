@@ -71,7 +71,7 @@ class TestLoggers:
     ) -> None:
         monkeypatch.setattr("seq2seq_distill.utils.optional.find_spec", lambda package: None)
         with pytest.raises(
-            ConfigError, match=rf"`logger` {name} needs {name}: pip install 'seq2seq_distill\[{name}\]'"
+            ConfigError, match=rf"`logger` {name} needs the package {name}: run pip install 'seq2seq_distill\[{name}\]'"
         ):
             validate(RunConfig(task="translation", teacher="t", data=["d"], logger=[name]))  # type: ignore[list-item]
 
