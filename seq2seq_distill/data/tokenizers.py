@@ -221,7 +221,7 @@ def check_json(file: Path, prefix: str) -> None:
 
 
 def asks_for_trust(error: Exception) -> bool:
-    """Whether a library's error asks to run Python code from the model's folder."""
+    """Whether a library's error asks to run Python code from the model's folder; its text alone says so."""
     return "trust_remote_code" in str(error)
 
 

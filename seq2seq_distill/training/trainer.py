@@ -138,7 +138,7 @@ def _callbacks(
 
 
 def _options_named(options: TrainerConfig, message: str) -> str:
-    """The Trainer options that Lightning's message is about, as flags."""
+    """The Trainer options that Lightning's message is about, which it names nowhere else."""
     defaults = asdict(TrainerConfig())
     given = {name: value for name, value in asdict(options).items() if value != defaults[name]}
     given |= {f"extra.{name}": value for name, value in given.pop("extra", {}).items()}

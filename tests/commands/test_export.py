@@ -152,6 +152,12 @@ class TestCommand:
         assert scores["transformers"] == bleu(outputs, lines[1]), "the model was changed before it was scored"
         assert CTranslate2Engine(out).decode([[5, 6, 0]])[0][0].score <= 0
 
+    def test_options_that_ctranslate2_does_not_have_are_refused(self, things, capsys):
+        assert main(self.command(things, "--generate", '{"typical_p": 0.5}')) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert line == "distill: --format ctranslate2 has no typical_p of --generate: leave it out"
+        assert not (things[0].parent / "out").exists()
+
     def test_unequal_outputs_leave_nothing(self, things, capsys, monkeypatch):
         monkeypatch.setattr("seq2seq_distill.decoding.parity.LEAST_EQUAL", 1.1)
         assert main(self.command(things)) == 2
@@ -163,7 +169,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("more", "words"),
         [
-            (["--format", "onnx"], "--format onnx cannot work here: optimum needs transformers 4"),
+            (["--format", "onnx"], "--format onnx is not available here, since optimum needs transformers 4"),
             (["--n", "0"], "--n 0"),
         ],
     )

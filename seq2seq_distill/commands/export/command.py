@@ -15,7 +15,7 @@ from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import has_split, load_split
 from seq2seq_distill.decoding.conversion import save_converted
-from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
+from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine, unknown_to_ctranslate2
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
 from seq2seq_distill.decoding.loading import export_record, load_model
 from seq2seq_distill.decoding.parity import check_parity
@@ -30,8 +30,8 @@ from seq2seq_distill.utils.optional import optional
 logger = logging.getLogger(__name__)
 
 ONNX = (
-    "`format` onnx cannot work here: optimum needs transformers 4. In an environment of its own, with optimum-onnx "
-    "installed, `optimum-cli export onnx --model {model} {output_dir}` does it; choose ctranslate2 otherwise"
+    "`format` onnx is not available here, since optimum needs transformers 4: install optimum-onnx in a separate "
+    "environment and run `optimum-cli export onnx --model {model} {output_dir}` there, or choose ctranslate2"
 )
 
 
@@ -39,12 +39,14 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     """Convert, compare outputs with those of transformers, and save; returns what export.json holds.
 
     Raises:
-        UserError: in one line; of an export whose outputs differ nothing is left.
+        UserError: in one line; nothing is written if the outputs differ.
     """
     if config.format == "onnx":
         raise ConfigError(ONNX.format(model=config.model, output_dir=config.output_dir))
     wanted_by = f"`format` {config.format}"
     optional("ctranslate2", wanted_by)
+    if unknown := unknown_to_ctranslate2(config.generate):
+        raise ConfigError(f"{wanted_by} has no {', '.join(unknown)} of `generate`: leave it out")
     record = export_record(config.model) or read_run_record(config.model)
     config = with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
     target = check_free(config.folder)
