@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import sqrt
@@ -22,14 +22,21 @@ from pathlib import Path
 from statistics import mean, variance
 from typing import Any
 
+import numpy as np
+from sacrebleu.metrics import BLEU
+
 from benchmarks.evidence import label
-from seq2seq_distill.metrics.corpus import paired_bootstrap
+from seq2seq_distill.metrics.corpus import rouge_per_example
+from seq2seq_distill.metrics.significance import Mean, compare_systems
 
 RECORDS = Path("docs/results.jsonl")
 PAGE = Path("docs/results.md")
 RUNS = Path("runs/students")
 SEEDS = (1, 2, 3)
+RESAMPLES, SEED = 1000, 12345
+"""Of the paired bootstrap."""
 SCORES = {"summarization": ("rougeL", "rouge1", "rouge2"), "translation": ("bleu", "chrf")}
+"""In the tables, the main score first."""
 STEPS = {"summarization": 2000, "translation": 3500}
 KINDS = {
     "summarization": {"kd": SEEDS, "sft": SEEDS, "cached": SEEDS, "twin": SEEDS[:1]},
@@ -170,19 +177,45 @@ def compare(group: str, kind: str, runs: Iterable[Run]) -> None:
         return
     if not {run.name for run in own} <= {r["name"] for r in records} or not all(run.folder.exists() for run in own):
         return
-    texts: dict[str, list[str]] = {kind: [], "sft": []}
+    texts: dict[str, list[list[str]]] = {"sft": [], kind: []}
     references: list[str] = []
-    rows: list[int] = []
     for run in sorted(own, key=lambda run: run.seed):
         lines = (run.folder / "test_generations.jsonl").read_text("utf-8").split("\n")
         outputs = [json.loads(line) for line in lines if line]
-        texts[run.kind] += [output["student"] for output in outputs]
-        if run.kind == kind:
-            references += [output["reference"] for output in outputs]
-            rows += [output["row"] for output in outputs]
-    # Outputs for the same row are resampled together: seeds are not independent evidence about a row.
-    found = paired_bootstrap(own[0].task, texts[kind], texts["sft"], references, groups=rows)
+        texts[run.kind].append([output["student"] for output in outputs])
+        references = [output["reference"] for output in outputs]
+    found = compare_pooled(own[0].task, texts, references)
     append({"name": name, "group": group, "task": own[0].task, "kind": "comparison", "seeds": sorted(seeds), **found})
+
+
+class PooledBLEU(BLEU):
+    """BLEU over the outputs of several seeds: an example is an input, with the outputs of all seeds for it."""
+
+    def _extract_corpus_statistics(self, hypotheses: Sequence[Any], references: Any) -> Any:
+        seeds = [
+            super(PooledBLEU, self)._extract_corpus_statistics(list(texts), references)
+            for texts in zip(*hypotheses, strict=True)
+        ]
+        return np.sum(seeds, axis=0).tolist()
+
+
+def compare_pooled(task: str, texts: dict[str, list[list[str]]], references: list[str]) -> dict[str, float]:
+    """Paired bootstrap of the second system against the first over the outputs of all seeds (a list for each seed).
+
+    Outputs for the same input are drawn together: seeds are no independent evidence of an input.
+    """
+    if task == "summarization":
+        scores = {
+            name: np.mean([rouge_per_example(own, references, ["rougeL"])["rougeL"] for own in seeds], axis=0).tolist()
+            for name, seeds in texts.items()
+        }
+        found = compare_systems(Mean(), scores, None, RESAMPLES, SEED)
+    else:
+        pooled = {name: list(zip(*seeds, strict=True)) for name, seeds in texts.items()}
+        found = compare_systems(PooledBLEU(), pooled, references, RESAMPLES, SEED)
+    baseline, system = found.values()
+    assert system.p is not None
+    return {"score": system.score, "baseline": baseline.score, "p": system.p}
 
 
 def write_page() -> None:

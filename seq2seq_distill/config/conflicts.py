@@ -9,7 +9,8 @@ from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.task_conflicts import task_conflicts
-from seq2seq_distill.config.training import MONITORS, TrainerConfig
+from seq2seq_distill.config.tasks import TASKS
+from seq2seq_distill.config.training import TrainerConfig
 from seq2seq_distill.utils.errors import format_value
 from seq2seq_distill.utils.optional import missing_problem
 
@@ -133,9 +134,10 @@ def _loss_conflicts(config: RunConfig) -> Iterator[Problem]:
 def _monitor_conflicts(config: RunConfig) -> Iterator[Problem]:
     if config.task is None:
         return
-    common = [name for name in MONITORS[config.task] if all(name in MONITORS[kind] for kind in config.kinds)]
+    choices = [TASKS[kind].monitors for kind in config.kinds]
+    common = [name for name in TASKS[config.task].monitors if all(name in monitors for monitors in choices)]
     for kind in config.kinds:
-        if config.monitor not in MONITORS[kind]:
+        if config.monitor not in TASKS[kind].monitors:
             yield Problem(
                 ("eval.monitor", "task", "tasks"),
                 f"`eval.monitor` {format_value(config.monitor)} is not a metric of {kind}: choose {', '.join(common)}",

@@ -8,8 +8,9 @@ from seq2seq_distill.config.bounds import between, for_each, option, some_above_
 from seq2seq_distill.config.data import BatchConfig, EncodeConfig, TaskConfig
 from seq2seq_distill.config.losses import FeatureLossConfig, LossConfig
 from seq2seq_distill.config.student import StudentConfig
+from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.config.teachers import MAX_WEIGHT, CacheConfig, EnsembleConfig, TeacherSourceConfig
-from seq2seq_distill.config.training import DEFAULT_MONITOR, EvalConfig, OptimConfig, TrainerConfig
+from seq2seq_distill.config.training import EvalConfig, OptimConfig, TrainerConfig
 
 MAX_SEED = 2**32 - 1
 
@@ -69,7 +70,7 @@ class RunConfig:
     @property
     def monitor(self) -> str:
         """Name of the validation value that chooses the best student, without its `val_`."""
-        return self.eval.monitor or ("loss" if len(self.kinds) > 1 else DEFAULT_MONITOR[self.kinds[0]])
+        return self.eval.monitor or ("loss" if len(self.kinds) > 1 else TASKS[self.kinds[0]].monitor)
 
     @property
     def kinds(self) -> list[str]:

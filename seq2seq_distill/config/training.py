@@ -16,12 +16,6 @@ from seq2seq_distill.config.bounds import (
     steps_or_unlimited,
 )
 
-MONITORS = {
-    "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss"),
-    "translation": ("bleu", "chrf", "loss"),
-}
-"""The validation values of a task that can choose the best student."""
-DEFAULT_MONITOR = {"summarization": "rouge2", "translation": "bleu"}
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")
 """Lightning's, but for those in which weights are not kept in float32."""

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
@@ -190,7 +191,7 @@ def tokenizer_of(path: str | Path, field: str, **options: Any) -> PreTrainedToke
         raise ModelError(f"`{field}` {path}: no such folder: check the path")
     check_json(Path(path) / "config.json", f"`{field}` {path}")  # else the tokenizer would be blamed
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), trust_remote_code=False, **options)
     except Exception as error:  # no files, no network, a class that cannot be built: the library raises any type
         if asks_for_trust(error):
             raise code_refused(path, field) from None

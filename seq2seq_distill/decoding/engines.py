@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+import transformers
 from torch import Tensor
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.generation import decoding, generate_batch, to_device
@@ -160,7 +161,7 @@ class CTranslate2Engine:
     ) -> None:
         self.folder = folder
         self.config = config or GenerationConfig.from_pretrained(folder)
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+        self.tokenizer: PreTrainedTokenizerBase = transformers.AutoTokenizer.from_pretrained(folder)
         self.compute_type = compute_type
         self.threads = threads if device.type == "cpu" else (1, 1)
         largest = min(max_tokens, CPU_TOKENS) if device.type == "cpu" else max_tokens

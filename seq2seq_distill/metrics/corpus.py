@@ -2,26 +2,22 @@
 
 import logging
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from statistics import fmean
 
-import numpy as np
-from numpy.typing import NDArray
 from pysbd import Segmenter
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
+from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
-ROUGE_KEYS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-BLEU_KEYS = ("bleu", "chrf")
-MONITORS = {**dict.fromkeys((*ROUGE_KEYS, *BLEU_KEYS), "max"), "loss": "min"}
-"""The usual values to choose the best model by, and which end of the scale is the better one."""
-
+ROUGE = TASKS["summarization"].metrics
 # sacrebleu's tokenizer by the first part of a language code; every other language takes 13a.
 _BLEU_TOKENIZER = {
     **dict.fromkeys(("zh", "zho", "cmn", "yue"), "zh"),
@@ -36,19 +32,6 @@ def means_of_all(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """The mean of each figure that all have."""
     shared = [name for name in figures[0] if all(name in own for own in figures)]
     return {name: sum(own[name] for own in figures) / len(figures) for name in shared}
-
-
-def monitor_mode(name: str) -> str:
-    """Whether a larger or a smaller `name` is better: "max" or "min". A leading "val_" is ignored.
-
-    Raises ConfigError for a name that is neither a score nor a loss.
-    """
-    bare = name.removeprefix("val_")
-    if bare in MONITORS:
-        return MONITORS[bare]
-    if "loss" in bare.split("_"):
-        return "min"
-    raise ConfigError(f"`eval.monitor` {name} is not known: choose one of {', '.join(MONITORS)}")
 
 
 def score(
@@ -76,7 +59,7 @@ def rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, fl
 
 
 def rouge_per_example(
-    predictions: Sequence[str], references: Sequence[str], keys: Sequence[str] = ROUGE_KEYS
+    predictions: Sequence[str], references: Sequence[str], keys: Sequence[str] = ROUGE
 ) -> dict[str, list[float]]:
     """The F-measures of `rouge`, 0 to 100, example by example, for each of `keys`."""
     _check_corpus(predictions, references)
@@ -119,7 +102,7 @@ def score_per_example(
     """
     if not references:
         return []
-    if name in ROUGE_KEYS:
+    if name in ROUGE:
         return rouge_per_example(predictions, references, [name])[name]
     metric = CHRF() if name == "chrf" else _bleu_metric(tgt_lang, effective_order=True)
     return [metric.sentence_score(p, [r]).score for p, r in zip(predictions, references, strict=True)]
@@ -134,84 +117,11 @@ def bleu_signature(tgt_lang: str | None = None) -> dict[str, str]:
     return {key: str(metric.get_signature()) for key, metric in metrics.items()}
 
 
-def paired_bootstrap(
-    task: str,
-    system: Sequence[str],
-    baseline: Sequence[str],
-    references: Sequence[str],
-    *,
-    n: int = 1000,
-    seed: int = 12345,
-    tgt_lang: str | None = None,
-    groups: Sequence[Hashable] | None = None,
-) -> dict[str, float]:
-    """Is `system` better than `baseline`? Paired bootstrap resampling (Koehn 2004), one-sided.
-
-    The test set is drawn `n` times with replacement and both are scored on each draw: mean ROUGE-L for task
-    "summarization", corpus BLEU for "translation". p = (1 + draws in which `system` is not ahead) / (1 + n).
-    Where the outputs of several runs on one test set are pooled, `groups` (each row's number in that test
-    set, say) keeps the rows of one input together, since these are not independent.
-
-    Returns {"score", "baseline", "p"}: both scores on the whole set, 0 to 100, and p.
-    Raises DataError for an empty corpus, ValueError for unequal lengths.
-    """
-    _check_corpus(system, references)
-    _check_corpus(baseline, references)
-    if groups is not None and len(groups) != len(references):
-        raise ValueError(f"{len(groups)} groups for {len(references)} references")
-    statistics, total = _sufficient_statistics(task, tgt_lang)
-    names = list(range(len(references))) if groups is None else list(groups)
-    ours, theirs = (_sum_by_group(statistics(texts, references), names) for texts in (system, baseline))
-    rng = np.random.default_rng(seed)
-    not_ahead = 0
-    for _ in range(n):
-        times_drawn = np.bincount(rng.integers(len(ours), size=len(ours)), minlength=len(ours))
-        not_ahead += total(times_drawn @ ours) <= total(times_drawn @ theirs)
-    return {
-        "score": total(ours.sum(axis=0)),
-        "baseline": total(theirs.sum(axis=0)),
-        "p": (1 + not_ahead) / (1 + n),
-    }
-
-
-Statistics = NDArray[np.float64]
-
-
-def _sufficient_statistics(
-    task: str, tgt_lang: str | None
-) -> tuple[Callable[[Sequence[str], Sequence[str]], Statistics], Callable[[Statistics], float]]:
-    """A function from texts to a row of numbers per example, and one from a sum of such rows to the score."""
-    if task == "summarization":
-        return _rouge_statistics, lambda sums: float(sums[0] / sums[1])
-    if task != "translation":
-        raise ConfigError(f"`task` {task} is not known: choose summarization or translation")
-    # The effective order is what sacrebleu asks for with single sentences; the counts do not depend on it.
-    metric = _bleu_metric(tgt_lang, effective_order=True)
-
-    def statistics(texts: Sequence[str], references: Sequence[str]) -> Statistics:
-        scores = [metric.sentence_score(t, [r]) for t, r in zip(texts, references, strict=True)]
-        return np.array([[s.sys_len, s.ref_len, *s.counts, *s.totals] for s in scores], dtype=np.float64)
-
-    return statistics, _bleu_of_sums
-
-
-def _rouge_statistics(texts: Sequence[str], references: Sequence[str]) -> Statistics:
-    values = np.array(rouge_per_example(texts, references, ["rougeL"])["rougeL"])
-    return np.stack([values, np.ones_like(values)], axis=1)
-
-
-def _bleu_of_sums(sums: Statistics) -> float:
-    """BLEU from [length, reference length, matches of orders 1 to 4, n-grams of orders 1 to 4]."""
-    sys_len, ref_len, *counts = (int(x) for x in sums)
-    return float(BLEU.compute_bleu(counts[:4], counts[4:], sys_len, ref_len, smooth_method="exp").score)
-
-
-def _sum_by_group(rows: Statistics, groups: Sequence[Hashable]) -> Statistics:
-    number: dict[Hashable, int] = {}
-    index = [number.setdefault(group, len(number)) for group in groups]
-    sums = np.zeros((len(number), rows.shape[1]))
-    np.add.at(sums, index, rows)
-    return sums
+def signature(task: str, tgt_lang: str | None) -> str:
+    """How the scores of a task were computed, in one line, to be published with them."""
+    if task == "translation":
+        return ", ".join(f"{name}: {text}" for name, text in bleu_signature(tgt_lang).items())
+    return f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer"
 
 
 def _bleu_metric(tgt_lang: str | None, effective_order: bool = False) -> BLEU:

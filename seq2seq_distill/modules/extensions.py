@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from torch import Tensor
 
+from seq2seq_distill.config.tasks import METRICS
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.fused import HEAD_TERMS
@@ -16,12 +17,12 @@ from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError, raise_config_error
 
-OTHERS = """
+LOGGED = """
 loss hid_loss_enc hid_loss_dec temperature alpha_ce alpha_mlm alpha_hid
-rouge1 rouge2 rougeL rougeLsum bleu chrf gen_len empty repetition length_ratio
+gen_len empty repetition length_ratio
 lr data_epoch rows source_tokens target_tokens padding tokens_per_second
 """.split()
-TAKEN: Final = frozenset({*HEAD_TERMS, *DIVERGENCES, *OTHERS})
+TAKEN: Final = frozenset({*HEAD_TERMS, *DIVERGENCES, *METRICS, *LOGGED})
 """What is logged already, of steps or of validations."""
 
 OnSaved = Callable[[Path, int, Mapping[str, float]], None]

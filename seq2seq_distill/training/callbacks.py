@@ -7,8 +7,8 @@ from typing import Any
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from seq2seq_distill.config.tasks import monitor_mode
 from seq2seq_distill.data.batching import RunPlan
-from seq2seq_distill.metrics.corpus import monitor_mode
 from seq2seq_distill.models.sharding import whole_state
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.summarization import SummarizationModule

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -11,16 +10,15 @@ from rich.table import Table
 from transformers import PreTrainedModel
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.decoding.generation import GenerationSettings
-from seq2seq_distill.metrics.corpus import bleu_signature, means_of_all
+from seq2seq_distill.metrics.corpus import means_of_all, signature
 from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.evaluation import Generations
 from seq2seq_distill.modules.summarization import SummarizationModule
 
 logger = logging.getLogger(__name__)
-
-SCORES = {"summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"), "translation": ("bleu", "chrf")}
 
 
 def test_model(
@@ -65,7 +63,7 @@ def build_results(
     """The content of results.json; without a teacher the last three are null."""
     kept = None
     if teacher is not None:
-        kept = {name: student[name] / teacher[name] if teacher[name] else None for name in SCORES[task]}
+        kept = {name: student[name] / teacher[name] if teacher[name] else None for name in TASKS[task].metrics}
     return {"task": task, "student": student, "teacher": teacher, "kept": kept, "speedup": speed}
 
 
@@ -91,13 +89,6 @@ def how_scored(config: RunConfig) -> str:
     """How the scores of a run were computed, of each kind of task."""
     signatures = (signature(str(own.task), own.tgt_lang) for own in config.each_task())
     return "; ".join(dict.fromkeys(signatures))
-
-
-def signature(task: str, tgt_lang: str | None) -> str:
-    """How the scores were computed, so that others can compare theirs."""
-    if task == "translation":
-        return ", ".join(f"{name}: {text}" for name, text in bleu_signature(tgt_lang).items())
-    return f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer"
 
 
 def print_table(

@@ -14,6 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import AutoModelForSeq2SeqLM
 
 from seq2seq_distill.config import RunConfig, validate
+from seq2seq_distill.metrics.corpus import signature
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, check_extensions
 from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole
@@ -22,7 +23,7 @@ from seq2seq_distill.training.failures import LastBatch, translate_errors
 from seq2seq_distill.training.final_test import test_task
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model
-from seq2seq_distill.training.results import how_scored, merge_task_results, print_table, signature
+from seq2seq_distill.training.results import how_scored, merge_task_results, print_table
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.trainer import build_trainer, check_trainer
 from seq2seq_distill.utils.deprecation import renamed_arguments

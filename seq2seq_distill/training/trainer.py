@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from seq2seq_distill.config import RunConfig, TrainerConfig
-from seq2seq_distill.metrics.corpus import monitor_mode
+from seq2seq_distill.config.tasks import monitor_mode
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch

@@ -29,7 +29,7 @@ from seq2seq_distill.config import (
 )
 from seq2seq_distill.config.conflicts import REFUSED_TRAINER_OPTIONS, TRAINER_EXTRAS
 from seq2seq_distill.config.decoding import DecodingOptions
-from seq2seq_distill.config.training import DEFAULT_MONITOR, MONITORS
+from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.utils.errors import ConfigError
 
 GROUPS = {field.name: field.default_factory for field in fields(RunConfig) if is_dataclass(field.default_factory)}
@@ -73,14 +73,14 @@ class TestDefaults:
         assert (config.method, config.resume, config.logger) == ("kd", "auto", ["tensorboard"])
 
     def test_hold_no_mistake(self):
-        for task in MONITORS:
+        for task in TASKS:
             assert mistakes(RunConfig(task=task)) == []
         assert mistakes(run()) == []
 
-    @pytest.mark.parametrize(("task", "monitor"), DEFAULT_MONITOR.items())
+    @pytest.mark.parametrize(("task", "monitor"), [(name, task.monitor) for name, task in TASKS.items()])
     def test_monitor_follows_the_task(self, task, monitor):
         assert run(task=task).monitor == monitor
-        assert monitor in MONITORS[task]
+        assert monitor in TASKS[task].monitors
         assert run(task=task, **{"eval.monitor": "loss"}).monitor == "loss"
 
     def test_output_folder_follows_the_task(self):
@@ -322,7 +322,7 @@ class TestConflicts:
 
     @pytest.mark.parametrize(("task", "other"), [("summarization", "bleu"), ("translation", "rouge2")])
     def test_a_monitor_of_the_other_task(self, task, other):
-        choices = ", ".join(MONITORS[task])
+        choices = ", ".join(TASKS[task].monitors)
         line = f"`eval.monitor` {other} is not a metric of {task}: choose {choices}"
         assert mistakes(run(task=task, **{"eval.monitor": other})) == [line]
 

@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
+from seq2seq_distill.config.tasks import monitor_mode
 from seq2seq_distill.metrics.corpus import (
     bleu,
     bleu_signature,
-    monitor_mode,
-    paired_bootstrap,
     rouge,
     rouge_per_example,
     score,
@@ -168,48 +167,3 @@ class TestMonitorMode:
     def test_anything_else_is_refused(self) -> None:
         with pytest.raises(ConfigError, match="`eval.monitor` rouge3.*choose one of rouge1"):
             monitor_mode("rouge3")
-
-
-@pytest.mark.parametrize("task", ["summarization", "translation"])
-class TestPairedBootstrap:
-    references = [f"{text} {i}" for i in range(4) for text in ENGLISH]
-    worse = [" ".join(r.split()[:6]) + " something else" for r in references]
-
-    def test_a_better_system_is_found(self, task: str) -> None:
-        result = paired_bootstrap(task, self.references, self.worse, self.references, n=200)
-        assert result["score"] == pytest.approx(100) and result["baseline"] < 90
-        assert result["p"] == pytest.approx(1 / 201)
-
-    def test_a_worse_system_is_not(self, task: str) -> None:
-        assert paired_bootstrap(task, self.worse, self.references, self.references, n=200)["p"] == 1
-
-    def test_equal_systems_do_not_differ(self, task: str) -> None:
-        assert paired_bootstrap(task, self.worse, self.worse, self.references, n=200)["p"] == 1
-
-    def test_chance_is_not_taken_for_skill(self, task: str) -> None:
-        a = [r if i % 2 else w for i, (r, w) in enumerate(zip(self.references, self.worse, strict=True))]
-        b = [w if i % 2 else r for i, (r, w) in enumerate(zip(self.references, self.worse, strict=True))]
-        assert 0.05 < paired_bootstrap(task, a, b, self.references, n=200)["p"] < 0.95
-
-    def test_scores_are_those_of_the_corpus(self, task: str) -> None:
-        key = {"summarization": "rougeL", "translation": "bleu"}[task]
-        result = paired_bootstrap(task, self.worse, self.references, self.references, n=1)
-        assert result["score"] == pytest.approx(score(task, self.worse, self.references)[key])
-
-    def test_is_repeatable(self, task: str) -> None:
-        mixed = [*self.references[:9], *self.worse[9:]]
-        run = [paired_bootstrap(task, self.worse, mixed[::-1], self.references, n=100, seed=s) for s in (1, 1)]
-        assert run[0] == run[1]
-
-    def test_copies_of_a_test_set_are_no_more_evidence_when_grouped(self, task: str) -> None:
-        a, b = [*self.worse[:5], *self.references[5:8]], [*self.references[:3], *self.worse[3:8]]
-        once = paired_bootstrap(task, a, b, self.references[:8], n=300)
-        groups = [*range(8)] * 5
-        pooled = paired_bootstrap(task, a * 5, b * 5, self.references[:8] * 5, n=300, groups=groups)
-        assert pooled == pytest.approx(once)
-
-    def test_bad_lengths_are_refused(self, task: str) -> None:
-        with pytest.raises(ValueError, match="1 predictions for 2 references"):
-            paired_bootstrap(task, ["a", "b"], ["a"], ["a", "b"])
-        with pytest.raises(ValueError, match="1 groups for 2 references"):
-            paired_bootstrap(task, ["a", "b"], ["a", "b"], ["a", "b"], groups=[0])

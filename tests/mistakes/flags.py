@@ -5,7 +5,7 @@ from typing import Any, get_args
 from hypothesis import strategies as st
 
 from seq2seq_distill.config.conflicts import REFUSED_TRAINER_OPTIONS
-from seq2seq_distill.config.training import MONITORS
+from seq2seq_distill.config.tasks import TASKS
 from tests.mistakes.kinds import (
     BOOLS,
     COUNTS,
@@ -243,7 +243,7 @@ KINDS = (
     flag_and_value(
         "a metric of another task",
         ["eval.monitor"],
-        st.one_of(words, st.sampled_from([name for name in MONITORS["summarization"] if name != "loss"])),
+        st.one_of(words, st.sampled_from([name for name in TASKS["summarization"].monitors if name != "loss"])),
         ("eval.monitor", "rouge2"),
     ),
     flag_and_value("a value that must be a mapping", MAPPINGS, words, ("eval.generate", "beams")),

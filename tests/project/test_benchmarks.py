@@ -7,9 +7,11 @@ import pytest
 
 from benchmarks import cache, encoder, generate, gpu, labels, padding, timing
 from benchmarks.step import Shape
+from benchmarks.students import compare_pooled
 from benchmarks.trial import built, demo_config
 from seq2seq_distill.commands.budget import propose
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.metrics import score
 
 SMALL = {"encode": {"n_train": 60}, "eval": {"n_val": 4, "n_test": 4}}
 
@@ -20,6 +22,18 @@ def test_sides_take_turns_and_the_first_round_does_not_count():
     assert calls == ["a", "b", "b", "a", "a", "b"]
     assert [len(times) for times in seconds.values()] == [2, 2]
     assert timing.ratio({"a": [2.0, 4.0, 9.0], "b": [1.0, 1.0, 3.0]}, "a", "b") == 3.0
+
+
+@pytest.mark.parametrize(("task", "metric"), [("summarization", "rougeL"), ("translation", "bleu")])
+def test_pooled_seeds_have_the_scores_of_the_corpus_and_copies_are_no_more_evidence(task, metric):
+    references = [
+        f"the {name} runs over the green field {i}" for i in range(4) for name in ("cat", "dog", "fox", "cow")
+    ]
+    worse = [text.replace("green field", "old road") for text in references]
+    a, b = [*worse[:9], *references[9:]], [*references[:5], *worse[5:]]
+    once = compare_pooled(task, {"sft": [a], "kd": [b]}, references)
+    assert once["score"] == pytest.approx(score(task, b, references)[metric])
+    assert compare_pooled(task, {"sft": [a] * 3, "kd": [b] * 3}, references) == pytest.approx(once, rel=1e-5)
 
 
 def test_padding():

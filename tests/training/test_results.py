@@ -7,9 +7,9 @@ import yaml
 from rich.console import Console
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.results import (
-    SCORES,
     build_results,
     format_number,
     markdown_table,
@@ -32,7 +32,7 @@ class TestCombine:
         assert (RESULTS["student"], RESULTS["teacher"]) == (STUDENT, TEACHER)
 
     def test_summaries_are_compared_by_all_of_rouge(self):
-        scores = dict.fromkeys(SCORES["summarization"], 20.0)
+        scores = dict.fromkeys(TASKS["summarization"].metrics, 20.0)
         kept = build_results("summarization", scores, scores, 1.0)["kept"]
         assert kept == dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), 1.0)
 

@@ -28,11 +28,11 @@ from seq2seq_distill.config import (
     StudentConfig,
     TrainerConfig,
 )
+from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.metrics.corpus import rouge
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.training.callbacks import BestStudent
 from seq2seq_distill.training.output_folder import OutputFolder
-from seq2seq_distill.training.results import SCORES
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_models import tiny_model
@@ -236,7 +236,7 @@ class TestOutputFolder:
         records = lines(runs[entry] / "metrics.jsonl")
         assert [record["step"] for record in records] == ([0, 20, 40, 50] if entry == "fresh" else [0, 2, 4, 5])
         assert [record["data_epoch"] for record in records] == [record["step"] / 2 for record in records]
-        scores = SCORES["summarization" if entry == "sft" else "translation"]
+        scores = TASKS["summarization" if entry == "sft" else "translation"].metrics
         expected = {"val_loss", "val_mlm_loss", "val_gen_len", *(f"val_{name}" for name in scores)}
         expected |= {"val_empty", "val_repetition", "val_length_ratio"}
         if entry == "kd":
@@ -298,7 +298,7 @@ class TestOutputFolder:
 
     def test_results_put_student_beside_teacher(self, runs, configs, entry):
         results = json.loads((runs[entry] / "results.json").read_text())
-        scores = set(SCORES[configs[entry].task])
+        scores = set(TASKS[configs[entry].task].metrics)
         figures = {"gen_len", "parameters", "bytes", "latency_ms", "ms_per_token"}
         assert list(results) == ["task", "student", "teacher", "kept", "speedup"]
         assert results["task"] == configs[entry].task

@@ -7,7 +7,8 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
 
-from seq2seq_distill.commands.evaluate.tables import TITLES, markdown
+from seq2seq_distill.commands.evaluate.tables import markdown
+from seq2seq_distill.config.tasks import TITLES
 from seq2seq_distill.utils.files import write_text
 
 SECTION = "## Evaluation"

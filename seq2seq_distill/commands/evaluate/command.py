@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 
+from seq2seq_distill import metrics
 from seq2seq_distill.commands.evaluate.card import add_evaluation
 from seq2seq_distill.commands.evaluate.comet import comet_scores
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
@@ -27,10 +28,8 @@ from seq2seq_distill.config import validate
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
-from seq2seq_distill.metrics.corpus import bleu_signature
 from seq2seq_distill.metrics.degeneration import count_faults, output_statistics
 from seq2seq_distill.training.output_folder import OutputFolder, versions
-from seq2seq_distill.training.results import signature
 from seq2seq_distill.utils.distributed import destroy_process_group, init_process_group
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import write_json, write_jsonl, write_text
@@ -192,7 +191,11 @@ def _evaluate(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Dat
     task, sources, references = str(config.task), rows["source"][:], rows["target"][:]
     texts = {candidate.name: candidate.texts for candidate in candidates}
     scores = corpus_scores(task, texts, references, config.tgt_lang, config.resamples, config.seed)
-    how = bleu_signature(config.tgt_lang) if task == "translation" else {"ROUGE": signature(task, config.tgt_lang)}
+    how = (
+        metrics.bleu_signature(config.tgt_lang)
+        if task == "translation"
+        else {"ROUGE": metrics.signature(task, config.tgt_lang)}
+    )
     if config.comet:
         found = comet_scores(
             str(config.comet_python),

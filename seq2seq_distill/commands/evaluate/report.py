@@ -13,16 +13,15 @@ from datasets import Dataset
 from jinja2 import Environment, StrictUndefined
 
 from seq2seq_distill.commands.evaluate import charts
-from seq2seq_distill.commands.evaluate.scores import EXAMPLE_SCORE, example_scores
-from seq2seq_distill.commands.evaluate.tables import TITLES, signatures, tables
+from seq2seq_distill.commands.evaluate.scores import example_scores
+from seq2seq_distill.commands.evaluate.tables import signatures, tables
+from seq2seq_distill.config.tasks import TASKS, TITLES
 from seq2seq_distill.data.columns import base_language
 from seq2seq_distill.metrics.degeneration import NO_SPACES
 from seq2seq_distill.training.output_folder import OutputFolder
 
 EXAMPLES = 10
 """Shown of each model."""
-MAIN = {"summarization": "rougeL", "translation": "bleu"}
-"""The score of the pictures."""
 _NO_SPACE = NO_SPACES.pattern
 _WORD = re.compile(rf"{_NO_SPACE}|(?:(?!{_NO_SPACE})\w)+|\s+|.", re.DOTALL)
 
@@ -62,8 +61,8 @@ def render_html(results: Mapping[str, Any], texts: Mapping[str, Sequence[str]], 
         signatures=list(signatures(results)),
         names=names,
         chart=charts,
-        title=TITLES[MAIN[results["task"]]],
-        example_score=EXAMPLE_SCORE[results["task"]],
+        title=TITLES[TASKS[results["task"]].main],
+        example_score=TITLES[TASKS[results["task"]].per_example],
         scatter=_scatter(results),
         lengths=charts.histogram([(name, [len(_words(t)) for t in own]) for name, own in lengths.items()]),
         scores=charts.histogram(list(scores.items())),
@@ -92,7 +91,7 @@ def _scatter(results: Mapping[str, Any]) -> charts.Scatter | None:
     rows = []
     for index, model in enumerate(results["models"]):
         if model["speed"]:
-            score = model["scores"][MAIN[results["task"]]]
+            score = model["scores"][TASKS[results["task"]].main]
             rows.append((model["name"], index, model["speed"]["speedup"], score["score"], score["low"], score["high"]))
     return charts.scatter(rows) if rows else None
 
@@ -100,7 +99,7 @@ def _scatter(results: Mapping[str, Any]) -> charts.Scatter | None:
 def _training(results: Mapping[str, Any]) -> list[tuple[str, charts.Curves]]:
     """Of the models that lie in the folder of a run: the validation's main score and loss over its steps."""
     found = []
-    for key in (MAIN[results["task"]], "loss"):
+    for key in (TASKS[results["task"]].main, "loss"):
         series = []
         for index, model in enumerate(results["models"]):
             points = [

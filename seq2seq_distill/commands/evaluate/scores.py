@@ -1,12 +1,15 @@
 """Scores of every model with intervals and p-values, and of every example for itself."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from seq2seq_distill.metrics.corpus import rouge_per_example, score_per_example, translation_metrics
-from seq2seq_distill.metrics.significance import Mean, ScoreWithInterval, compare_systems
+from seq2seq_distill import metrics
+from seq2seq_distill.config.tasks import TASKS
 
-EXAMPLE_SCORE = {"summarization": "ROUGE-L", "translation": "chrF2"}
-"""What an output by itself is scored by."""
+if TYPE_CHECKING:
+    from seq2seq_distill.metrics import ScoreWithInterval
 
 
 def corpus_scores(
@@ -19,18 +22,20 @@ def corpus_scores(
 ) -> dict[str, dict[str, ScoreWithInterval]]:
     """By metric and system: ROUGE for task "summarization", BLEU and chrF2 for "translation"."""
     if task == "translation":
-        metrics = translation_metrics(tgt_lang)
-        return {name: compare_systems(metric, systems, references, resamples, seed) for name, metric in metrics.items()}
-    values = {name: rouge_per_example(texts, references) for name, texts in systems.items()}
+        return {
+            name: metrics.compare_systems(metric, systems, references, resamples, seed)
+            for name, metric in metrics.translation_metrics(tgt_lang).items()
+        }
+    values = {name: metrics.rouge_per_example(texts, references) for name, texts in systems.items()}
     keys = next(iter(values.values()))
     return {key: mean_scores({name: own[key] for name, own in values.items()}, resamples, seed) for key in keys}
 
 
 def mean_scores(values: Mapping[str, Sequence[float]], resamples: int, seed: int) -> dict[str, ScoreWithInterval]:
     """By system, of a number for each of its outputs."""
-    return compare_systems(Mean(), values, None, resamples, seed)
+    return metrics.compare_systems(metrics.Mean(), values, None, resamples, seed)
 
 
 def example_scores(task: str, texts: Sequence[str], references: Sequence[str]) -> list[float]:
-    """`EXAMPLE_SCORE` of each output, 0 to 100."""
-    return score_per_example("rougeL" if task == "summarization" else "chrf", texts, references)
+    """The task's `per_example` score of each output, 0 to 100."""
+    return metrics.score_per_example(TASKS[task].per_example, texts, references)

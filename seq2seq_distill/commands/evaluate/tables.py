@@ -10,14 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-TITLES = {
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "rougeLsum": "ROUGE-Lsum",
-    "bleu": "BLEU",
-    "chrf": "chrF2",
-}
+from seq2seq_distill.config.tasks import TITLES
+
 MEGABYTE = 1_000_000
 FILE_WIDTH = 120
 NAME_WIDTH = 12

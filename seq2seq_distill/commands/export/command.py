@@ -8,7 +8,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill import demo
+from seq2seq_distill import demo, metrics
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.inputs import with_run_defaults
 from seq2seq_distill.config.run_record import read_run_record
@@ -19,7 +19,6 @@ from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, Transfor
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
 from seq2seq_distill.decoding.loading import export_record, load_model
 from seq2seq_distill.decoding.parity import check_parity
-from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.metrics.cost import count_parameters
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.output_folder import check_free
@@ -107,4 +106,4 @@ def _scored(
     references: list[str],
 ) -> dict[str, float]:
     texts = [text_of(tokenizer, own[0].ids) for own in engine.decode(sources)]
-    return score(str(config.task), texts, references, config.tgt_lang)
+    return metrics.score(str(config.task), texts, references, config.tgt_lang)

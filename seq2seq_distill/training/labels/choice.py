@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seq2seq_distill.metrics.corpus import score_per_example
+from seq2seq_distill import metrics
 
 CLOSEST_BY = {"best-chrf": "chrf", "best-bleu": "bleu", "best-rouge": "rougeL"}
 
@@ -33,5 +33,5 @@ def choose(keep: str, texts: Sequence[str], reference: str, tgt_lang: str | None
         return [number for number, text in enumerate(texts) if text not in texts[:number]]
     if keep == "top1" or len(texts) == 1:
         return [0]
-    closeness = score_per_example(CLOSEST_BY[keep], texts, [reference] * len(texts), tgt_lang)
+    closeness = metrics.score_per_example(CLOSEST_BY[keep], texts, [reference] * len(texts), tgt_lang)
     return [max(range(len(texts)), key=closeness.__getitem__)]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from seq2seq_distill.metrics.corpus import score_per_example
+from seq2seq_distill import metrics
 from seq2seq_distill.metrics.degeneration import repetition, units
 
 COMMON = 0.01
@@ -45,12 +45,12 @@ def gains(pairs: Pairs) -> list[float]:
 
 def rouge2(pairs: Pairs) -> list[float]:
     """Agreement with the reference in pairs of words, 0 to 100."""
-    return score_per_example("rouge2", pairs.targets, pairs.references)
+    return metrics.score_per_example("rouge2", pairs.targets, pairs.references)
 
 
 def chrf(pairs: Pairs) -> list[float]:
     """Agreement with the reference in characters, 0 to 100."""
-    return score_per_example("chrf", pairs.targets, pairs.references)
+    return metrics.score_per_example("chrf", pairs.targets, pairs.references)
 
 
 def length_ratio(pairs: Pairs) -> list[float]:
@@ -68,7 +68,7 @@ def repeated(pairs: Pairs) -> list[float]:
 
 def copied(pairs: Pairs) -> list[float]:
     """Agreement with the source in characters, 0 to 100."""
-    return score_per_example("chrf", pairs.targets, pairs.sources)
+    return metrics.score_per_example("chrf", pairs.targets, pairs.sources)
 
 
 def own_script(pairs: Pairs) -> list[float]:
