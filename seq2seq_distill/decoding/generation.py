@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.decoding import MAX_TARGET_LENGTH, DecodingOptions
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 
@@ -55,6 +56,17 @@ class GenerationSettings:
     """Further fields of transformers' GenerationConfig, {"no_repeat_ngram_size": 3} say."""
     group: str = "eval."
     """The group of these options, for messages: that of a run; empty for a command."""
+
+    @classmethod
+    def of_run(cls, config: RunConfig) -> GenerationSettings:
+        """How the models of a run decode, in validation, in the final test and wherever they are used later."""
+        return cls(
+            beams=config.eval.beams,
+            max_length=config.eval.max_target_length,
+            length_penalty=config.eval.length_penalty,
+            batch_size=config.eval.batch_size,
+            options=config.eval.generate,
+        )
 
     @classmethod
     def of_command(cls, options: DecodingOptions) -> GenerationSettings:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from seq2seq_distill.config import StudentConfig
 from seq2seq_distill.models import architectures, layer_map
 from seq2seq_distill.models.pruning import cut_config, keep_prompts, override, rebuild_settings, select_layers
 from seq2seq_distill.utils.errors import ModelError
@@ -84,3 +85,26 @@ def _layer_ids(
         logger.info("%s is not set: the student gets %d of the teacher's %d layers", subject, depth, teacher_depth)
     layer_map.check_depth(teacher_depth, depth, subject)
     return layer_map.first_layers(depth) if choice == "first" else layer_map.copy_layers(teacher_depth, depth, subject)
+
+
+def cut_student(config: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
+    """The student that a config describes, made of the teacher's layers: `create_student` with the config's options.
+
+    Raises:
+        ModelError: the teacher has fewer layers, or an override does not fit.
+    """
+    for side, depth in zip(("encoder", "decoder"), architectures.depths(teacher.config), strict=True):
+        wanted = getattr(config, f"{side}_layers")
+        if wanted is not None:
+            layer_map.check_depth(depth, wanted, f"`student.{side}_layers`")
+    named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
+    overrides = {name: getattr(config, name) for name in named if getattr(config, name) is not None}
+    return create_student(
+        teacher,
+        config.encoder_layers,
+        config.decoder_layers,
+        encoder_layer_ids=config.encoder_layer_ids,
+        decoder_layer_ids=config.decoder_layer_ids,
+        choice=config.choice,
+        overrides={**overrides, **config.overrides},
+    )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
 from seq2seq_distill.models import architectures, forward
+from seq2seq_distill.models.fingerprint import model_fingerprint
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.quantization import quantize_linear_layers
 from seq2seq_distill.models.sharding import shard
@@ -68,12 +67,7 @@ class Teacher:
 
     def fingerprint(self) -> str:
         """SHA-256 (hexadecimal) of the architecture and all weights, which determine the teacher's outputs."""
-        config = self.model.config.to_diff_dict()
-        digest = hashlib.sha256(json.dumps(config | {"transformers_version": None}, sort_keys=True).encode())
-        for name, weight in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+        return model_fingerprint(self.model)
 
     @property
     def running(self) -> PreTrainedModel:

@@ -66,7 +66,7 @@ class SummarizationModule(LightningModule):
         self.config = config
         self.total_steps = total_steps
         self.extensions = extensions or Extensions()
-        settings = generation_settings(config)
+        settings = GenerationSettings.of_run(config)
         self.tasks = tuple(tasks) or (Task(self.task, config.tgt_lang, generation_config(student, settings)),)
         self.projections = nn.ModuleDict()
         """Map the student's inner states to the teacher's width; trained with it, and saved in checkpoints alone."""
@@ -242,15 +242,4 @@ def _drops_layers(student: PreTrainedModel) -> bool:
     return any(
         getattr(student.config, f"{side}_layerdrop", 0.0) and any(p.requires_grad for p in layers.parameters())
         for side, layers in stacks.items()
-    )
-
-
-def generation_settings(config: RunConfig) -> GenerationSettings:
-    """How a run's models decode, wherever they do."""
-    return GenerationSettings(
-        beams=config.eval.beams,
-        max_length=config.eval.max_target_length,
-        length_penalty=config.eval.length_penalty,
-        batch_size=config.eval.batch_size,
-        options=config.eval.generate,
     )

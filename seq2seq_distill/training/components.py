@@ -9,23 +9,21 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
-from seq2seq_distill.config import RunConfig, StudentConfig
+from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.encoded_splits import concat_tasks
 from seq2seq_distill.data.encoding import task_params
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts, load_texts
 from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer
 from seq2seq_distill.data.tokenizers import decoder_start_token_id, forced_bos_token_id, load_tokenizer, train_tokenizer
-from seq2seq_distill.decoding.generation import configure_generation
+from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.fresh import fresh_student
-from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.models.student import create_student
+from seq2seq_distill.models.student import cut_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.modules.datamodule import Seq2SeqData
-from seq2seq_distill.modules.summarization import generation_settings
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import ModelError, UserError
 
@@ -224,25 +222,6 @@ def _extra_teacher(
     return teacher
 
 
-def cut_student(config: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
-    """The student that is cut from the teacher's layers."""
-    for side, depth in zip(("encoder", "decoder"), architectures.depths(teacher.config), strict=True):
-        wanted = getattr(config, f"{side}_layers")
-        if wanted is not None:
-            check_depth(depth, wanted, f"`student.{side}_layers`")
-    named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
-    overrides = {name: getattr(config, name) for name in named if getattr(config, name) is not None}
-    return create_student(
-        teacher,
-        config.encoder_layers,
-        config.decoder_layers,
-        encoder_layer_ids=config.encoder_layer_ids,
-        decoder_layer_ids=config.decoder_layer_ids,
-        choice=config.choice,
-        overrides={**overrides, **config.overrides},
-    )
-
-
 def teacher_path(config: RunConfig) -> str | None:
     """Folder or hub id of the run's teacher; that of a built-in one is in the package."""
     return None if config.teacher is None else demo.model_source(config.teacher)
@@ -250,7 +229,7 @@ def teacher_path(config: RunConfig) -> str | None:
 
 def _configure_generation(config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     settings = replace(
-        generation_settings(config),
+        GenerationSettings.of_run(config),
         forced_bos_token_id=forced_bos_token_id(tokenizer, config.tgt_lang, model.generation_config),
     )
     params = task_params(model.config, str(config.task), (config.src_lang, config.tgt_lang))

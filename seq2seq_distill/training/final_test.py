@@ -6,7 +6,7 @@ from typing import Any
 from pytorch_lightning import Trainer
 from transformers import PreTrainedModel
 
-from seq2seq_distill.modules.summarization import generation_settings
+from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.training.build import MODULES
 from seq2seq_distill.training.components import TaskComponents, teacher_of
 from seq2seq_distill.training.results import build_results, measure_models, test_model
@@ -35,7 +35,7 @@ def test_task(
         if not trainer.is_global_zero:
             return {}, []
         data = {name: view.data for name, view in views.items()}
-        costs, speed = measure_models(models, data, generation_settings(config), config.eval.n_speed)
+        costs, speed = measure_models(models, data, GenerationSettings.of_run(config), config.eval.n_speed)
     sides = {name: {**scores[name], **costs[name]} for name in models}
     columns = zip(data["student"].references("test"), *(outputs[name].texts for name in models), strict=True)
     names, place = ("reference", *models), {"task": task.name} if task.name else {}

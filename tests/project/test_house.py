@@ -6,7 +6,13 @@ import sys
 from pathlib import Path
 
 import seq2seq_distill
+from seq2seq_distill.cli.main import COMMANDS
 
+HEAVY = {
+    *("pytorch_lightning", "lightning_fabric", "torchmetrics", "tensorboard"),
+    *("sacrebleu", "nltk", "transformers.modeling_utils", "torch.distributed.fsdp"),
+}
+"""Imports that take a second or more, or that a command may never need."""
 PACKAGE = Path(seq2seq_distill.__file__).parent
 
 
@@ -24,6 +30,13 @@ def test_no_import_inside_a_function():
 
 def test_the_package_and_help_cost_no_torch():
     code = "import sys, seq2seq_distill.cli.main\nassert 'torch' not in sys.modules and dir(seq2seq_distill)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_commands_import_what_they_use():
+    """Not Lightning and TensorBoard, nor what scores need (sacrebleu, nltk), nor the base class of all models."""
+    modules = [COMMANDS[name].module for name in ("evaluate", "label", "export", "student", "average", "convert")]
+    code = f"import sys, {', '.join(modules)}\nassert not {HEAVY} & sys.modules.keys(), {HEAVY} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

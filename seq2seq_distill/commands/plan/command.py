@@ -29,7 +29,6 @@ from seq2seq_distill.metrics.cost import Decoding, count_parameters, decoding_me
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student
-from seq2seq_distill.modules.summarization import generation_settings
 from seq2seq_distill.training.components import build_components, teacher_of, teacher_path
 from seq2seq_distill.training.output_folder import plain
 from seq2seq_distill.training.probe import Probe
@@ -107,7 +106,7 @@ def measure_layouts(
 
     All decode the same random tokens to the same length: nobody knows yet where an untrained student would stop.
     """
-    settings = with_fixed_length(generation_settings(config.run), output)
+    settings = with_fixed_length(GenerationSettings.of_run(config.run), output)
     batches = random_batches(teacher, tokenizer, config.repeats, config.rows, source)
     tokens = config.rows * output
     found: list[Measured] = []

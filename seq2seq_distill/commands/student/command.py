@@ -5,8 +5,8 @@ import logging
 from seq2seq_distill import demo
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
 from seq2seq_distill.data.tokenizers import tokenizer_of
-from seq2seq_distill.models.teacher import load_teacher
-from seq2seq_distill.training.components import cut_student
+from seq2seq_distill.models.loading import load_pretrained
+from seq2seq_distill.models.student import cut_student
 from seq2seq_distill.training.output_folder import check_free, save_model
 
 logger = logging.getLogger(__name__)
@@ -20,6 +20,6 @@ def make_student(config: StudentOnlyConfig) -> None:
     """
     target = check_free(config.folder)
     path = demo.model_source(config.teacher)
-    student = cut_student(config.student, load_teacher(path).model)
+    student = cut_student(config.student, load_pretrained(path, field="teacher"))
     save_model(target, student, tokenizer_of(path, "teacher"))
     logger.info("saved a student of %s parameters to %s", f"{student.num_parameters():,}", config.folder)

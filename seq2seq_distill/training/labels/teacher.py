@@ -31,8 +31,8 @@ from seq2seq_distill.decoding.likelihood import mean_log_probabilities, token_id
 from seq2seq_distill.decoding.loading import export_record, load_model, longest_source
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.models import architectures
+from seq2seq_distill.models.fingerprint import model_fingerprint
 from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError, UserError
@@ -96,7 +96,7 @@ def _whole(config: LabelConfig) -> LabelTeacher:
             f"`engine` ctranslate2 has no {', '.join(unknown)} of `generate`: leave it out, or choose `engine` "
             "transformers"
         )
-    fingerprint = Teacher(loaded.model).fingerprint()
+    fingerprint = model_fingerprint(loaded.model)
     return LabelTeacher(loaded.model, loaded.tokenizer, loaded.prefix, loaded.longest, loaded.generation, fingerprint)
 
 
@@ -240,7 +240,7 @@ class BackwardModel:
         self._tokenizer = load_tokenizer(path, config.tgt_lang, config.src_lang, field=field)
         languages = (config.tgt_lang, config.src_lang)
         self._prefix = default_prefix(self._model.config, str(config.task), None, languages)
-        self.fingerprint = Teacher(self._model).fingerprint()
+        self.fingerprint = model_fingerprint(self._model)
 
     def scores(self, targets: Sequence[str], sources: Sequence[str]) -> list[float]:
         """Mean log-probability of the tokens of each source."""
