@@ -4,7 +4,6 @@ import copy
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import datasets
 import numpy as np
@@ -17,8 +16,6 @@ from seq2seq_distill.data.encoding import Collator, encode_split, truncation_sha
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts
-
-S = TypeVar("S", bound="EncodedSplits")
 
 
 class EncodedSplits:
@@ -45,8 +42,7 @@ class EncodedSplits:
         max_positions: tuple[int | None, int | None] = (None, None),
         cache_dir: Path | None = None,
     ) -> None:
-        super().__init__()  # of a Lightning data module, where this is one
-        self._config = config
+        self.config = config
         self._texts = texts
         self._collate = collate
         self.cached: dict[str, CachedSplit] = {}
@@ -102,7 +98,7 @@ class EncodedSplits:
 
     def evaluation_batches(self, split: str, *, rank: int = 0, world: int = 1) -> list[MicroBatch]:
         """Batches of one task each, in length order, the longest first, as many on every process."""
-        encoded, size = self.encoded[split], self._config.eval.batch_size
+        encoded, size = self.encoded[split], self.config.eval.batch_size
         order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable").tolist()
         by_task = [[row for row in order if self.task_of(split, row) == task] for task in range(len(self.ends[split]))]
         rows = [tuple(task[start : start + size]) for task in by_task for start in range(0, len(task), size)]
@@ -117,7 +113,7 @@ class EncodedSplits:
         return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split])
 
     def _plan(self) -> RunPlan:
-        config, train, sizes = self._config, self.encoded["train"], self._texts.sizes
+        config, train, sizes = self.config, self.encoded["train"], self._texts.sizes
         batches = BatchPlan(
             lengths(train["input_ids"]),
             lengths(train["labels"]),
@@ -138,7 +134,7 @@ class EncodedSplits:
         )
 
 
-def concat_tasks(config: RunConfig, tasks: Sequence[S]) -> S:
+def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSplits:
     """The data of several tasks as those of one run, whose batches have rows of one task each.
 
     Args:
@@ -146,7 +142,7 @@ def concat_tasks(config: RunConfig, tasks: Sequence[S]) -> S:
         tasks: the data of each, encoded for one student; they stay as they are.
     """
     data = copy.copy(tasks[0])
-    data._config = config
+    data.config = config
     data._collate = max((task._collate for task in tasks), key=lambda collate: len(collate.extras))
     sizes = tuple(len(task.encoded["train"]) for task in tasks)
     whole = datasets.concatenate_datasets

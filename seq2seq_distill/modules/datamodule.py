@@ -4,26 +4,47 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from seq2seq_distill.data.batching import RunPlan
 from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.data.loaders import PlannedLoader, PlannedSampler
 
 
-class Seq2SeqData(EncodedSplits, LightningDataModule):
-    """The encoded splits of a run with their loaders; arguments as of `EncodedSplits`."""
+class Seq2SeqData(LightningDataModule):
+    """Loaders over the encoded splits of a run.
 
-    _loader: PlannedLoader | None = None
+    Args:
+        splits: the encoded splits, with the plan of their batches.
+    """
+
+    def __init__(self, splits: EncodedSplits) -> None:
+        super().__init__()
+        self.splits = splits
+        self._loader: PlannedLoader | None = None
+
+    @property
+    def plan(self) -> RunPlan:
+        """All optimiser steps of the run."""
+        return self.splits.plan
+
+    def references(self, split: str) -> list[str]:
+        """Target texts of a split, never truncated."""
+        return self.splits.references(split)
+
+    def task_of(self, split: str, row: int) -> int:
+        """Number of the task that a row belongs to."""
+        return self.splits.task_of(split, row)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
         self._loader = PlannedLoader(
-            self.batches("train"),
+            self.splits.batches("train"),
             PlannedSampler(
                 self.plan,
                 rank=self.trainer.global_rank,
                 world=self.trainer.world_size,
-                accumulate=self._config.trainer.accumulate_grad_batches,
+                accumulate=self.splits.config.trainer.accumulate_grad_batches,
             ),
-            workers=self._config.batch.workers,
+            workers=self.splits.config.batch.workers,
         )
         return self._loader
 
@@ -42,5 +63,5 @@ class Seq2SeqData(EncodedSplits, LightningDataModule):
 
     def _evaluation_loader(self, split: str) -> DataLoader[dict[str, Tensor]]:
         assert self.trainer is not None
-        batches = self.evaluation_batches(split, rank=self.trainer.global_rank, world=self.trainer.world_size)
-        return DataLoader(self.batches(split), batch_size=None, sampler=batches)
+        batches = self.splits.evaluation_batches(split, rank=self.trainer.global_rank, world=self.trainer.world_size)
+        return DataLoader(self.splits.batches(split), batch_size=None, sampler=batches)

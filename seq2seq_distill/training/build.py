@@ -49,7 +49,7 @@ def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[Summ
     check_extensions(config, extensions)
     seed_everything(config.seed, workers=True, verbose=False)
     components, module = build_module(config, build_components(config), extensions)
-    return module, components.data
+    return module, Seq2SeqData(components.data)
 
 
 def check_extensions(config: RunConfig, extensions: Extensions) -> None:

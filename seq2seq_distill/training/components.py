@@ -10,7 +10,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.encoded_splits import concat_tasks
+from seq2seq_distill.data.encoded_splits import EncodedSplits, concat_tasks
 from seq2seq_distill.data.encoding import task_params
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts, load_texts
@@ -23,7 +23,6 @@ from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.student import cut_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
-from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import ModelError, UserError
 
@@ -66,7 +65,7 @@ class RunComponents:
     student: PreTrainedModel
     tasks: tuple[TaskComponents, ...]
     """At least one."""
-    data: Seq2SeqData
+    data: EncodedSplits
     """Of all tasks."""
     extra_teachers: tuple[Teacher, ...] = ()
     """Teachers of an ensemble besides the task's own."""

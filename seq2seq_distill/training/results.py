@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.tasks import TASKS
+from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.corpus import means_of_all, signature
 from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup
@@ -22,17 +23,17 @@ logger = logging.getLogger(__name__)
 
 
 def test_model(
-    module: SummarizationModule, trainer: Trainer, data: Seq2SeqData
+    module: SummarizationModule, trainer: Trainer, data: EncodedSplits
 ) -> tuple[dict[str, float], Generations]:
     """Decode the test split with a module's model: scores with gen_len, and the outputs."""
-    metrics = trainer.test(module, datamodule=data, verbose=False)[0]
+    metrics = trainer.test(module, datamodule=Seq2SeqData(data), verbose=False)[0]
     scores = {name.removeprefix("test_"): value for name, value in metrics.items()}
     assert module.generations is not None
     return scores, module.generations
 
 
 def measure_models(
-    models: Mapping[str, PreTrainedModel], data: Mapping[str, Seq2SeqData], settings: GenerationSettings, n: int
+    models: Mapping[str, PreTrainedModel], data: Mapping[str, EncodedSplits], settings: GenerationSettings, n: int
 ) -> tuple[dict[str, dict[str, Any]], float | None]:
     """Parameters, bytes and, on the first `n` test inputs one at a time, decoding speed; and student over teacher.
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.metrics.corpus import signature
+from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, check_extensions
 from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole
@@ -67,12 +68,13 @@ def run_config(
         trainer = build_trainer(
             config, components.data, folder, signals, [last_batch, *callbacks], extensions.on_student_saved
         )
+        datamodule = Seq2SeqData(components.data)
         _write_start(config, components, folder, resumed=checkpoint is not None)
         if checkpoint is None:
-            trainer.validate(module, datamodule=components.data, verbose=False)  # the untrained student is step 0
+            trainer.validate(module, datamodule=datamodule, verbose=False)  # the untrained student is step 0
         else:
             logger.info("resuming from %s", checkpoint)
-        trainer.fit(module, datamodule=components.data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         return _test_best_student(config, components, trainer, folder)
 
 

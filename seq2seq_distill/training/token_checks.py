@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.models import architectures, forward
-from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.training.views import EncodedView
 
 Rows = Sequence[Sequence[int]]
@@ -67,7 +67,7 @@ def embedding(stack: nn.Module) -> Tensor:
     return module.weight
 
 
-def _vocabulary(model: PreTrainedModel, data: Seq2SeqData, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
+def _vocabulary(model: PreTrainedModel, data: EncodedSplits, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
     highest, token = max((id_, token) for token, id_ in tokenizer.get_vocab().items())
     for side, column in (("encoder", "input_ids"), ("decoder", "labels")):
         size = embedding(getattr(model, f"get_{side}")()).shape[0]

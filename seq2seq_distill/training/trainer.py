@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from seq2seq_distill.config import RunConfig, TrainerConfig
 from seq2seq_distill.config.tasks import monitor_mode
-from seq2seq_distill.modules.datamodule import Seq2SeqData
+from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
 from seq2seq_distill.training.callbacks import BestStudent, ThroughputLogger
@@ -27,7 +27,7 @@ from seq2seq_distill.utils.errors import ConfigError, RunError, UserError
 
 def build_trainer(
     config: RunConfig,
-    data: Seq2SeqData,
+    data: EncodedSplits,
     folder: OutputFolder,
     signals: SignalHandler,
     callbacks: Sequence[Callback] = (),
@@ -104,7 +104,7 @@ def _plugins(folder: OutputFolder) -> list[Any]:
 
 def _callbacks(
     config: RunConfig,
-    data: Seq2SeqData,
+    data: EncodedSplits,
     folder: OutputFolder,
     signals: SignalHandler,
     on_student_saved: OnSaved | None,

@@ -4,18 +4,18 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from pytorch_lightning.utilities import rank_zero_only
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.loss_conflicts import position_conflicts
+from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.data.encoding import Collator, default_prefix
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts
 from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer, only_sources_differ
 from seq2seq_distill.data.tokenizers import language_codes, load_tokenizer
 from seq2seq_distill.models import architectures
-from seq2seq_distill.modules.datamodule import Seq2SeqData
+from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ModelError, raise_config_error
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class EncodedView:
     """How a model reads the texts of a run."""
 
     tokenizer: PreTrainedTokenizerBase
-    data: Seq2SeqData
+    data: EncodedSplits
 
 
 @dataclass(frozen=True)
@@ -101,17 +101,18 @@ def encode_texts(
         for own, tokenizer, limit in zip((config, theirs), tokenizers, sources, strict=True)
     ]
 
-    def encoded(config: RunConfig, view: _ViewSettings, model: PreTrainedModel) -> Seq2SeqData:
+    def encoded(config: RunConfig, view: _ViewSettings, model: PreTrainedModel) -> EncodedSplits:
         collate = Collator(pad_id(view.tokenizer, first), architectures.extra_inputs(model.config))
         limits = (view.length, target)
-        return Seq2SeqData(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
+        return EncodedSplits(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
 
     data = encoded(config, views[0], student)
     student_view = EncodedView(tokenizers[0], data)
     if teacher is None or views[0] == views[1]:
         return student_view, student_view
     raise_config_error([problem.message for problem in position_conflicts(config)])
-    _log_differences(*views)
+    if is_rank_zero():
+        _log_differences(*views)
     teacher_view = EncodedView(tokenizers[1], encoded(theirs, views[1], teacher))
     _check_targets(config, data, teacher_view.data)
     data.teachers = teacher_view.data if config.method == "kd" else None
@@ -131,7 +132,6 @@ def _prefix(config: RunConfig, model: PreTrainedModel) -> str:
     return default_prefix(model.config, str(config.task), config.encode.prefix, languages)
 
 
-@rank_zero_only
 def _log_differences(ours: _ViewSettings, theirs: _ViewSettings) -> None:
     differing = [
         field.name for field in fields(_ViewSettings) if getattr(ours, field.name) != getattr(theirs, field.name)
@@ -141,7 +141,7 @@ def _log_differences(ours: _ViewSettings, theirs: _ViewSettings) -> None:
     )
 
 
-def _check_targets(config: RunConfig, data: Seq2SeqData, teachers: Seq2SeqData) -> None:
+def _check_targets(config: RunConfig, data: EncodedSplits, teachers: EncodedSplits) -> None:
     """Probe texts tell most tokenizers apart, the data tells what is left."""
     for split, encoded in data.encoded.items():
         if not encoded.data.column("labels").equals(teachers.encoded[split].data.column("labels")):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seq2seq_distill.config import BatchConfig, EncodeConfig, EvalConfig, RunConfig, TrainerConfig
+from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.loaders import PlannedLoader
 from seq2seq_distill.data.texts import load_texts
@@ -30,7 +31,7 @@ CONFIG = RunConfig(
 def make(folder: Path, config: RunConfig = CONFIG, *, rank: int = 0, world: int = 1, **options: Any) -> Seq2SeqData:
     """The data of one process; 22 rows to train, 5 to validate and to test."""
     texts = load_texts(config, [str(write_data(folder / "data", rows=22))])
-    data = Seq2SeqData(config, texts, plain_tokenizer(), Collator(0), **options)
+    data = Seq2SeqData(EncodedSplits(config, texts, plain_tokenizer(), Collator(0), **options))
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world)  # type: ignore[assignment]
     return data
 
@@ -44,38 +45,38 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
 class TestEncoded:
     def test_targets_to_judge_by_have_a_limit_of_their_own(self, tmp_path: Path) -> None:
         config = replace(CONFIG, encode=EncodeConfig(max_source_length=6, max_target_length=4))
-        data = make(tmp_path, config)
+        data = make(tmp_path, config).splits
         longest = {split: max(map(len, data.encoded[split]["labels"])) for split in data.encoded}
         assert longest["train"] == 4 and longest["val"] > 4 and longest["test"] > 4
         assert max(map(len, data.encoded["val"]["input_ids"])) == 6
         assert 0 < data.truncation()["source"] < 1 and 0 < data.truncation()["target"] < 1
 
     def test_positions_of_the_models_are_never_passed(self, tmp_path: Path) -> None:
-        data = make(tmp_path, max_positions=(5, 3))
+        data = make(tmp_path, max_positions=(5, 3)).splits
         for encoded in data.encoded.values():
             assert max(map(len, encoded["input_ids"])) == 5 and max(map(len, encoded["labels"])) == 3
 
     def test_references_are_never_cut(self, tmp_path: Path) -> None:
         """H26: references were decoded from truncated labels, which inflates ROUGE."""
-        data = make(tmp_path, max_positions=(5, 3))
+        data = make(tmp_path, max_positions=(5, 3)).splits
         assert data.references("val") == (tmp_path / "data" / "val.target").read_text("utf-8").splitlines()
 
     def test_a_source_of_weight_0_has_no_rows_in_the_plan(self, tmp_path: Path) -> None:
         folders = [str(write_data(tmp_path / name, rows=12, seed=i)) for i, name in enumerate("ab")]
         config = replace(CONFIG, data=folders, data_weights=[1.0, 0.0], trainer=TrainerConfig(max_epochs=2))
-        data = Seq2SeqData(config, load_texts(config, folders), plain_tokenizer(), Collator(0))
+        data = EncodedSplits(config, load_texts(config, folders), plain_tokenizer(), Collator(0))
         rows = sorted(row for micro in data.plan.micro_batches() for row in micro.rows)
         assert rows == sorted([*range(12)] * 2)
 
     def test_weights_of_sources_reach_the_plan(self, tmp_path: Path) -> None:
         folders = [str(write_data(tmp_path / name, rows=8)) for name in "ab"]
         config = replace(CONFIG, data=folders, data_weights=[2.0, 0.5], trainer=TrainerConfig(max_epochs=1))
-        data = Seq2SeqData(config, load_texts(config, folders), plain_tokenizer(), Collator(0))
+        data = EncodedSplits(config, load_texts(config, folders), plain_tokenizer(), Collator(0))
         rows = [row for micro in data.plan.micro_batches() for row in micro.rows]
         assert sum(row < 8 for row in rows) == 16 and sum(row >= 8 for row in rows) == 4
 
     def test_collated_rows(self, tmp_path: Path) -> None:
-        data = make(tmp_path)
+        data = make(tmp_path).splits
         batch = data.collated("test", [2, 0])
         assert batch["row"].tolist() == [2, 0]
         for i, row in enumerate((2, 0)):
@@ -149,5 +150,5 @@ def test_evaluation_sees_every_row_once_the_longest_first(tmp_path: Path, split:
     rows = [row for own in parts for batch in own for row in batch["row"].tolist()]
     assert sorted(row for row in rows if row >= 0) == list(range(5))
     order = [row for turn in zip(*parts, strict=True) for batch in turn for row in batch["row"].tolist() if row >= 0]
-    lengths = [len(data[0].encoded[split]["input_ids"][row]) for row in order]
+    lengths = [len(data[0].splits.encoded[split]["input_ids"][row]) for row in order]
     assert lengths == sorted(lengths, reverse=True)

@@ -18,6 +18,7 @@ from rich.table import Table
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from seq2seq_distill import training
 from seq2seq_distill.commands.plan.layouts import Layout, Measured, candidates, choose, frontier
 from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.config import RunConfig
@@ -31,7 +32,6 @@ from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.models.student import create_student
 from seq2seq_distill.training.components import build_components, teacher_of, teacher_path
 from seq2seq_distill.training.output_folder import plain
-from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.views import pad_id
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError
@@ -144,7 +144,7 @@ def random_batches(
 def training_cost(run: RunConfig) -> dict[str, float]:
     """What the planned run costs on this device, by its first steps."""
     logger.info("trying %d steps of training", PROBE_STEPS)
-    probe = Probe(run, build_components(run))
+    probe = training.Probe(run, build_components(run))
     seconds = probe.seconds_per_step(PROBE_STEPS)
     cost = {"minutes_per_1000_steps": round(1000 * seconds / 60, 2), "memory_bytes": probe.memory()}
     logger.info(
