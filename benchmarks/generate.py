@@ -16,7 +16,9 @@ from benchmarks.timing import interleaved, ratio
 from seq2seq_distill import demo
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.decoding.generation import GenerationSettings, decode_split, generate_batch, generation_config
+from seq2seq_distill.decoding.decoder import TransformersDecoder
+from seq2seq_distill.decoding.generation import GenerationSettings, generate_batch, generation_config
+from seq2seq_distill.decoding.loading import LoadedModel
 
 LONGEST = {"summarization": 40, "translation": 96}
 
@@ -40,10 +42,12 @@ def compare(task: str, n: int, batch_size: int, rounds: int) -> dict[str, object
     rows = [{"input_ids": tokenizer(text)["input_ids"], "row": i} for i, text in enumerate(texts)]
     settings = GenerationSettings(beams=1, max_length=LONGEST[task], batch_size=batch_size)
     collate, config = Collator(tokenizer.pad_token_id), generation_config(model, settings)
+    decoder = TransformersDecoder(LoadedModel(model, tokenizer, "", None, config), batch_size=batch_size)
+    inputs = [row["input_ids"] for row in rows]
     found: dict[str, list[str]] = {}
 
     def in_length_order() -> None:
-        found["ours"] = decode_split(model, tokenizer, rows, settings, collate=collate, device="cpu").texts
+        found["ours"] = [best.text for best, *_ in decoder.decode(inputs, with_scores=False)]
 
     def in_file_order() -> None:
         with torch.inference_mode():

@@ -21,12 +21,13 @@ from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.generation import generate_batch, text_of
+from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.training.labels.teacher import (
-    LabelTeacher,
-    choose_engine,
+    choose_decoder,
     generated,
+    length_power,
     load_label_teacher,
-    open_engine,
+    open_decoder,
 )
 
 
@@ -61,25 +62,24 @@ def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[s
     texts = list(load_split(demo.data_source(config.data[0]), "test", columns, limit=n)["source"])
     teacher = load_label_teacher(config)
     found: dict[str, list[str]] = {}
-    threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "ctranslate2"
-        choice = choose_engine(config, teacher, folder, texts)
-        engine = open_engine(config, teacher, folder, choice)
+        choice = choose_decoder(config, teacher, folder, texts)
+        decoder = open_decoder(config, teacher, folder, choice)
+        power = length_power(teacher.loaded.generation)
 
         def labelled() -> None:
-            found["label"] = [own[0].text for own in generated(config, teacher, engine, texts, 0)]
+            found["label"] = [own[0].text for own in generated(config, decoder, power, texts, 0)]
 
         def looped() -> None:
-            torch.set_num_threads(threads)  # CTranslate2 changes the thread count of the process
-            found["loop"] = plain_loop(teacher, texts, batch_size)
+            found["loop"] = plain_loop(teacher.loaded, texts, batch_size)
 
         seconds = interleaved({"label": labelled, "loop": looped}, rounds)
     return {
         "benchmark": "labels",
         "teacher": Path(config.model).name,
         "rows": len(texts),
-        "beams": teacher.generation.num_beams,
+        "beams": teacher.loaded.generation.num_beams,
         "quantization": config.quantization,
         "threads": choice["threads"],
         "loop_batch_size": batch_size,
@@ -89,17 +89,16 @@ def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[s
     }
 
 
-def plain_loop(teacher: LabelTeacher, texts: list[str], batch_size: int) -> list[str]:
+def plain_loop(loaded: LoadedModel, texts: list[str], batch_size: int) -> list[str]:
     """What a short script does: `generate` on fixed-size batches in file order."""
-    assert teacher.model is not None
-    collate = Collator(int(teacher.tokenizer.pad_token_id))
+    collate = Collator(int(loaded.tokenizer.pad_token_id))
     written = []
     with torch.inference_mode():
         for start in range(0, len(texts), batch_size):
-            ids = teacher.source_ids(texts[start : start + batch_size])
+            ids = loaded.encode(texts[start : start + batch_size])
             batch = collate([{"input_ids": own, "row": row} for row, own in enumerate(ids)])
-            outputs = generate_batch(teacher.model, batch, teacher.generation)
-            written += [text_of(teacher.tokenizer, own) for own in outputs]
+            outputs = generate_batch(loaded.torch_model, batch, loaded.generation)
+            written += [text_of(loaded.tokenizer, own) for own in outputs]
     return written
 
 

@@ -22,10 +22,11 @@ from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (
     BackwardModel,
     LabelTeacher,
-    choose_engine,
+    choose_decoder,
     generated,
+    length_power,
     load_label_teacher,
-    open_engine,
+    open_decoder,
     scored,
 )
 from seq2seq_distill.utils.distributed import rank_and_world_size
@@ -65,7 +66,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
     found = folder.load_or_create_manifest(
         _wanted(config, teacher, dataset),
         FLAGS,
-        lambda: choose_engine(config, teacher, folder.converted, dataset[:64]["source"]),
+        lambda: choose_decoder(config, teacher, folder.converted, dataset[:64]["source"]),
     )
     rank, world = rank_and_world_size()
     with folder.held() if rank == 0 else nullcontext():
@@ -97,20 +98,21 @@ def _dataset(config: LabelConfig) -> Dataset:
 
 def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dict[str, Any]:
     """What the raw candidates depend on, as plain values."""
-    generation = teacher.generation.to_diff_dict()
+    loaded = teacher.loaded
+    generation = loaded.generation.to_diff_dict()
     generation.pop("transformers_version", None)
     wanted = {name: getattr(config, name) for name in FIXED} | {
         "beams": generation.pop("num_beams", 1),
         "length_penalty": generation.pop("length_penalty", 1.0),
         "max_target_length": generation.pop("max_length") - 1,
-        "prefix": teacher.prefix,
-        "longest": teacher.longest,
+        "prefix": loaded.prefix,
+        "longest": loaded.max_length,
         "src_lang": config.src_lang,
         "tgt_lang": config.tgt_lang,
         "generate": config.generate or None,  # as in a folder from before there was this option
         "generation": generation,
         "model": teacher.fingerprint,
-        "tokenizer": tokenizer_fingerprint(teacher.tokenizer),
+        "tokenizer": tokenizer_fingerprint(loaded.tokenizer),
         "data": fingerprint(dataset),
     }
     return dict(json.loads(json.dumps(wanted)))
@@ -127,16 +129,17 @@ def _write_candidates(
     missing = [shard for shard in shards if not folder.has_raw(shard)]
     if not missing:
         return
-    engine = None if config.targets == "reference" else open_engine(config, teacher, folder.converted, found)
+    decoder = None if config.targets == "reference" else open_decoder(config, teacher, folder.converted, found)
+    power = length_power(teacher.loaded.generation)
     for shard in missing:
         rows = folder.rows(shard)
         texts = dataset[rows.start : rows.stop]
-        if engine is None:
+        if decoder is None:
             # Half the data set away: neighbours may be alike.
             others = dataset[[(row + len(dataset) // 2) % len(dataset) for row in rows]]["source"]
             candidates = scored(config, teacher, texts["source"], texts["target"], others)
         else:
-            candidates = generated(config, teacher, engine, texts["source"], shard)
+            candidates = generated(config, decoder, power, texts["source"], shard)
         folder.write_raw(shard, texts["source"], candidates)
         logger.info("rows %d to %d of %d are labelled", rows.start, rows.stop - 1, len(dataset))
 

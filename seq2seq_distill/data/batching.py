@@ -5,13 +5,16 @@ deals out their rows, so every process has equally many batches, and any step ca
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Row = TypeVar("Row")
+Result = TypeVar("Result")
 Rows = NDArray[np.int64]
 POOL = 1000
 """Batches in a pool inside which rows are grouped by length."""
@@ -33,6 +36,43 @@ def weights_by_size(sizes: Sequence[int], exponent: float) -> list[float]:
     shares = [size**exponent for size in sizes]
     # Rounded, so that an exponent of 1 gives 1, each row once.
     return [round(sum(sizes) * share / sum(shares) / size, 9) for size, share in zip(sizes, shares, strict=True)]
+
+
+def batches_by_length(
+    lengths: Sequence[int], *, size: int | None = None, max_tokens: int | None = None
+) -> list[list[int]]:
+    """Indices of batches of like length, the longest first.
+
+    Args:
+        lengths: of each row, in tokens.
+        size: rows of a batch; or
+        max_tokens: most tokens of a batch, padding counted. A longer row stands alone.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        last = batches[-1] if batches else []
+        is_full = len(last) == size
+        if max_tokens is not None and last:
+            is_full = (len(last) + 1) * lengths[last[0]] > max_tokens
+        if not last or is_full:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def map_by_length(
+    function: Callable[[list[Row]], Sequence[Result]],
+    rows: Sequence[Row],
+    lengths: Sequence[int],
+    *,
+    size: int | None = None,
+    max_tokens: int | None = None,
+) -> list[Result]:
+    """What a function of a batch gives for each row, in the order of the rows; batches as of `batches_by_length`."""
+    results: dict[int, Result] = {}
+    for batch in batches_by_length(lengths, size=size, max_tokens=max_tokens):
+        results.update(zip(batch, function([rows[index] for index in batch]), strict=True))
+    return [results[index] for index in range(len(rows))]
 
 
 @dataclass(frozen=True)

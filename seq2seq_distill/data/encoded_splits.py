@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, lengths, weights_by_size
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, batches_by_length, lengths, weights_by_size
 from seq2seq_distill.data.encoding import Collator, encode_split, truncation_shares
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.teacher_cache import CachedSplit
@@ -98,10 +98,11 @@ class EncodedSplits:
 
     def evaluation_batches(self, split: str, *, rank: int = 0, world: int = 1) -> list[MicroBatch]:
         """Batches of one task each, in length order, the longest first, as many on every process."""
-        encoded, size = self.encoded[split], self.config.eval.batch_size
-        order = np.argsort([-len(ids) for ids in encoded["input_ids"]], kind="stable").tolist()
-        by_task = [[row for row in order if self.task_of(split, row) == task] for task in range(len(self.ends[split]))]
-        rows = [tuple(task[start : start + size]) for task in by_task for start in range(0, len(task), size)]
+        source_lengths, ends = lengths(self.encoded[split]["input_ids"]).tolist(), self.ends[split]
+        rows: list[tuple[int, ...]] = []
+        for start, end in zip((0, *ends), ends, strict=False):
+            batches = batches_by_length(source_lengths[start:end], size=self.config.eval.batch_size)
+            rows += [tuple(start + index for index in batch) for batch in batches]
         rows += [()] * (-len(rows) % world)
         return [MicroBatch(batch, 0, 0) for batch in rows[rank::world]]
 

@@ -14,6 +14,7 @@ does not fit a fine-tuned model:
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ NORMS = {"bart": (False, True), "pegasus": (True, False), "mbart": (True, True),
 """Whether norms come before a layer's parts, and whether embeddings are normed."""
 NEVER = -1e4
 """Bias of a token that must not be chosen; float16 holds it."""
+CTRANSLATE2_OPTIONS = ("early_stopping", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty")
+"""Options of `generate`, besides those with a flag of their own, that CTranslate2 decodes with too."""
 
 
 def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted_by: str) -> Any:
@@ -126,3 +129,23 @@ def _without(bias: torch.Tensor, token: int) -> torch.Tensor:
 
 def _token(tokens: list[str], index: int | None) -> str | None:
     return None if index is None or index >= len(tokens) else tokens[index]
+
+
+def unknown_to_ctranslate2(options: Mapping[str, Any], own: GenerationConfig | None = None) -> list[str]:
+    """Names of the options of `generate` that CTranslate2 does not have.
+
+    Args:
+        options: by name.
+        own: of an exported model. What it says already was there when outputs were compared, and is no wish to refuse.
+    """
+    wishes = {name for name, value in options.items() if own is None or getattr(own, name, None) != value}
+    return sorted(wishes.difference(CTRANSLATE2_OPTIONS))
+
+
+def check_exported_options(given: str, options: Mapping[str, Any], own: GenerationConfig) -> None:
+    """Raise ModelError, opened with `given` (a flag and its value), for options that an exported model cannot take."""
+    if unknown := unknown_to_ctranslate2(options, own):
+        raise ModelError(
+            f"{given} is an exported model, and CTranslate2 has no {', '.join(unknown)} of `generate`: "
+            "leave it out, or give the original model"
+        )

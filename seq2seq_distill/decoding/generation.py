@@ -1,11 +1,11 @@
-"""Decode a split in length order and give it back in file order."""
+"""How models decode: their generation settings, and `generate` on a batch."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -72,20 +72,6 @@ class GenerationSettings:
     def of_command(cls, options: DecodingOptions) -> GenerationSettings:
         """The settings that the options of a command ask for."""
         return cls(options.beams, options.target_limit, options.length_penalty, options=options.generate, group="")
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded split, in file order."""
-
-    texts: list[str]
-    lengths: list[int]
-    """Tokens the model chose in each row: `generated_length`."""
-
-    @property
-    def gen_len(self) -> float:
-        """Mean length in tokens."""
-        return sum(self.lengths) / max(1, len(self.lengths))
 
 
 def generation_config(
@@ -188,38 +174,6 @@ def generate_batch(model: PreTrainedModel, batch: Mapping[str, Any], config: Gen
 def generated_length(ids: Sequence[int], config: GenerationConfig) -> int:
     """Tokens that the model chose in a row of `generate_batch`: all of them but a forced first."""
     return len(ids) - (config.forced_bos_token_id is not None and len(ids) > 0)
-
-
-def decode_split(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    encoded: Sequence[Mapping[str, Any]],
-    settings: GenerationSettings,
-    *,
-    collate: Callable[[list[Any]], Mapping[str, Any]],
-    device: torch.device | str,
-    on_batch: Callable[[int], None] | None = None,
-) -> Decoded:
-    """Decode all rows of `encoded`, longest sources first, `settings.batch_size` at a time, into file order.
-
-    `encoded[i]` has at least `input_ids` (a list of ids; a `datasets.Dataset` will do); `collate` makes a
-    batch for `generate_batch` of a list of such rows; `on_batch` hears after each batch how many rows it had.
-    The model must be on `device`, decodes in eval mode and gets its modes back. Special tokens and outer
-    white space are not in the texts.
-    """
-    config = generation_config(model, settings)
-    lengths = [len(row["input_ids"]) for row in encoded]
-    longest_first = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    outputs: list[list[int]] = [[] for _ in lengths]
-    with decoding(model):
-        for start in range(0, len(lengths), settings.batch_size):
-            rows = longest_first[start : start + settings.batch_size]
-            batch = to_device(collate([encoded[i] for i in rows]), device)
-            for row, ids in zip(rows, generate_batch(model, batch, config), strict=True):
-                outputs[row] = ids
-            if on_batch is not None:
-                on_batch(len(rows))
-    return Decoded([text_of(tokenizer, ids) for ids in outputs], [generated_length(ids, config) for ids in outputs])
 
 
 def text_of(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from seq2seq_distill.data.batching import map_by_length
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.generation import decoding, to_device
 from seq2seq_distill.models import forward
@@ -23,10 +24,10 @@ MAX_TOKENS = 4096
 """Source tokens of a batch, padding counted, by default."""
 
 
-def log_probabilities(
+def token_log_probabilities(
     model: PreTrainedModel, mask: Tensor, state: Tensor, decoder_input_ids: Tensor, labels: Tensor
-) -> list[float]:
-    """Sum of the log-probabilities of each row's labels.
+) -> list[Tensor]:
+    """The log-probabilities of each row's labels, [labels of the row] each, in float64 on the CPU.
 
     Args:
         model: in eval mode; gradients are the caller's.
@@ -41,8 +42,7 @@ def log_probabilities(
         forward.head(model, states).float().log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
         for states, tokens in zip(hidden[counted].split(size), labels[counted].split(size), strict=True)
     ]
-    rows = torch.cat(chunks).double().cpu().split(counted.sum(1).tolist())
-    return [float(row.sum()) for row in rows]
+    return list(torch.cat(chunks).double().cpu().split(counted.sum(1).tolist()))
 
 
 def mean_log_probabilities(
@@ -60,19 +60,18 @@ def mean_log_probabilities(
         sources, targets: token ids, special tokens included.
         max_tokens: source plus target tokens of a batch, padding counted.
     """
-    found = [0.0] * len(sources)
+
+    def score(rows: list[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+        examples = [{"input_ids": ids, "labels": target, "row": row} for row, (ids, target) in enumerate(rows)]
+        batch: Mapping[str, Any] = to_device(collate(examples), model.device)
+        labels, state = batch["labels"], forward.encode(model, batch)
+        inputs = forward.decoder_inputs(model, labels)
+        scores = token_log_probabilities(model, batch["attention_mask"], state, inputs, labels)
+        return [float(row.sum()) / max(1, len(target)) for row, (_, target) in zip(scores, rows, strict=True)]
+
+    pairs = list(zip(sources, targets, strict=True))
     with decoding(model):
-        lengths = [len(source) + len(target) for source, target in zip(sources, targets, strict=True)]
-        for rows in batches_by_length(lengths, max_tokens):
-            batch: Mapping[str, Any] = to_device(
-                collate([{"input_ids": sources[row], "labels": targets[row], "row": row} for row in rows]), model.device
-            )
-            labels, state = batch["labels"], forward.encode(model, batch)
-            inputs = forward.decoder_inputs(model, labels)
-            sums = log_probabilities(model, batch["attention_mask"], state, inputs, labels)
-            for row, total in zip(rows, sums, strict=True):
-                found[row] = total / max(1, len(targets[row]))
-    return found
+        return map_by_length(score, pairs, [len(ids) + len(target) for ids, target in pairs], max_tokens=max_tokens)
 
 
 def token_ids(
@@ -86,13 +85,3 @@ def token_ids(
     if longest is not None and tokenizer.is_fast:
         tokenizer.backend_tokenizer.no_truncation()  # else the limit would be saved with the tokenizer
     return ids
-
-
-def batches_by_length(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Indices of batches of like length, the longest first, of at most `max_tokens` with their padding."""
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not batches or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > max_tokens:
-            batches.append([])
-        batches[-1].append(index)
-    return batches

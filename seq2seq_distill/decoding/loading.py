@@ -16,10 +16,12 @@ from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.encoding import default_prefix, task_params
 from seq2seq_distill.data.tokenizers import check_json, decoder_start_token_id, forced_bos_token_id, load_tokenizer
-from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation
+from seq2seq_distill.decoding.conversion import check_exported_options
+from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation, with_settings
 from seq2seq_distill.decoding.likelihood import token_ids
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.loading import load_pretrained
+from seq2seq_distill.utils.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -27,23 +29,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready to decode."""
+    """A model with all that it takes to decode with it."""
 
-    model: PreTrainedModel
+    model: PreTrainedModel | None
+    """None for an exported model, which is in the form of its engine."""
     tokenizer: PreTrainedTokenizerBase
     prefix: str
     """Put before every source."""
-    longest: int
-    """Most tokens of a source."""
+    max_length: int | None
+    """Most tokens of a source; longer ones are truncated."""
+    generation: GenerationConfig
+    """How it decodes."""
 
     @property
-    def generation(self) -> GenerationConfig:
-        """How it decodes."""
-        return self.model.generation_config
+    def torch_model(self) -> PreTrainedModel:
+        """The model of transformers, which an exported model has not."""
+        assert self.model is not None
+        return self.model
 
-    def source_ids(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of source texts."""
-        return token_ids(self.tokenizer, [self.prefix + text for text in texts], self.longest)
+        return token_ids(self.tokenizer, [self.prefix + text for text in texts], self.max_length)
 
 
 def export_record(model: str, field: str = "model") -> dict[str, Any]:
@@ -74,9 +80,52 @@ def load_model(
         decoder_start_token_id(tokenizer, languages[1]),
     )
     prefix = default_prefix(model.config, task, options.prefix, languages)
-    return LoadedModel(model, tokenizer, prefix, longest_source(options.source_limit, model))
+    return LoadedModel(model, tokenizer, prefix, longest_source(options.source_limit, model), model.generation_config)
 
 
 def longest_source(limit: int, model: PreTrainedModel) -> int:
     """Most tokens of a source: the limit, or the model's positions if these are fewer."""
     return min(filter(None, (limit, architectures.max_positions(model.config)[0])))
+
+
+def load_exported(
+    folder: Path,
+    field: str = "model",
+    options: DecodingOptions | None = None,
+    settings: GenerationSettings | None = None,
+    *,
+    within_export: bool = True,
+) -> LoadedModel:
+    """Tokenizer, prefix, limits and generation settings of a folder that `distill export` wrote.
+
+    Args:
+        folder: the folder.
+        field: the option that names it.
+        options: what a command says of sources; by default, and where it leaves something open, as exported.
+        settings: how to decode; by default, and where they leave something open, as exported.
+        within_export: whether lengths stay within those that the model was exported with, or else within its positions.
+
+    Raises:
+        ModelError, ConfigError: in one line that opens with `field`, or with the option of a language.
+    """
+    record = export_record(str(folder), field)
+    if not record:
+        raise ModelError(f"`{field}` {folder}: an exported model without export.json: export it again")
+    options = options or DecodingOptions()
+    generation = GenerationConfig.from_pretrained(folder)
+    tokenizer = load_tokenizer(folder, options.src_lang, options.tgt_lang, field=field)
+    source_limit, target_limit = record.get("max_positions") or (None, None)
+    if within_export:
+        source_limit, target_limit = record.get("max_source_length"), generation.max_length - 1
+    configured = generation
+    if settings is not None:
+        forced = forced_bos_token_id(tokenizer, options.tgt_lang, generation)
+        configured = with_settings(generation, replace(settings, forced_bos_token_id=forced), target_limit)
+        check_exported_options(f"`{field}` {folder}", options.generate, generation)
+    return LoadedModel(
+        model=None,
+        tokenizer=tokenizer,
+        prefix=str(record.get("prefix") or "") if options.prefix is None else options.prefix,
+        max_length=min(filter(None, (options.source_limit, source_limit))),
+        generation=configured,
+    )

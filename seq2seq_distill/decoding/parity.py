@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from transformers import GenerationConfig, PreTrainedTokenizerBase
+from transformers import GenerationConfig
 
 from seq2seq_distill.decoding.conversion import save_converted
-from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine
+from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
+from seq2seq_distill.decoding.decoder import Decoder, TransformersDecoder
+from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.utils.errors import ModelError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ LEAST_EQUAL = 0.95
 
 @dataclass(frozen=True)
 class Parity:
-    """The outputs of two engines for the same sources, side by side."""
+    """The outputs of two decoders for the same sources, side by side."""
 
     sources: int
     equal: float
@@ -43,8 +41,7 @@ class Parity:
 
 
 def check_parity(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    loaded: LoadedModel,
     searches: Mapping[str, GenerationConfig],
     sources: Sequence[Sequence[int]],
     wanted_by: str,
@@ -53,8 +50,7 @@ def check_parity(
     """Outputs of the model in float32 beside those of transformers, for each way of searching.
 
     Args:
-        model: in float32, on the CPU.
-        tokenizer: the model's.
+        loaded: the model, in float32 and on the CPU.
         searches: generation configs by name.
         sources: token ids of some texts.
         wanted_by, remedy: open and end a message.
@@ -63,41 +59,43 @@ def check_parity(
         ConfigError: CTranslate2 is not installed.
         ModelError: the model cannot be converted, or too many outputs differ.
     """
-    found = {}
+    parities = {}
     with tempfile.TemporaryDirectory() as place:
         for name, config in searches.items():
             folder = Path(place) / name
             folder.mkdir()
-            save_converted(folder, model, tokenizer, config, "float32", wanted_by)
-            engines = TransformersEngine(model, config, int(tokenizer.pad_token_id)), CTranslate2Engine(folder, config)
-            found[name] = compare(*engines, sources, config.max_length)
+            save_converted(folder, loaded.torch_model, loaded.tokenizer, config, "float32", wanted_by)
+            searching = replace(loaded, generation=config)
+            decoders = TransformersDecoder(searching), CTranslate2Decoder(folder, searching)
+            parities[name] = compare(*decoders, sources, config.max_length)
             logger.info(
                 "%s: %.1f%% of %d outputs equal those of transformers, scores differ by at most %.1g",
                 name,
-                100 * found[name].equal,
-                found[name].sources,
-                found[name].score_gap,
+                100 * parities[name].equal,
+                parities[name].sources,
+                parities[name].score_gap,
             )
-    for name, parity in found.items():
+    for name, parity in parities.items():
         if not parity.passes:
             raise ModelError(
                 f"{wanted_by}: {parity.equal:.0%} of the outputs ({name}) equal those of transformers, rows "
                 f"{list(parity.unequal_rows[:5])} do not: {remedy}"
             )
-    return found
+    return parities
 
 
-def compare(original: Engine, exported: Engine, sources: Sequence[Sequence[int]], limit: int) -> Parity:
+def compare(original: Decoder, exported: Decoder, sources: Sequence[Sequence[int]], limit: int) -> Parity:
     """Decode the sources (token ids) with both.
 
     Args:
-        original, exported: the engines.
+        original, exported: the decoders.
         sources: token ids of each.
         limit: most tokens of an output. Of one that is cut there transformers gives a score with an end that it has
             forced, so scores of these are not compared.
     """
-    pairs = [(own[0], other[0]) for own, other in zip(original.decode(sources), exported.decode(sources), strict=True)]
-    unequal = tuple(row for row, (own, other) in enumerate(pairs) if own.ids != other.ids)
-    whole = [(own, other) for own, other in pairs if own.ids == other.ids and len(own.ids) < limit - 2]
-    gaps = [abs(own.score - other.score) for own, other in whole]
+    first, second = ([best for best, *_ in decoder.decode(sources)] for decoder in (original, exported))
+    pairs = list(zip(first, second, strict=True))
+    unequal = tuple(row for row, (one, two) in enumerate(pairs) if one.ids != two.ids)
+    whole = [(one, two) for one, two in pairs if one.ids == two.ids and len(one.ids) < limit - 2]
+    gaps = [abs(one.score - two.score) for one, two in whole if one.score is not None and two.score is not None]
     return Parity(len(pairs), 1 - len(unequal) / max(1, len(pairs)), max(gaps, default=0.0), unequal)

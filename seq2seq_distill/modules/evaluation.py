@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed import all_gather_object
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill.decoding.generation import generate_batch, generated_length
+from seq2seq_distill.decoding.decoder import decode_batch
 from seq2seq_distill.losses.blend import add
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.metrics.corpus import means_of_all, score
@@ -60,11 +60,10 @@ class SplitCollector:
     def generate(self, student: PreTrainedModel, batch: Batch) -> None:
         """Decode a batch."""
         generation = self._tasks[int(batch.get("task", 0))].generation
-        outputs = generate_batch(student, batch, generation)
-        texts = self._tokenizer.batch_decode(outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        for row, text, ids in zip(batch["row"].tolist(), texts, outputs, strict=True):
+        hypotheses = decode_batch(student, self._tokenizer, batch, generation)
+        for row, (best,) in zip(batch["row"].tolist(), hypotheses, strict=True):
             if row >= 0:
-                self._outputs.append((row, text.strip(), generated_length(ids, generation)))
+                self._outputs.append((row, best.text, best.num_tokens))
 
     def take_terms(self, all_gather: Callable[[Any], Any], device: torch.device) -> list[dict[str, Term]]:
         """The terms of each task over all processes, one of which may have had no batch of a task; then start anew."""

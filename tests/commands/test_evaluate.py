@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from rouge_score.rouge_scorer import RougeScorer
 
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.commands.evaluate import command, speed, systems
+from seq2seq_distill.commands.evaluate import command, speed
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.inputs import load_rows
 from seq2seq_distill.config.run_record import read_run_record
@@ -241,19 +241,6 @@ class TestLoading:
         path.write_text(json.dumps(read(path) | {"task_specific_params": params}))
         return folder
 
-    def test_another_engine_does_not_change_the_threads(self, model, monkeypatch):
-        """CTranslate2 sets those of OpenMP, and with them torch's."""
-        monkeypatch.setattr(systems, "THREADS", 2)
-        system = systems.open_system(
-            EvaluateConfig(task="summarization", max_source_length=40, max_target_length=4), str(model)
-        )
-        before = torch.get_num_threads()
-        try:
-            system.decode(system.encode(["the dog"]))
-            assert torch.get_num_threads() == 2 and system.threads == "2 threads"
-        finally:
-            torch.set_num_threads(before)
-
     def load(self, model: Path, **settings: Any) -> LoadedModel:
         return load_model(str(model), "--models", EvaluateConfig(task="summarization"), GenerationSettings(**settings))
 
@@ -269,9 +256,9 @@ class TestLoading:
 
     def test_sources_have_the_prefix_and_are_cut(self, model):
         loaded = self.load(model)
-        ids = replace(loaded, longest=4, prefix="").source_ids(["the dog", "the dog runs over the field"])
+        ids = replace(loaded, max_length=4, prefix="").encode(["the dog", "the dog runs over the field"])
         assert len(ids[0]) <= 4 and len(ids[1]) == 4 and ids[1][-1] == loaded.tokenizer.eos_token_id
-        plain, prefixed = (replace(loaded, prefix=text).source_ids(["the dog"])[0] for text in ("", "the "))
+        plain, prefixed = (replace(loaded, prefix=text).encode(["the dog"])[0] for text in ("", "the "))
         assert len(prefixed) > len(plain)
 
     def test_sources_are_joined_where_they_have_the_split(self, place, tmp_path):

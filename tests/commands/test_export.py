@@ -13,8 +13,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, 
 
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.decoding.conversion import LOADERS, specification
-from seq2seq_distill.decoding.engines import CTranslate2Engine, TransformersEngine
-from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
+from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
+from seq2seq_distill.decoding.decoder import TransformersDecoder
+from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
+from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.parity import Parity, compare
 from seq2seq_distill.metrics.corpus import bleu
 from seq2seq_distill.models import forward
@@ -83,8 +85,9 @@ class Trained:
     def parity(self, folder: Path, beams: int) -> Parity:
         """Of an exported folder, with this model."""
         config = self.settings(beams)
-        original = TransformersEngine(self.model, config, self.tokenizer.pad_token_id)
-        return compare(original, CTranslate2Engine(folder, config, (1, 1)), self.sources, config.max_length)
+        loaded = LoadedModel(self.model, self.tokenizer, "", None, config)
+        exported = CTranslate2Decoder(folder, loaded, threads=(1, 1))
+        return compare(TransformersDecoder(loaded), exported, self.sources, config.max_length)
 
 
 @pytest.fixture(scope="module", params=LOADERS)
@@ -147,10 +150,13 @@ class TestCommand:
         model, tokenizer = (kind.from_pretrained(things[0]) for kind in (AutoModelForSeq2SeqLM, AutoTokenizer))
         lines = [(things[1] / f"val.{side}").read_text().splitlines()[:4] for side in ("source", "target")]
         config = generation_config(model, GenerationSettings(beams=2, max_length=8))
-        engine = TransformersEngine(model, config, tokenizer.pad_token_id)
-        outputs = [text_of(tokenizer, own[0].ids) for own in engine.decode(tokenizer(lines[0])["input_ids"])]
+        decoder = TransformersDecoder(LoadedModel(model, tokenizer, "", None, config))
+        outputs = [best.text for best, *_ in decoder.decode(decoder.encode(lines[0]))]
         assert scores["transformers"] == bleu(outputs, lines[1]), "the model was changed before it was scored"
-        assert CTranslate2Engine(out).decode([[5, 6, 0]])[0][0].score <= 0
+        threads = torch.get_num_threads()
+        [[best]] = CTranslate2Decoder(out).decode([[5, 6, 0]])
+        assert best.score <= 0 and best.log_probabilities is None
+        assert torch.get_num_threads() == threads, "CTranslate2 sets those of OpenMP, and with them torch's"
 
     def test_options_that_ctranslate2_does_not_have_are_refused(self, things, capsys):
         assert main(self.command(things, "--generate", '{"typical_p": 0.5}')) == 2

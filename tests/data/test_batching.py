@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, weights_by_size
+from seq2seq_distill.data.batching import (
+    BatchPlan,
+    MicroBatch,
+    RunPlan,
+    batches_by_length,
+    map_by_length,
+    weights_by_size,
+)
 
 
 def lengths(rows: int, seed: int = 0, longest: int = 30) -> np.ndarray:
@@ -221,3 +228,21 @@ class TestRun:
     def test_data_epoch(self) -> None:
         run = RunPlan(batch_plan(40), max_epochs=3)
         assert [run.data_epoch(step) for step in (0, 1, 5, 7, 15)] == [0, 0.2, 1, 1.4, 3]
+
+
+class TestByLength:
+    def test_batches_are_of_like_length_and_within_the_budget(self):
+        batches = batches_by_length([3, 9, 1, 4, 4, 20], max_tokens=20)
+        assert batches == [[5], [1, 3], [4, 0, 2]]
+        assert batches_by_length([3, 9, 1, 4, 4, 20], size=4) == [[5, 1, 3, 4], [0, 2]]
+        assert batches_by_length([], max_tokens=20) == batches_by_length([], size=4) == []
+
+    def test_results_come_in_the_order_of_the_rows(self):
+        batches = []
+
+        def double(rows):
+            batches.append(rows)
+            return [2 * row for row in rows]
+
+        assert map_by_length(double, [3, 9, 1, 4], [3, 9, 1, 4], size=2) == [6, 18, 2, 8]
+        assert batches == [[9, 4], [3, 1]]

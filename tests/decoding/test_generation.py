@@ -13,8 +13,6 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel, Pre
 
 from seq2seq_distill.decoding.generation import (
     GenerationSettings,
-    decode_split,
-    decoding,
     generate_batch,
     generated_length,
     generation_config,
@@ -235,77 +233,3 @@ class TestGenerateBatch:
         finally:
             logging.getLogger("transformers").removeHandler(caplog.handler)
         assert not caplog.records and not recwarn.list
-
-
-class TestDecodeSplit:
-    def decode(self, model: PreTrainedModel, tokenizer: Any, rows: Any, **kwargs: Any) -> Any:
-        settings = GenerationSettings(**{"max_length": 12} | kwargs)
-        return decode_split(model, tokenizer, rows, settings, collate=collate, device="cpu")
-
-    @pytest.mark.parametrize("family", EXTRAS)
-    @pytest.mark.parametrize("beams", [1, 3])
-    def test_neither_batch_size_nor_order_matters(
-        self, family: str, beams: int, tokenizer: Any, rows: list[dict[str, Any]]
-    ) -> None:
-        model = tiny(family)
-        alone = self.decode(model, tokenizer, rows, beams=beams, batch_size=1)
-        assert len(set(alone.texts)) > 3
-        assert self.decode(model, tokenizer, rows, beams=beams, batch_size=4) == alone
-        backwards = self.decode(model, tokenizer, rows[::-1], beams=beams, batch_size=9)
-        assert (backwards.texts[::-1], backwards.lengths[::-1]) == (alone.texts, alone.lengths)
-
-    def test_batches_go_by_descending_length(self, tokenizer: Any, rows: list[dict[str, Any]]) -> None:
-        widths: list[int] = []
-        heard: list[int] = []
-
-        def spy(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-            widths.extend(len(row["input_ids"]) for row in batch)
-            return collate(batch)
-
-        settings = GenerationSettings(max_length=4, batch_size=4)
-        decode_split(tiny("bart"), tokenizer, rows, settings, collate=spy, device="cpu", on_batch=heard.append)
-        assert widths == sorted(widths, reverse=True)
-        assert heard == [4, 4, 1]
-
-    def test_lengths_are_tokens_not_padded_width(self, tokenizer: Any, rows: list[dict[str, Any]]) -> None:
-        """H27: the end of sentence counts, padding after it does not, whatever the neighbours' lengths."""
-        model = tiny("t5", eos_token_id=2)
-        decoded = self.decode(model, tokenizer, rows, batch_size=9, max_length=30, beams=4)
-        assert len(set(decoded.lengths)) > 1
-        config = generation_config(model, GenerationSettings(max_length=30, beams=4))
-        alone = [generate_batch(model, collate([row]), config)[0] for row in rows]
-        assert decoded.lengths == [len(ids) for ids in alone]
-        assert decoded.gen_len == pytest.approx(sum(map(len, alone)) / len(alone))
-
-    def test_texts_have_no_special_tokens_and_no_outer_space(self, tokenizer: Any, rows: list[dict[str, Any]]) -> None:
-        decoded = self.decode(tiny("bart"), tokenizer, rows, max_length=30)
-        assert all(text == text.strip() for text in decoded.texts)
-        assert not {"w0", "w1", "w2"} & set(" ".join(decoded.texts).split())
-
-    def test_modes_come_back_one_by_one(self, tokenizer: Any, rows: list[dict[str, Any]]) -> None:
-        """H7, H16: a frozen encoder stays in eval mode while its student trains on."""
-        model = tiny("bart", dropout=0.5).train()
-        model.model.encoder.eval()
-        before = {name: module.training for name, module in model.named_modules()}
-        assert self.decode(model, tokenizer, rows) == self.decode(model, tokenizer, rows)
-        assert {name: module.training for name, module in model.named_modules()} == before
-
-    def test_modes_come_back_after_an_error(self, tokenizer: Any) -> None:
-        model = tiny("bart").train()
-        with pytest.raises(KeyError), decoding(model):
-            raise KeyError
-        assert model.training and torch.is_grad_enabled()
-
-    def test_a_model_can_be_trained_after_decoding(self, tokenizer: Any) -> None:
-        """Longer than the table of positions: m2m_100 makes a larger one on the way."""
-        model = tiny("m2m_100", max_position_embeddings=8)
-        long = [{"input_ids": list(range(4, 30))}]
-        self.decode(model, tokenizer, long)
-        ids = torch.tensor([long[0]["input_ids"]])
-        model.train()
-        model(input_ids=ids, labels=ids).loss.backward()
-        assert model.get_input_embeddings().weight.grad is not None
-
-    def test_an_empty_split_gives_nothing(self, tokenizer: Any) -> None:
-        decoded = self.decode(tiny("bart"), tokenizer, [])
-        assert (decoded.texts, decoded.lengths, decoded.gen_len) == ([], [], 0)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from seq2seq_distill.data.encoding import Collator
-from seq2seq_distill.decoding.engines import TransformersEngine
+from seq2seq_distill.decoding.decoder import TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
-from seq2seq_distill.decoding.likelihood import batches_by_length, mean_log_probabilities, token_ids
+from seq2seq_distill.decoding.likelihood import mean_log_probabilities, token_ids
+from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.models import architectures, forward
 from tests.tiny_models import tiny_model
 from tests.tiny_tokenizers import SOURCES, TARGETS, plain_tokenizer
@@ -41,7 +42,8 @@ def test_outputs_score_as_beam_search_says(beams, penalty):
     config = generation_config(model, GenerationSettings(beams=beams, max_length=9, length_penalty=penalty))
     config.forced_eos_token_id = None  # an end that is forced counts as sure there, and as what it is here
     model.generation_config = config
-    found = TransformersEngine(model, config, 1).decode(SOURCE_IDS, n_best=beams)
+    decoder = TransformersDecoder(LoadedModel(model, plain_tokenizer(), "", None, config))
+    found = decoder.decode(SOURCE_IDS, n_best=beams)
     for source, hypotheses in zip(SOURCE_IDS, found, strict=True):
         batch = torch.tensor([source])
         config.num_return_sequences, config.return_dict_in_generate, config.output_scores = beams, True, True
@@ -51,6 +53,7 @@ def test_outputs_score_as_beam_search_says(beams, penalty):
         else:
             steps = model.compute_transition_scores(output.sequences, output.scores, normalize_logits=True)
             expected = [float(steps.mean())]
+            assert hypotheses[0].log_probabilities == pytest.approx(steps[0].tolist(), abs=1e-4)
         assert [hypothesis.score for hypothesis in hypotheses] == pytest.approx(expected, abs=1e-4)
 
 
@@ -60,9 +63,3 @@ def test_texts_are_cut_and_the_limit_is_forgotten():
     assert tokenizer.backend_tokenizer.truncation is None
     assert token_ids(tokenizer, TARGETS, None, "text_target") == tokenizer(text_target=TARGETS)["input_ids"]
     assert token_ids(tokenizer, [], 5) == []
-
-
-def test_batches_are_of_like_length_and_within_the_budget():
-    batches = batches_by_length([3, 9, 1, 4, 4, 20], 20)
-    assert batches == [[5], [1, 3], [4, 0, 2]]
-    assert batches_by_length([], 20) == []

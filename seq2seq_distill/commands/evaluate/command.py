@@ -14,20 +14,20 @@ import torch
 from datasets import Dataset
 
 from seq2seq_distill import metrics
+from seq2seq_distill.commands.evaluate.candidates import OpenModel, decode_all, device_of, open_model, read_outputs
 from seq2seq_distill.commands.evaluate.card import add_evaluation
 from seq2seq_distill.commands.evaluate.comet import comet_scores
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.commands.evaluate.outputs import decode_all
 from seq2seq_distill.commands.evaluate.report import render_html
 from seq2seq_distill.commands.evaluate.scores import corpus_scores, mean_scores
 from seq2seq_distill.commands.evaluate.speed import measure_speed, peak_memory
-from seq2seq_distill.commands.evaluate.systems import Output, System, device_of, open_system, read_outputs
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables
 from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config import validate
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
+from seq2seq_distill.decoding.decoder import Hypothesis
 from seq2seq_distill.metrics.degeneration import count_faults, output_statistics
 from seq2seq_distill.training.output_folder import OutputFolder, versions
 from seq2seq_distill.utils.distributed import destroy_process_group, init_process_group
@@ -51,10 +51,10 @@ class Candidate:
     name: str
     model: str
     """As it was given to `--models`."""
-    system: System | None
+    opened: OpenModel | None
     """None of a file of outputs."""
     texts: list[str]
-    outputs: list[Output] | None
+    outputs: list[Hypothesis] | None
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -151,14 +151,14 @@ def _page(config: EvaluateConfig) -> Path | None:
 
 def _opened(config: EvaluateConfig, name: str, model: str, whole: int, wanted: int) -> Candidate:
     """A model ready to decode, or the outputs of a file: told before hours of decoding when it cannot be read."""
-    system = open_system(config, model)
-    return Candidate(name, model, system, [] if system else read_outputs(model, whole, wanted), None)
+    opened = open_model(config, model)
+    return Candidate(name, model, opened, [] if opened else read_outputs(model, whole, wanted), None)
 
 
 def _decoded(config: EvaluateConfig, candidate: Candidate, rows: Dataset, rank: int, world: int) -> Candidate:
-    if candidate.system is None:
+    if candidate.opened is None:
         return candidate
-    outputs = decode_all(candidate.system, rows["source"][:], config.batch_size, rank, world)
+    outputs = decode_all(candidate.opened.decoder, rows["source"][:], config.batch_size, rank, world)
     if rank == 0:
         logger.info("%s: decoded %d examples", candidate.name, len(outputs))
     return replace(candidate, texts=[output.text for output in outputs], outputs=outputs)
@@ -229,9 +229,9 @@ def _evaluate(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Dat
 
 def _behaviour(candidate: Candidate, sources: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
     outputs = candidate.outputs
-    cut = None if outputs is None else sum(output.cut for output in outputs) / len(outputs)
+    cut = None if outputs is None else sum(output.at_limit for output in outputs) / len(outputs)
     return {
-        "gen_len": None if outputs is None else sum(output.tokens for output in outputs) / len(outputs),
+        "gen_len": None if outputs is None else sum(output.num_tokens for output in outputs) / len(outputs),
         "length_ratio": output_statistics(candidate.texts, references).length_ratio,
         "faults": {**asdict(count_faults(candidate.texts, sources, references)), "cut": cut},
     }
@@ -239,15 +239,16 @@ def _behaviour(candidate: Candidate, sources: Sequence[str], references: Sequenc
 
 def _costs(config: EvaluateConfig, candidates: Sequence[Candidate], sources: Sequence[str]) -> dict[str, Any]:
     """By name: size, memory and speed; null of files, and of what was not to be measured."""
-    systems = {own.name: own.system for own in candidates if own.system is not None}
-    speed = measure_speed(systems, sources, config) if systems and config.n_speed else {}
+    models = {own.name: own.opened for own in candidates if own.opened is not None}
+    speed = measure_speed(models, sources, config) if models and config.n_speed else {}
     costs = {}
     for own in candidates:
         measured = own.name in speed
         costs[own.name] = {
-            "engine": getattr(own.system, "engine", "outputs"),
-            **{name: getattr(own.system, name, None) for name in ("threads", "parameters", "bytes", "beams")},
-            "tensor_memory": own.system.tensor_memory(sources[:TRIED]) if measured and own.system else None,
+            "engine": own.opened.decoder.name if own.opened else "outputs",
+            "threads": own.opened.decoder.resources if own.opened else None,
+            **{name: getattr(own.opened, name, None) for name in ("parameters", "bytes", "beams")},
+            "tensor_memory": own.opened.tensor_memory(sources[:TRIED]) if measured and own.opened else None,
             "peak_memory": peak_memory(config, own.model, sources[: config.batch_size]) if measured else None,
             "speed": asdict(speed[own.name]) if measured else None,
         }

@@ -12,8 +12,8 @@ from statistics import median
 
 import torch
 
+from seq2seq_distill.commands.evaluate.candidates import OpenModel, device_of, open_model
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.commands.evaluate.systems import System, device_of, open_system
 from seq2seq_distill.metrics.cost import Times, summarize_times, time_in_turns
 from seq2seq_distill.utils.errors import UserError
 
@@ -41,18 +41,18 @@ class Speed:
     """How many times as fast as the first model it generates a token, examples one at a time: `paired_speedup`."""
 
 
-def measure_speed(systems: Mapping[str, System], texts: Sequence[str], config: EvaluateConfig) -> dict[str, Speed]:
-    """Time the systems in turns: on the first `--n_speed` source texts one at a time, then on some batches.
+def measure_speed(models: Mapping[str, OpenModel], texts: Sequence[str], config: EvaluateConfig) -> dict[str, Speed]:
+    """Time the models in turns: on the first `--n_speed` source texts one at a time, then on some batches.
 
-    Each has decoded before it is timed. The first system is what `speedup` compares with.
+    Each has decoded before it is timed. The first one is what `speedup` compares with.
     """
     rows = max(config.n_speed, BATCHES * config.batch_size)
-    sources = {name: system.encode(texts[:rows]) for name, system in systems.items()}
+    sources = {name: model.decoder.encode(texts[:rows]) for name, model in models.items()}
     singles = {name: [[source] for source in own[: config.n_speed]] for name, own in sources.items()}
     batches = {name: [in_length_order(own)] * ROUNDS for name, own in sources.items()}
-    alone = time_in_turns(_decoders(systems, singles), min(map(len, singles.values())))
-    together = time_in_turns(_decoders(systems, batches), ROUNDS, warmup=1)
-    figures = {name: summarize_times(alone[name], system.beams) for name, system in systems.items()}
+    alone = time_in_turns(_timed(models, singles), min(map(len, singles.values())))
+    together = time_in_turns(_timed(models, batches), ROUNDS, warmup=1)
+    figures = {name: summarize_times(alone[name], model.beams) for name, model in models.items()}
     first = next(iter(alone.values()))
     return {
         name: Speed(
@@ -84,13 +84,14 @@ def in_length_order(sources: Sequence[list[int]]) -> list[list[int]]:
     return sorted(sources, key=len, reverse=True)
 
 
-def _decoders(
-    systems: Mapping[str, System], inputs: Mapping[str, Sequence[list[list[int]]]]
+def _timed(
+    models: Mapping[str, OpenModel], inputs: Mapping[str, Sequence[list[list[int]]]]
 ) -> dict[str, Callable[[int], list[int]]]:
     def decode(name: str, index: int) -> list[int]:
-        return [output.tokens for output in systems[name].decode(inputs[name][index])]
+        hypotheses = models[name].decoder.decode(inputs[name][index], with_scores=False)
+        return [best.num_tokens for best, *_ in hypotheses]
 
-    return {name: partial(decode, name) for name in systems}
+    return {name: partial(decode, name) for name in models}
 
 
 def peak_memory(config: EvaluateConfig, model: str, texts: Sequence[str]) -> int | None:
@@ -111,9 +112,9 @@ def peak_memory(config: EvaluateConfig, model: str, texts: Sequence[str]) -> int
 
 def _measure_memory(config: EvaluateConfig, model: str, texts: Sequence[str]) -> int | None:
     before = _memory("VmRSS")
-    system = open_system(config, model)
-    assert system is not None
-    system.decode(in_length_order(system.encode(texts)))
+    opened = open_model(config, model)
+    assert opened is not None
+    opened.decoder.decode(in_length_order(opened.decoder.encode(texts)), with_scores=False)
     if device_of(config.device).type == "cuda":
         return torch.cuda.max_memory_allocated() or None
     peak = _memory("VmHWM")

@@ -3,10 +3,10 @@
 import json
 import logging
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill import demo, metrics
 from seq2seq_distill.commands.export.options import ExportConfig
@@ -14,9 +14,10 @@ from seq2seq_distill.commands.inputs import with_run_defaults
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import has_split, load_split
-from seq2seq_distill.decoding.conversion import save_converted
-from seq2seq_distill.decoding.engines import CTranslate2Engine, Engine, TransformersEngine, unknown_to_ctranslate2
-from seq2seq_distill.decoding.generation import GenerationSettings, generation_config, text_of
+from seq2seq_distill.decoding.conversion import save_converted, unknown_to_ctranslate2
+from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
+from seq2seq_distill.decoding.decoder import Decoder, TransformersDecoder
+from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.decoding.loading import export_record, load_model
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.cost import count_parameters
@@ -52,15 +53,22 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     texts = _texts(config)
     settings = GenerationSettings.of_command(config)
     loaded = load_model(config.model, "model", config, settings)
-    model, tokenizer, own = loaded.model, loaded.tokenizer, loaded.generation
-    sources, num_beams = loaded.source_ids(texts["source"]), own.num_beams or 1
+    model, num_beams = loaded.torch_model, loaded.generation.num_beams or 1
     searches = {
         name: generation_config(model, replace(settings, beams=beams))
         for name, beams in (("greedy", 1), ("beams", max(2, num_beams)))
     }
     remedy = "nothing was written; serve it with transformers"
-    found = check_parity(model, tokenizer, searches, sources, wanted_by, remedy)
-    write_folder(target, lambda folder: save_converted(folder, model, tokenizer, own, config.quantization, wanted_by))
+    parities = check_parity(loaded, searches, loaded.encode(texts["source"]), wanted_by, remedy)
+    save = partial(
+        save_converted,
+        model=model,
+        tokenizer=loaded.tokenizer,
+        settings=loaded.generation,
+        quantization=config.quantization,
+        wanted_by=wanted_by,
+    )
+    write_folder(target, save)
     report = {
         "model": config.model,
         "task": config.task,
@@ -68,23 +76,21 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "src_lang": config.src_lang,
         "tgt_lang": config.tgt_lang,
         "prefix": loaded.prefix,
-        "max_source_length": loaded.longest,
+        "max_source_length": loaded.max_length,
         "format": config.format,
         "ctranslate2": optional("ctranslate2", wanted_by).__version__,
         "quantization": config.quantization,
         "beams": num_beams,
         "parameters": count_parameters(model),
         "max_positions": architectures.max_positions(model.config),
-        "parity_in_float32": {name: asdict(parity) for name, parity in found.items()},
+        "parity_in_float32": {name: asdict(parity) for name, parity in parities.items()},
     }
     if config.quantization != "float32" and config.task:
-        engines: dict[str, Engine] = {
-            "transformers": TransformersEngine(model, own, int(tokenizer.pad_token_id)),
-            "exported": CTranslate2Engine(target, own),
+        decoders: dict[str, Decoder] = {
+            "transformers": TransformersDecoder(loaded),
+            "exported": CTranslate2Decoder(target, loaded),
         }
-        report["scores"] = {
-            name: _scored(config, engine, tokenizer, sources, texts["target"]) for name, engine in engines.items()
-        }
+        report["scores"] = {name: _scored(config, decoder, texts) for name, decoder in decoders.items()}
     (target / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
@@ -98,12 +104,7 @@ def _texts(config: ExportConfig) -> Dataset:
     return load_split(source, split, Columns(src_lang=config.src_lang, tgt_lang=config.tgt_lang), limit=config.n)
 
 
-def _scored(
-    config: ExportConfig,
-    engine: Engine,
-    tokenizer: PreTrainedTokenizerBase,
-    sources: list[list[int]],
-    references: list[str],
-) -> dict[str, float]:
-    texts = [text_of(tokenizer, own[0].ids) for own in engine.decode(sources)]
-    return metrics.score(str(config.task), texts, references, config.tgt_lang)
+def _scored(config: ExportConfig, decoder: Decoder, texts: Dataset) -> dict[str, float]:
+    hypotheses = decoder.decode(decoder.encode(texts["source"]), with_scores=False)
+    outputs = [best.text for best, *_ in hypotheses]
+    return metrics.score(str(config.task), outputs, texts["target"], config.tgt_lang)
