@@ -91,8 +91,16 @@ class TestRouge:
             rouge_per_example([text], ["a cat"])["rouge1"] == rouge_per_example([text], ["a cat"], ["rouge1"])["rouge1"]
         )
 
+    def test_a_no_break_space_behind_an_initial(self) -> None:
+        """At which sentencex panics."""
+        assert rouge(["Vitamin C\u00a0. Cats."], ["Vitamin C . Cats."])["rougeLsum"] == pytest.approx(100)
+
     @settings(max_examples=40, deadline=None)
-    @given(st.lists(st.sampled_from(["Dr.", "cat", "(a)", "1.", "U.S.", '"Why?"', "...", "ran.", "Mr", "\n"])))
+    @given(
+        st.lists(
+            st.sampled_from(["Dr.", "cat", "(a)", "1.", "U.S.", '"Why?"', "...", "ran.", "Mr", "\n", "C\u00a0.", "é。"])
+        )
+    )
     def test_splitting_sentences_loses_no_word(self, words: list[str]) -> None:
         text = " ".join(words)
         plain = rouge_per_example([text], ["cat ran up"], ["rouge1", "rougeL"])
