@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from rouge_score.rouge_scorer import RougeScorer
 
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.commands.evaluate import command, speed
+from seq2seq_distill.commands.evaluate import command, comparison, speed
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.inputs import load_rows
 from seq2seq_distill.config.run_record import read_run_record
@@ -74,7 +74,7 @@ def judged(place: Place) -> Path:
         return known[model]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command, "peak_memory", peak_memory)
+        patch.setattr(comparison, "peak_memory", peak_memory)
         assert main(place.command("--output_dir", str(out), "--n_speed", "12", "--beams", "2", "--html", page)) == 0
     return out
 
@@ -181,7 +181,7 @@ class TestFiles:
         assert main([*export, *own, "--max_target_length", "8"]) == 0
         options = ["--output_dir", str(tmp_path / "out"), "--beams", "1", "--n", "40", "--n_speed", "2"]
         command = place.command(*options, models=[str(place.model), str(served)])
-        monkeypatch.setattr("seq2seq_distill.commands.evaluate.command.peak_memory", lambda *_: None)
+        monkeypatch.setattr("seq2seq_distill.commands.evaluate.comparison.peak_memory", lambda *_: None)
         assert main(command) == 0
         first, exported = read(tmp_path / "out" / "results.json")["models"]
         assert (exported["engine"], exported["beams"]) == ("ctranslate2", 1)
