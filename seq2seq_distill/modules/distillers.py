@@ -26,7 +26,7 @@ from seq2seq_distill.utils.deprecation import renamed_arguments
 class SummarizationDistiller(SummarizationModule):
     """As `SummarizationModule`, with a teacher to learn from.
 
-    The teacher is no submodule: it is in no checkpoint, no optimiser and no process group, and always in eval mode.
+    The teacher is not a submodule: no checkpoint, optimiser or process group contains it, and it stays in eval mode.
 
     Args:
         student, tokenizer, config, total_steps, extensions, tasks: as in `SummarizationModule`. Each of several tasks
@@ -110,7 +110,7 @@ class SummarizationDistiller(SummarizationModule):
                 parameter.grad.div_(total)
 
     def train(self, mode: bool = True) -> "SummarizationDistiller":
-        """As before, but attention weights that are compared are not dropped out: no match could be exact then."""
+        """As in the base class, but attention weights that a feature loss compares have no dropout, which would blur them."""
         super().train(mode)
         for feature in self.objective.features:
             if feature.kind != "hidden":

@@ -1,7 +1,7 @@
 """The judgement at the end of a run: the best student beside its teacher, on the test split."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -68,21 +68,27 @@ def build_results(
     return {"task": task, "student": student, "teacher": teacher, "kept": kept, "speedup": speed}
 
 
-def merge_task_results(names: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The content of results.json of several tasks: those of each, and means of the figures that all have."""
+def merge_task_results(by_task: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The content of results.json: the results of each task by its name, and means of the figures that all have.
+
+    The only task of a run without `tasks` has no name, and its results are those of the run.
+    """
+    if list(by_task) == [""]:
+        return dict(by_task[""])
+    results = list(by_task.values())
     means: dict[str, Any] = {}
     for part in ("student", "teacher", "kept"):
-        known = [{name: value for name, value in (own[part] or {}).items() if value is not None} for own in results]
+        figures = [{name: v for name, v in (result[part] or {}).items() if v is not None} for result in results]
         means[part] = {
-            name: known[0][name] if all(own[name] == known[0][name] for own in known) else mean
-            for name, mean in means_of_all(known).items()
+            name: figures[0][name] if all(values[name] == figures[0][name] for values in figures) else mean
+            for name, mean in means_of_all(figures).items()
         } or None
-    speeds = [own["speedup"] for own in results]
+    speeds = [result["speedup"] for result in results]
     return {
-        "task": " and ".join(dict.fromkeys(own["task"] for own in results)),
+        "task": " and ".join(dict.fromkeys(result["task"] for result in results)),
         **means,
         "speedup": None if None in speeds else sum(speeds) / len(speeds),
-        "tasks": dict(zip(names, results, strict=True)),
+        "tasks": dict(by_task),
     }
 
 

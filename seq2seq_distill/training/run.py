@@ -150,10 +150,10 @@ def _test_best_student(
     tested = {task.name: test_task(task, student, trainer) for task in components.tasks}
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
-        by_task = {name: result for name, (result, _) in tested.items()}
-        results = merge_task_results(list(by_task), list(by_task.values())) if config.tasks else by_task[""]
+        results = merge_task_results({name: result for name, (result, _) in tested.items()})
         write_jsonl(folder.test_generations, [record for _, records in tested.values() for record in records])
         save_model(folder.best, student, components.tokenizer, model_card(config, results))
+        # Kept while last.ckpt might be damaged by a kill; nothing is resumed from now on.
         HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
         write_json(folder.results, results)  # the last file: it says that the run has ended
         _print_results(results, config)
