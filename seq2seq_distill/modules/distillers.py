@@ -110,7 +110,7 @@ class SummarizationDistiller(SummarizationModule):
                 parameter.grad.div_(total)
 
     def train(self, mode: bool = True) -> "SummarizationDistiller":
-        """As in the base class, but attention weights that a feature loss compares have no dropout: it would blur them."""
+        """As in the base class; attention weights that a feature loss compares have no dropout, which would blur them."""
         super().train(mode)
         for feature in self.objective.features:
             if feature.kind != "hidden":
