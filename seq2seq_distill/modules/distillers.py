@@ -110,7 +110,7 @@ class SummarizationDistiller(SummarizationModule):
                 parameter.grad.div_(total)
 
     def train(self, mode: bool = True) -> "SummarizationDistiller":
-        """As in the base class; attention weights that a feature loss compares have no dropout, which would blur them."""
+        """As in the base class, but without dropout on attention weights that are compared: it would blur them."""
         super().train(mode)
         for feature in self.objective.features:
             if feature.kind != "hidden":
