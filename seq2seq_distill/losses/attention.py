@@ -17,8 +17,8 @@ def attention_mse(student: Tensor, teacher: Tensor, queries: Tensor, keys: Tenso
 
     After TinyBERT (Jiao et al. 2019, arXiv 1909.10351, equation 7), which compares scores before the softmax.
     """
-    own, other = _distributions(student, teacher, queries, keys)
-    return Term((own - other).pow(2).sum(-1).mean(-1).sum(), queries.bool().sum())
+    student_weights, teacher_weights = _distributions(student, teacher, queries, keys)
+    return Term((student_weights - teacher_weights).pow(2).sum(-1).mean(-1).sum(), queries.bool().sum())
 
 
 def attention_ce(student: Tensor, teacher: Tensor, queries: Tensor, keys: Tensor) -> Term:
@@ -26,16 +26,20 @@ def attention_ce(student: Tensor, teacher: Tensor, queries: Tensor, keys: Tensor
 
     The cross-entropy less the teacher's entropy: the same gradient, and zero for equal weights.
     """
-    own, other = _distributions(student, teacher, queries, keys)
-    least = torch.finfo(own.dtype).tiny  # a weight may underflow to 0
-    divergences = torch.xlogy(other, other) - other * own.clamp(min=least).log()
+    student_weights, teacher_weights = _distributions(student, teacher, queries, keys)
+    least = torch.finfo(student_weights.dtype).tiny  # a weight may underflow to 0
+    divergences = (
+        torch.xlogy(teacher_weights, teacher_weights) - teacher_weights * student_weights.clamp(min=least).log()
+    )
     return Term(divergences.sum(-1).mean(-1).sum(), queries.bool().sum())
 
 
 def _distributions(student: Tensor, teacher: Tensor, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     """Both [N, heads, K] at the N queries that count, zero at the keys that do not."""
     chosen, padding = queries.bool(), ~keys.bool()[:, None, None]
-    own, other = (at_least_fp32(weights).masked_fill(padding, 0) for weights in (student, teacher.detach()))
-    if own.shape[1] != other.shape[1]:
-        own, other = own.mean(1, keepdim=True), other.mean(1, keepdim=True)
-    return own.transpose(1, 2)[chosen], other.transpose(1, 2)[chosen]
+    student_weights, teacher_weights = (
+        at_least_fp32(weights).masked_fill(padding, 0) for weights in (student, teacher.detach())
+    )
+    if student_weights.shape[1] != teacher_weights.shape[1]:
+        student_weights, teacher_weights = student_weights.mean(1, keepdim=True), teacher_weights.mean(1, keepdim=True)
+    return student_weights.transpose(1, 2)[chosen], teacher_weights.transpose(1, 2)[chosen]

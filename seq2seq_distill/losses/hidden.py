@@ -35,8 +35,8 @@ def hidden_mse(pairs: Sequence[tuple[Tensor, Tensor]], mask: Tensor, normalize: 
 
 def cosine_distance(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
     """1 - cos(h_s, h_t), summed over positions: 0 where the directions agree, 2 where they are opposite."""
-    own, other, count = _positions(student, teacher, mask)
-    return Term((1 - F.cosine_similarity(own, other, dim=-1)).sum(), count)
+    student_states, teacher_states, count = _positions(student, teacher, mask)
+    return Term((1 - F.cosine_similarity(student_states, teacher_states, dim=-1)).sum(), count)
 
 
 def patient_distance(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
@@ -44,15 +44,17 @@ def patient_distance(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
 
     The square of the distance of vectors of norm 1, so twice `cosine_distance`.
     """
-    own, other, count = _positions(student, teacher, mask)
-    return Term((F.normalize(own, dim=-1) - F.normalize(other, dim=-1)).pow(2).sum(), count)
+    student_states, teacher_states, count = _positions(student, teacher, mask)
+    return Term((F.normalize(student_states, dim=-1) - F.normalize(teacher_states, dim=-1)).pow(2).sum(), count)
 
 
 def patient_distance_first(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
     """`patient_distance` of each sequence's first position, times the number of its positions."""
-    own, other = (F.normalize(at_least_fp32(states[:, 0]), dim=-1) for states in (student, teacher.detach()))
+    student_states, teacher_states = (
+        F.normalize(at_least_fp32(states[:, 0]), dim=-1) for states in (student, teacher.detach())
+    )
     lengths = mask.bool().sum(1)
-    return Term(((own - other).pow(2).sum(-1) * lengths).sum(), lengths.sum())
+    return Term(((student_states - teacher_states).pow(2).sum(-1) * lengths).sum(), lengths.sum())
 
 
 def nst_mmd(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
@@ -62,9 +64,9 @@ def nst_mmd(student: Tensor, teacher: Tensor, mask: Tensor) -> Term:
     the kernel k(x, y) = (x . y)^2 the discrepancy is |G_s - G_t|^2, where G = 1/H * sum over units of x x^T, [T, T]
     (Huang and Wang 2017, arXiv 1707.01219, section 4). From 0 to 2 at any width and length; H_s and H_t may differ.
     """
-    own, other = (_zeroed(states, mask) for states in (student, teacher.detach()))
-    with _full_precision(own):
-        distances = (_gram_of_positions(own) - _gram_of_positions(other)).pow(2).sum((1, 2))
+    student_states, teacher_states = (_zeroed(states, mask) for states in (student, teacher.detach()))
+    with _full_precision(student_states):
+        distances = (_gram_of_positions(student_states) - _gram_of_positions(teacher_states)).pow(2).sum((1, 2))
     lengths = mask.bool().sum(1)
     return Term((distances * lengths).sum(), lengths.sum())
 

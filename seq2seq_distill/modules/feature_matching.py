@@ -62,7 +62,7 @@ class Match:
     @property
     def students(self) -> set[Feature]:
         """What is needed of the student."""
-        return {feature for own, _ in self.pairs for feature in own}
+        return {feature for features, _ in self.pairs for feature in features}
 
     @property
     def teachers(self) -> set[Feature]:
@@ -106,13 +106,14 @@ def match_of(number: int, entry: FeatureLossConfig, depths: tuple[int, int], cop
     """
     place = f"`matches` entry {number}"
     if entry.layers is None:
-        own = _layers(f"{place}, student", entry.student, "student", entry.side, depths[0])
-        pairs = [(own, _layers(f"{place}, teacher", entry.teacher, "teacher", entry.side, depths[1]))]
+        student = _layers(f"{place}, student", entry.student, "student", entry.side, depths[0])
+        pairs = [(student, _layers(f"{place}, teacher", entry.teacher, "teacher", entry.side, depths[1]))]
     else:
-        found = layer_pairs(entry.side, entry.layers, depths, copied, f"{place}, layers {entry.layers}")
-        pairs = [([own], [other]) for own, other in found]
+        by_layer = layer_pairs(entry.side, entry.layers, depths, copied, f"{place}, layers {entry.layers}")
+        pairs = [([layer], [teacher_layer]) for layer, teacher_layer in by_layer]
     name = f"match_{number}_{entry.side}_{entry.feature}_{entry.loss}"
-    return Match(name, entry, tuple((_features(entry, own), _features(entry, other)) for own, other in pairs))
+    features = tuple((_features(entry, layers), _features(entry, teacher_layers)) for layers, teacher_layers in pairs)
+    return Match(name, entry, features)
 
 
 def layer_pairs(side: str, how: str, depths: tuple[int, int], copied: list[int] | None, subject: str) -> LayerPairs:
@@ -167,17 +168,18 @@ def build_projections(
     matches: Iterable[Match], student: PreTrainedModel, teacher: PreTrainedModel, seed: int
 ) -> nn.ModuleDict:
     """By name of the match one map [..., H_s] -> [..., H_t] for each of its pairs, drawn from the seed alone."""
-    found = nn.ModuleDict()
+    projections = nn.ModuleDict()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for match in matches:
             if match.config.projection is not None:
-                own, other = (_width(model, match.config.side) for model in (student, teacher))
+                student_width, teacher_width = (_width(model, match.config.side) for model in (student, teacher))
                 activations = _ACTIVATIONS[match.config.projection]
-                found[match.name] = nn.ModuleList(
-                    nn.Sequential(nn.Linear(own, other), *(kind() for kind in activations)) for _ in match.pairs
+                projections[match.name] = nn.ModuleList(
+                    nn.Sequential(nn.Linear(student_width, teacher_width), *(kind() for kind in activations))
+                    for _ in match.pairs
                 )
-    return found
+    return projections
 
 
 def match_terms(
@@ -223,14 +225,16 @@ def _term(
     return Term(torch.stack([term.sum for term in terms]).mean(), terms[0].count)
 
 
-def _compare(match: FeatureLossConfig, ours: list[Tensor], theirs: list[Tensor], masks: Mapping[str, Tensor]) -> Term:
+def _compare(
+    match: FeatureLossConfig, student: list[Tensor], teacher: list[Tensor], masks: Mapping[str, Tensor]
+) -> Term:
     mask = masks[match.side]
     if match.feature != "hidden":
         keys = masks["encoder"] if match.feature == "cross_attention" else mask
-        return _ATTENTION[match.loss](ours[0], theirs[0], mask, keys)
+        return _ATTENTION[match.loss](student[0], teacher[0], mask, keys)
     if match.loss == "gram":
-        return fsp_gram((ours[0], ours[1]), (theirs[0], theirs[1]), mask)
-    return _HIDDEN[match.loss](ours[0], theirs[0], mask)
+        return fsp_gram((student[0], student[1]), (teacher[0], teacher[1]), mask)
+    return _HIDDEN[match.loss](student[0], teacher[0], mask)
 
 
 def _layers(place: str, given: int | list[int] | None, whose: str, side: str, depth: int) -> list[int]:

@@ -81,18 +81,20 @@ def check_pair(student: PreTrainedModel, task: TaskComponents, *, cut: bool) -> 
         for data in (task.student_view.data, task.teacher_view.data)
     )
     with torch.no_grad(), _as_before([student] if teacher is None else [student, teacher]):
-        ours = _logits(student, batches)
-        theirs = _logits(teacher, read) if teacher else []
+        student_logits = _logits(student, batches)
+        teacher_logits = _logits(teacher, read) if teacher else []
         _raise_or_warn(
             names,
-            None if teacher is None else list(_passes(teacher, read, theirs)),
-            list(_passes(student, batches, ours)),
-            [] if teacher is None else list(_weight_differences(student, teacher, read, theirs, config, cut)),
+            None if teacher is None else list(_passes(teacher, read, teacher_logits)),
+            list(_passes(student, batches, student_logits)),
+            [] if teacher is None else list(_weight_differences(student, teacher, read, teacher_logits, config, cut)),
         )
-    _log_info("pre-flight: the student's loss on %d training examples is %.3f", len(batches), _loss(ours, batches))
+    _log_info(
+        "pre-flight: the student's loss on %d training examples is %.3f", len(batches), _loss(student_logits, batches)
+    )
     if teacher is not None:
-        _log_info("pre-flight: the teacher's is %.3f", _loss(theirs, batches))
-        _compare_with_guessing(names[0], _loss(theirs, batches), theirs[0].shape[-1])
+        _log_info("pre-flight: the teacher's is %.3f", _loss(teacher_logits, batches))
+        _compare_with_guessing(names[0], _loss(teacher_logits, batches), teacher_logits[0].shape[-1])
 
 
 @contextmanager
@@ -137,14 +139,14 @@ def _log_info(text: str, *values: float) -> None:
 # ------------------------------------------------------------------------------------------------------- weights
 
 
-def _passes(model: PreTrainedModel, batches: Sequence[Batch], ours: Sequence[Tensor]) -> Iterator[Finding]:
+def _passes(model: PreTrainedModel, batches: Sequence[Batch], trained_logits: Sequence[Tensor]) -> Iterator[Finding]:
     """Is our forward pass, which gave the logits `ours`, the model's own?"""
-    own, loss = [_own_logits(model, batch) for batch in batches], _loss(ours, batches)
+    logits, loss = [_own_logits(model, batch) for batch in batches], _loss(trained_logits, batches)
     if not math.isfinite(loss):
         yield Finding(f"its loss on a training example is {loss}: the weights are damaged or overflow")
-    elif not _equal(own, ours):
+    elif not _equal(logits, trained_logits):
         yield Finding(
-            f"its loss on a training example is {_loss(own, batches):.4f} by its own forward pass and {loss:.4f} "
+            f"its loss on a training example is {_loss(logits, batches):.4f} by its own forward pass and {loss:.4f} "
             f"in training: this version of transformers computes {model.config.model_type} differently: install "
             "one that pyproject.toml allows"
         )
@@ -154,7 +156,7 @@ def _weight_differences(
     student: PreTrainedModel,
     teacher: PreTrainedModel,
     batches: Sequence[Batch],
-    theirs: Sequence[Tensor],
+    teacher_logits: Sequence[Tensor],
     config: RunConfig,
     cut: bool,
 ) -> Iterator[Finding]:
@@ -164,9 +166,9 @@ def _weight_differences(
     """
     if student.config.model_type != teacher.config.model_type:
         return
-    own, other = _ties(student), _ties(teacher)
-    for pair, tied in own.items():
-        if tied != other[pair]:
+    student_ties, teacher_ties = _ties(student), _ties(teacher)
+    for pair, tied in student_ties.items():
+        if tied != teacher_ties[pair]:
             words = ("are one matrix", "are two")
             told = f"its {pair} {words[not tied]}, the teacher's {words[tied]}"
             remedy = "recreate it with create_student" if cut else "they are trained as they are"
@@ -179,12 +181,13 @@ def _weight_differences(
     if getattr(student.config, "use_prompt", False):  # MVP's prompts are as many as the layers
         return
     whole = _logits(_at_full_depth(student, teacher), batches)
-    if not _equal(whole, theirs):
+    if not _equal(whole, teacher_logits):
         overrides = ", ".join(config.student.overrides)
         what = f"`student.overrides` {overrides}" if overrides else _changed_weight(student, teacher)
         told = f"with all of the teacher's layers its loss on a training example is {_loss(whole, batches):.4f}"
         yield Finding(
-            f"{told}, the teacher's {_loss(theirs, batches):.4f}: look at {what}", "odd" if overrides else "wrong"
+            f"{told}, the teacher's {_loss(teacher_logits, batches):.4f}: look at {what}",
+            "odd" if overrides else "wrong",
         )
 
 
@@ -199,8 +202,10 @@ def _compare_with_guessing(name: str, loss: float, vocabulary: int) -> None:
 
 def _cut(batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """The first tokens of a row, and its last two: the end and, in some families, the language."""
-    own = {name: field for name, field in batch.items() if name not in NAMES.values()}
-    fields = {name: field for name, field in own.items() if isinstance(field, Tensor) and field.dim() == 2}
+    sources_and_labels = {name: field for name, field in batch.items() if name not in NAMES.values()}
+    fields = {
+        name: field for name, field in sources_and_labels.items() if isinstance(field, Tensor) and field.dim() == 2
+    }
     for name, field in fields.items():
         length = LENGTHS.get(name, LENGTHS["input_ids"])
         if field.shape[1] > length:
@@ -233,7 +238,7 @@ def _logits(model: PreTrainedModel, batches: Sequence[Batch]) -> list[Tensor]:
 
 def _loss(logits: Sequence[Tensor], batches: Sequence[Batch]) -> float:
     """Cross-entropy in nats a token."""
-    terms = [cross_entropy(own, batch["labels"]) for own, batch in zip(logits, batches, strict=True)]
+    terms = [cross_entropy(scores, batch["labels"]) for scores, batch in zip(logits, batches, strict=True)]
     return float(sum(term.sum for term in terms) / sum(term.count for term in terms))
 
 
@@ -255,23 +260,25 @@ def _layers(model: PreTrainedModel) -> dict[str, nn.ModuleList]:
 
 def _changed_layer(student: PreTrainedModel, teacher: PreTrainedModel) -> str | None:
     """The first layer that is not a copy of the teacher's layer that it names."""
-    theirs = _layers(teacher)
+    teacher_layers = _layers(teacher)
     for side, layers in _layers(student).items():
         for index, (layer, origin) in enumerate(
             zip(layers, getattr(student.config, f"distilled_{side}_layers"), strict=True)
         ):
             # a first T5 block has, besides its own weights, the position biases
-            own = layer.state_dict()
-            if not all(torch.equal(own[name], weight) for name, weight in theirs[side][origin].state_dict().items()):
+            weights = layer.state_dict()
+            teacher_weights = teacher_layers[side][origin].state_dict()
+            if not all(torch.equal(weights[name], weight) for name, weight in teacher_weights.items()):
                 return f"{side} layer {index}"
     return None
 
 
 def _changed_weight(student: PreTrainedModel, teacher: PreTrainedModel) -> str:
     """The first weight outside the layers that is not the teacher's."""
-    theirs, inside = teacher.state_dict(), {id(w) for layers in _layers(student).values() for w in layers.parameters()}
+    teacher_weights = teacher.state_dict()
+    inside = {id(weight) for layers in _layers(student).values() for weight in layers.parameters()}
     for name, weight in student.state_dict(keep_vars=True).items():
-        if id(weight) not in inside and not (name in theirs and torch.equal(weight, theirs[name])):
+        if id(weight) not in inside and not (name in teacher_weights and torch.equal(weight, teacher_weights[name])):
             return name
     return "the settings in its config"
 
@@ -281,17 +288,17 @@ def _at_full_depth(student: PreTrainedModel, teacher: PreTrainedModel) -> PreTra
     tensors = {id(t): t for model in (student, teacher) for t in (*model.parameters(), *model.buffers())}
     memo: dict[int, Any] = dict(tensors)
     whole = copy.deepcopy(student, memo)
-    theirs = _layers(teacher)
+    teacher_layers = _layers(teacher)
     for side, layers in _layers(whole).items():
         del layers[:]
-        layers.extend(copy.deepcopy(theirs[side], memo))
+        layers.extend(copy.deepcopy(teacher_layers[side], memo))
     architectures.set_depths(whole.config, *architectures.depths(teacher.config))
     family = architectures.architecture_of(teacher)
-    for own, other in zip(
+    for config, teacher_config in zip(
         architectures.stack_configs(whole.config), architectures.stack_configs(teacher.config), strict=True
     ):
         for key in family.per_layer:
-            setattr(own, key, copy.copy(getattr(other, key)))
+            setattr(config, key, copy.copy(getattr(teacher_config, key)))
     return whole
 
 

@@ -112,24 +112,26 @@ def token_differences(
     config: RunConfig,
 ) -> Iterator[Finding]:
     """Where a student's tokens are not the teacher's: decoder inputs, vocabulary (`kd`), ends, forced first token."""
-    own, other = (_most(_starts(model, rows)) for model in (student, teacher))
-    if own != other and config.method == "kd":
+    student_start, teacher_start = (_most(_starts(model, rows)) for model in (student, teacher))
+    if student_start != teacher_start and config.method == "kd":
         wraps = architectures.architecture_of(student).start == "wrap"
-        remedy = "choose another model_type" if wraps else f"set decoder_start_token_id {other} in its config"
+        remedy = "choose another model_type" if wraps else f"set decoder_start_token_id {teacher_start} in its config"
         yield Finding(
-            f"training starts its decoder with {_token(tokenizer, own)}, the teacher's with "
-            f"{_token(tokenizer, other)}, and feeds both the same: {remedy}"
+            f"training starts its decoder with {_token(tokenizer, student_start)}, the teacher's with "
+            f"{_token(tokenizer, teacher_start)}, and feeds both the same: {remedy}"
         )
-    own, other = (forward.output_head(model).weight.shape[0] for model in (student, teacher))
-    if own != other and config.method == "kd":
+    size, teacher_size = (forward.output_head(model).weight.shape[0] for model in (student, teacher))
+    if size != teacher_size and config.method == "kd":
         key = architectures.architecture_of(student).vocab[-1]
-        yield Finding(f"it chooses among {own} tokens, the teacher among {other}: set {key} {other} in its config")
-    own_ends, other_ends = (sorted(_end_ids(model)) for model in (student, teacher))
-    if own_ends != other_ends:
-        yield Finding(f"it stops decoding at {own_ends}, the teacher at {other_ends}", "odd")
-    own, other = (model.generation_config.forced_bos_token_id for model in (student, teacher))
-    if own != other:
-        yield Finding(f"its decoding forces {own} as first token, the teacher's {other}", "odd")
+        yield Finding(
+            f"it chooses among {size} tokens, the teacher among {teacher_size}: set {key} {teacher_size} in its config"
+        )
+    ends, teacher_ends = (sorted(_end_ids(model)) for model in (student, teacher))
+    if ends != teacher_ends:
+        yield Finding(f"it stops decoding at {ends}, the teacher at {teacher_ends}", "odd")
+    forced, teacher_forced = (model.generation_config.forced_bos_token_id for model in (student, teacher))
+    if forced != teacher_forced:
+        yield Finding(f"its decoding forces {forced} as first token, the teacher's {teacher_forced}", "odd")
 
 
 def _starts(model: PreTrainedModel, rows: Rows) -> list[int]:

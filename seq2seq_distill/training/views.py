@@ -51,10 +51,10 @@ def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> 
     path = config.student.path
     if not path:
         return teachers
-    own = load_tokenizer(path, config.src_lang, config.tgt_lang, field="student.path")
-    if only_sources_differ(own, teachers):
-        return own
-    check_same_tokenizer(own, teachers, remedy=OTHER_TOKENS)
+    tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, field="student.path")
+    if only_sources_differ(tokenizer, teachers):
+        return tokenizer
+    check_same_tokenizer(tokenizer, teachers, remedy=OTHER_TOKENS)
     return teachers
 
 
@@ -132,9 +132,9 @@ def _prefix(config: RunConfig, model: PreTrainedModel) -> str:
     return default_prefix(model.config, str(config.task), config.encode.prefix, languages)
 
 
-def _log_differences(ours: _ViewSettings, theirs: _ViewSettings) -> None:
+def _log_differences(student: _ViewSettings, teacher: _ViewSettings) -> None:
     differing = [
-        field.name for field in fields(_ViewSettings) if getattr(ours, field.name) != getattr(theirs, field.name)
+        field.name for field in fields(_ViewSettings) if getattr(student, field.name) != getattr(teacher, field.name)
     ]
     logger.info(
         "student and teacher read different sources, each by its own %s; targets are the same", " and ".join(differing)

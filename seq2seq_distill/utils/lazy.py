@@ -1,4 +1,4 @@
-"""Names of a package that are imported when they are first used, because their imports are slow (SPEC 1)."""
+"""Names of a package that are imported when they are first used, because their modules are slow to import."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
