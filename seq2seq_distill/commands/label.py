@@ -91,7 +91,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
 
 def _dataset(config: LabelConfig) -> Dataset:
     """The rows to label, of all sources that have the split."""
-    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang)
+    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
     dataset = load_rows(config.data, config.split, columns)
     return dataset if config.n is None else dataset.select(range(min(config.n, len(dataset))))
 

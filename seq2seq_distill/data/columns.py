@@ -26,12 +26,16 @@ class Columns:
         source, target: names of the columns; "translation.en" is inside a nested one. By default the columns of
             well-known data sets, or those of the languages.
         src_lang, tgt_lang: languages of a nested `translation` column; "en_XX" or "eng_Latn" match "en" too.
+        group: the group of the options that name columns, for messages: that of a run; empty for a command.
+
+    A name that no column has stands for the only one that differs from it in capitals or outer white space.
     """
 
     source: str | None = None
     target: str | None = None
     src_lang: str | None = None
     tgt_lang: str | None = None
+    group: str = "encode."
 
     def choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
         """The names of the source and of the target column.
@@ -50,16 +54,17 @@ class Columns:
 
     def _choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
         available = f"available columns: {format_names(names)}"
-        for side, wanted in (("source", self.source), ("target", self.target)):
-            if wanted is not None and wanted not in names:
-                raise DataError(f"{where}: no column {wanted!r} (`encode.{side}_column`); {available}; choose one")
-        if self.source is not None and self.target is not None:
-            return self.source, self.target
-        for source, target in (*WELL_KNOWN_COLUMNS, *self._language_columns(names)):
-            source, target = self.source or source, self.target or target
+        given = [name if name is None else _like(name, names) for name in (self.source, self.target)]
+        for side, wanted, name in zip(("source", "target"), (self.source, self.target), given, strict=True):
+            if wanted is not None and name not in names:
+                raise DataError(f"{where}: no column {wanted!r} (`{self.group}{side}_column`); {available}; choose one")
+        if given[0] is not None and given[1] is not None:
+            return given[0], given[1]
+        for pair in (*WELL_KNOWN_COLUMNS, *self._language_columns(names)):
+            source, target = (name or _like(usual, names) for name, usual in zip(given, pair, strict=True))
             if source in names and target in names and source != target:
                 return source, target
-        remedy = "name them with `encode.source_column` and `encode.target_column`"
+        remedy = f"name them with `{self.group}source_column` and `{self.group}target_column`"
         if any(name.startswith("translation.") for name in names):
             remedy = f"choose two languages with `src_lang` (now {self.src_lang}) and `tgt_lang` (now {self.tgt_lang})"
         raise DataError(f"{where}: cannot tell which columns are the source and the target: {remedy}; {available}")
@@ -72,6 +77,14 @@ class Columns:
             source, target = match_language(self.src_lang, keys), match_language(self.tgt_lang, keys)
             if source is not None and target is not None:
                 yield parent + source, parent + target
+
+
+def _like(wanted: str, names: Sequence[str]) -> str:
+    """`wanted` itself where there is such a column, else the only one that is spelled like it."""
+    if wanted in names:
+        return wanted
+    alike = {name for name in names if name.strip().casefold() == wanted.casefold()}
+    return alike.pop() if len(alike) == 1 else wanted
 
 
 def format_names(names: Sequence[str]) -> str:

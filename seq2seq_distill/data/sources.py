@@ -6,6 +6,7 @@ Every problem in a file is reported in one line that names the file and the line
 import hashlib
 import logging
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,16 +17,17 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, Value, get_dataset_split_names, load_dataset
 
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.files import BATCH_ROWS, is_blank, one_line, read_files
+from seq2seq_distill.data.readers.files import SCHEMA, TABLES, is_blank, read_batches
+from seq2seq_distill.data.readers.lines import COMPRESSED, format_of
 from seq2seq_distill.utils.constants import SPLITS
-from seq2seq_distill.utils.errors import DataError, format_value
+from seq2seq_distill.utils.errors import DataError, format_value, one_line
 
 logger = logging.getLogger(__name__)
 
 ANY_COLUMNS = Columns()
 SPLIT_ALIASES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
-TABLE_SUFFIXES = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+_BATCH_ROWS = 10_000
 _HUB_ID = re.compile(r"(?P<id>[\w][\w.-]*(/[\w][\w.-]*)?)(:(?P<config>\w[\w.+-]*))?", re.ASCII)
 
 
@@ -35,7 +37,8 @@ def load_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, limit
     Args:
         source: a folder with {train,val,test}.{source,target} (one example a line); a folder with one JSONL,
             JSON, CSV, TSV or Parquet file (or its numbered shards) per split; one such file, which is the
-            train split; or the id of a data set on the hub with an optional ":config".
+            train split; or the id of a data set on the hub with an optional ":config". All but Parquet may be
+            compressed (.gz, .xz, .zst).
         split: "train", "val" or "test".
         columns: which columns of a table, or languages of a nested one, are the source and the target.
         limit: keep only the first so many examples. The whole split is checked all the same.
@@ -48,7 +51,9 @@ def load_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, limit
     with _readable(source):
         path = _path(source)
         if path.is_dir() or path.is_file():
-            dataset = read_files(source, _split_files(source, path, split), columns)
+            table = pa.Table.from_batches(read_batches(source, _split_files(source, path, split), columns), SCHEMA)
+            # A fingerprint of its own spares `datasets` from pickling the whole table to make one.
+            dataset = Dataset(table, fingerprint=uuid.uuid4().hex[:16])
         else:
             dataset = _from_hub(*_hub_id(source), source=source, split=split, columns=columns)
     return first_rows(dataset, limit)
@@ -98,7 +103,7 @@ def _path(source: str) -> Path:
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 (hex) of the texts in order, wherever they were read from."""
     digest = hashlib.sha256()
-    for batch in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
+    for batch in dataset.with_format("arrow").iter(batch_size=_BATCH_ROWS):
         for name in ("source", "target"):
             texts = batch[name].to_pylist()
             digest.update(np.fromiter(map(len, texts), dtype="<i8", count=len(texts)).tobytes())
@@ -113,17 +118,25 @@ def _find_files(folder: Path, split: str) -> list[Path]:
     """The files of a split: [x.source, x.target] (one may be missing), or a table, or its shards in order."""
     names = "|".join(SPLIT_ALIASES[split])
     for alias in SPLIT_ALIASES[split]:
-        pair = [folder / f"{alias}.source", folder / f"{alias}.target"]
+        pair = [_plain_or_compressed(folder / f"{alias}.{side}") for side in ("source", "target")]
         if any(file.is_file() for file in pair):
             return pair
-    suffixes = "|".join(suffix[1:] for suffix in TABLE_SUFFIXES)
-    pattern = re.compile(rf"({names})(-\d+-of-\d+(-[0-9a-f]+)?)?\.({suffixes})")
+    suffixes, compressed = ("|".join(suffix[1:] for suffix in group) for group in (TABLES, COMPRESSED))
+    pattern = re.compile(rf"({names})(-\d+-of-\d+(-[0-9a-f]+)?)?\.({suffixes})(\.({compressed}))?")
     for place in (folder, folder / "data"):  # a clone of a hub data set keeps its shards in data/
         if place.is_dir():
             files = sorted(file for file in place.iterdir() if pattern.fullmatch(file.name))
             if files:
                 return files
     return []
+
+
+def _plain_or_compressed(file: Path) -> Path:
+    """The file, or the only one of its compressed forms."""
+    there = [path for suffix in ("", *COMPRESSED) if (path := file.with_name(file.name + suffix)).is_file()]
+    if len(there) > 1:
+        raise DataError(f"`data` {file.parent}: {there[0].name}, {there[1].name} are the same file: keep one of them")
+    return there[0] if there else file
 
 
 def _split_files(source: str, path: Path, split: str) -> list[Path]:
@@ -133,10 +146,8 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
                 f"`data` {source}: a single file holds only the train split: for {split}, "
                 "choose a folder with one file per split"
             )
-        if path.suffix not in TABLE_SUFFIXES:
-            raise DataError(
-                f"`data` {source}: unsupported file type: choose a {', '.join(TABLE_SUFFIXES)} file, or a folder"
-            )
+        if format_of(path) not in TABLES:
+            raise DataError(f"`data` {source}: unsupported file type: choose a {', '.join(TABLES)} file, or a folder")
         return [path]
     files = _find_files(path, split)
     if not files:
@@ -159,7 +170,7 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
 
 
 def _check_shards(source: str, files: list[Path]) -> None:
-    if files[0].suffix == ".source":
+    if format_of(files[0]) == ".source":
         return
     counts = {int(match[1]) for file in files if (match := re.search(r"-of-(\d+)", file.name))}
     if counts and counts != {len(files)}:
@@ -179,7 +190,7 @@ def _hub_id(source: str) -> tuple[str, str | None]:
     if Path(source).is_symlink():
         raise DataError(f"`data` {source}: broken link: fix it, or choose another path")
     match = _HUB_ID.fullmatch(source)
-    if match is None or Path(source).suffix in TABLE_SUFFIXES:
+    if match is None or format_of(Path(source)) in TABLES:
         raise DataError(f"`data` {source}: no such folder or file, and not the id of a Hub data set: check the path")
     return match["id"], match["config"]
 

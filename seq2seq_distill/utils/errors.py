@@ -65,3 +65,8 @@ def format_value(value: object, longest: int = 200) -> str:
         text = repr(text)
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: longest + 1])
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def one_line(error: Exception, longest: int = 300) -> str:
+    """The message of another library's error in one line, without a full stop; its type where it has none."""
+    return format_value(" ".join(str(error).split()).rstrip(".") or type(error).__name__, longest)

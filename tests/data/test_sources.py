@@ -41,9 +41,9 @@ def write_table(path: Path, rows: list[tuple[str, str]], names: tuple[str, str] 
     if path.suffix == ".parquet":
         columns = zip(*rows, strict=True)
         pq.write_table(pa.table(dict(zip(names, map(list, columns), strict=True))), path)
-    elif path.suffix in (".csv", ".tsv"):
+    elif path.suffix == ".csv":
         with path.open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, delimiter="\t" if path.suffix == ".tsv" else ",").writerows([names, *rows])
+            csv.writer(stream).writerows([names, *rows])
     else:
         records = [dict(zip(names, row, strict=True)) for row in rows]
         text = json.dumps(records) if path.suffix == ".json" else "\n".join(map(json.dumps, records)) + "\n"
@@ -122,7 +122,7 @@ class TestFolder:
 
 
 class TestTables:
-    @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+    @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
     @pytest.mark.parametrize("name", ["val", "validation", "valid", "dev"])
     def test_every_format_gives_the_same_texts(self, tmp_path: Path, suffix: str, name: str) -> None:
         write_table(tmp_path / f"{name}{suffix}", ROWS)
@@ -182,7 +182,7 @@ class TestTables:
             (".json", '[{"source": "a"\n', r"json:\d+: invalid JSON"),
             (".csv", "source,target\na,b\nc,\n", r"row 2: blank"),
             (".csv", b"source,target\na,b\nc,\xff\n", r"csv:3: byte 3 .* not UTF-8"),
-            (".csv", "source,target\na,b\nc\n", r"Row #3: Expected 2 columns, got 1"),
+            (".csv", "source,target\na,b\nc\n", r"row 2: 1 cells, and the header has 2"),
             (".csv", "source,target\n", r"train\.csv is empty"),
             (".csv", "id,summary\n1,b\n", r"cannot tell which columns .*available columns: id, summary"),
             (".parquet", "PAR0", r"not a Parquet file"),

@@ -379,7 +379,7 @@ KINDS = (
     Kind("a single file as the only data", st.tuples(words, st.sampled_from(TABLES)), ("pairs", "jsonl"), single),
     Kind(
         "a file of an unsupported type",
-        st.tuples(words, st.sampled_from(["txt", "xlsx", "jsonl.gz"])),
+        st.tuples(words, st.sampled_from(["txt", "xlsx", "txt.gz"])),
         ("pairs", "txt"),
         single,
     ),

@@ -10,6 +10,7 @@ from transformers.utils import cached_file
 
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.data.batching import batches_by_length
+from seq2seq_distill.data.readers.lines import read_lines
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings
@@ -98,14 +99,12 @@ def device_of(name: str) -> torch.device:
 
 def read_outputs(file: str, rows: int, wanted: int) -> list[str]:
     """The first `wanted` lines of a file with an output for each of the split's `rows`, or with so many lines."""
+    given = f"`models` {file}"
     try:
-        lines = Path(file).expanduser().read_text("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"`models` {file}: not UTF-8 ({error.reason} at byte {error.start}): convert it") from None
+        batches = read_lines(given, Path(file).expanduser())
+        lines = [line for batch in batches for line in batch.to_pylist()]
     except OSError as error:
-        raise DataError(f"`models` {file}: {error.strerror}: give a file that can be read") from None
-    if lines[-1] == "":
-        lines.pop()
+        raise DataError(f"{given}: {error.strerror}: give a file that can be read") from None
     if len(lines) not in (rows, wanted):
         raise DataError(f"`models` {file} has {len(lines)} lines for {wanted} examples: give one output a line")
     return [line.strip() for line in lines[:wanted]]

@@ -44,7 +44,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     config = with_decoding_of_run(config)
     rank, world = init_process_group(DECODING_TIMEOUT)
     folder, html = _output_folder(config), _page(config)
-    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang)
+    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
     rows = load_rows(config.data, config.split, columns)
     whole = len(rows)
     rows = rows.select(range(min(config.n or whole, whole)))

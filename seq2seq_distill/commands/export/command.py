@@ -101,7 +101,8 @@ def _texts(config: ExportConfig) -> Dataset:
     """Texts to compare outputs on, of the first split that there is."""
     source = demo.data_source(config.data[0])
     split = next((name for name in ("val", "test", "train") if has_split(source, name)), "val")
-    return load_split(source, split, Columns(src_lang=config.src_lang, tgt_lang=config.tgt_lang), limit=config.n)
+    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
+    return load_split(source, split, columns, limit=config.n)
 
 
 def _scored(config: ExportConfig, decoder: Decoder, texts: Dataset) -> dict[str, float]:

@@ -24,6 +24,10 @@ class ExportConfig(DecodingOptions):
     """Numerical format of the exported weights."""
     data: list[str] = option([])
     """Data sources whose texts the outputs are compared on (default: the data of the model's run)."""
+    source_column: str | None = None
+    """Column with the source texts (default: the run's, or recognised by its name)."""
+    target_column: str | None = None
+    """Column with the target texts (default: the run's, or recognised by its name)."""
     n: int = option(64, at_least(1))
     """Number of texts on which outputs are compared."""
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from seq2seq_distill.config.labels import LabelConfig
-from seq2seq_distill.data.files import SOURCE_HASH, text_hash
+from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import choose
 from seq2seq_distill.training.labels.filters import MEASURES, Pairs, passes, scripts_of, worst
 from seq2seq_distill.training.labels.shards import LabelFolder, write_table

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from filelock import FileLock, Timeout
 
-from seq2seq_distill.data.files import SOURCE_HASH, text_hash
+from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.training.output_folder import refuse_url
 from seq2seq_distill.utils.errors import ConfigError, DataError
