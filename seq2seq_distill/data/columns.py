@@ -1,11 +1,9 @@
-"""Choose the source and target columns of a table, and interpret language codes."""
+"""Choose the source and target columns of a table."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from babel.core import get_global
-
+from seq2seq_distill.data.languages import match_language
 from seq2seq_distill.utils.errors import DataError, format_value
 
 WELL_KNOWN_COLUMNS = (
@@ -91,20 +89,3 @@ def format_names(names: Sequence[str]) -> str:
     """Column names, formatted for a message."""
     some = ", ".join(format_value(name, 40) for name in names[:12])
     return f"{some}, ..." if len(names) > 12 else some or "none"
-
-
-def base_language(code: str) -> str:
-    """The two-letter language (ISO 639) of a code such as "en_XX", "eng_Latn" or "pt-BR".
-
-    A code that is not known keeps what stands before its first "_" or "-".
-    """
-    head = re.split(r"[_-]", code.strip("_"))[0].lower()
-    return get_global("language_aliases").get(head, head)
-
-
-def match_language(code: str, keys: Sequence[str]) -> str | None:
-    """The key of a language: the code itself, or else the only key with the same two-letter language."""
-    if code in keys:
-        return code
-    alike = [key for key in keys if base_language(key) == base_language(code)]
-    return alike[0] if len(alike) == 1 else None

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, batches_by_length, lengths, weights_by_size
-from seq2seq_distill.data.encoding import Collator, encode_split, truncation_shares
+from seq2seq_distill.data.encoding import Collator, UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts
@@ -86,6 +86,11 @@ class EncodedSplits:
     def truncation(self) -> dict[str, float]:
         """Share of training sources and targets that were cut."""
         return dict(zip(("source", "target"), truncation_shares(self.encoded["train"]), strict=True))
+
+    def unknown(self) -> dict[str, UnknownTokens]:
+        """What the tokenizer does not know of training sources and targets."""
+        encoded = self.encoded["train"]
+        return {"source": unknown_tokens(encoded, "source"), "target": unknown_tokens(encoded, "target")}
 
     def collated(self, split: str, rows: Sequence[int]) -> dict[str, Tensor]:
         """These rows of a split as one batch."""

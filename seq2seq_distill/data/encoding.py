@@ -3,19 +3,24 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import transformers
 from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from seq2seq_distill.data.columns import base_language
+from seq2seq_distill.data.languages import base_language, target_prefix, target_tokens
 from seq2seq_distill.data.sources import fingerprint
+from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.utils.constants import CACHE_VARIABLE, IGNORE_INDEX
 from seq2seq_distill.utils.errors import DataError, ModelError, format_value
@@ -25,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 EMPTY_ROW = -1
 BATCH_ROWS = 1000
-_FORMAT = 1  # raised when the files' meaning changes, so that older ones are not read
+_FORMAT = 2  # raised when the files' meaning changes, so that older ones are not read
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _SCHEMA = pa.schema(
     [
@@ -33,6 +38,10 @@ _SCHEMA = pa.schema(
         ("labels", pa.list_(pa.int32())),
         ("source_truncated", pa.bool_()),
         ("target_truncated", pa.bool_()),
+        ("source_unknown", pa.int32()),
+        ("target_unknown", pa.int32()),
+        ("source_lost", pa.string()),
+        ("target_lost", pa.string()),
     ]
 )
 
@@ -60,7 +69,8 @@ def encode_split(
 
     Returns:
         Row by row in the order of `dataset`: `input_ids` and `labels` (lists of ints without padding),
-        `source_truncated` and `target_truncated` (bool).
+        `source_truncated` and `target_truncated` (bool), `source_unknown` and `target_unknown` (numbers of unknown
+        tokens), `source_lost` and `target_lost` (the characters without a token, each once).
 
     Raises:
         DataError: the cache cannot be written.
@@ -78,16 +88,17 @@ def encode_split(
     key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
     path = (cache_dir or default_cache_dir()) / f"{key}.arrow"
     if not _is_intact(path):
-        batches = _encode(dataset, tokenizer, prefix, max_source_length, max_target_length)
+        encoders = (
+            TextEncoder(tokenizer, "text", max_source_length, prefix),
+            TextEncoder(tokenizer, "text_target", max_target_length),
+        )
         try:
-            _write(path, batches)
+            _write(path, _encode(dataset, encoders))
         except OSError as error:
             raise DataError(
                 f"{path.parent}: the encoded data cannot be written ({error.strerror or error}): "
                 f"set {CACHE_VARIABLE} to a writable folder"
             ) from None
-        if tokenizer.is_fast:
-            tokenizer.backend_tokenizer.no_truncation()  # else the limit would be saved with the tokenizer
     return Dataset.from_file(str(path))
 
 
@@ -102,16 +113,44 @@ def truncation_shares(encoded: Dataset) -> tuple[float, float]:
     return sum(encoded["source_truncated"][:]) / rows, sum(encoded["target_truncated"][:]) / rows
 
 
+@dataclass(frozen=True)
+class UnknownTokens:
+    """What the tokenizer does not know of one side of a split."""
+
+    share: float
+    """Of all tokens, 0 to 1."""
+    characters: tuple[str, ...]
+    """Those without a token, of the most rows first; at most ten."""
+
+
+def unknown_tokens(encoded: Dataset, side: Literal["source", "target"]) -> UnknownTokens:
+    """What the tokenizer does not know of the sources or targets of a split."""
+    table = encoded.data.table
+    ids = table["input_ids" if side == "source" else "labels"]
+    tokens = pc.sum(pc.list_value_length(ids)).as_py() or 1
+    lost = table[f"{side}_lost"]
+    rows = Counter("".join(lost.filter(pc.not_equal(lost, "")).to_pylist()))
+    return UnknownTokens(
+        (pc.sum(table[f"{side}_unknown"]).as_py() or 0) / tokens,
+        tuple(character for character, _ in rows.most_common(10)),
+    )
+
+
 def default_prefix(
     model_config: PreTrainedConfig,
     task: str,
     explicit: str | None,
     languages: tuple[str | None, str | None] = (None, None),
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> str:
     """The prefix of each source.
 
     `explicit` if it is not None, else what the model's config says for the task (for translation: for the two
-    languages), else the config's general prefix, else nothing.
+    languages), else the config's general prefix, else the token of the target language, where the model writes several
+    (`tokenizer` knows them), else nothing.
+
+    Raises:
+        ConfigError: the model writes several languages, and the target language is none of them.
     """
     if explicit is not None:
         return explicit
@@ -122,7 +161,21 @@ def default_prefix(
             f"{_place(model_config)}: the prefix {format_value(prefix)} is not text: correct it, or set "
             "the prefix explicitly"
         )
+    tokens = target_tokens(tokenizer, model_config.model_type) if tokenizer is not None and not prefix else {}
+    if tokens and languages[1] is not None:
+        return target_prefix(tokens, languages[1])
+    if tokens:
+        _warn_of_target_tokens(tuple(sorted(tokens.values())))
     return prefix
+
+
+@cache  # each model of a run asks for its prefix
+def _warn_of_target_tokens(tokens: tuple[str, ...]) -> None:
+    logger.warning(
+        "the model writes several languages, and reads the one that is wanted at the start of each source: set "
+        "`tgt_lang` or the prefix, unless sources open with one of %s",
+        ", ".join(tokens[:6]) + (", ..." if len(tokens) > 6 else ""),
+    )
 
 
 def task_params(
@@ -192,36 +245,26 @@ class Collator:
         return padded
 
 
-def _encode(
-    dataset: Dataset,
-    tokenizer: PreTrainedTokenizerBase,
-    prefix: str,
-    max_source_length: int,
-    max_target_length: int,
-) -> Iterator[pa.RecordBatch]:
-    for texts in dataset.iter(batch_size=BATCH_ROWS):
-        sources = [prefix + text for text in texts["source"]]
-        input_ids, source_truncated = _tokenise(tokenizer, "text", sources, max_source_length)
-        labels, target_truncated = _tokenise(tokenizer, "text_target", texts["target"], max_target_length)
-        yield pa.record_batch([input_ids, labels, source_truncated, target_truncated], schema=_SCHEMA)
-
-
-def _tokenise(
-    tokenizer: PreTrainedTokenizerBase, side: str, texts: list[str], max_length: int
-) -> tuple[list[list[int]], list[bool]]:
-    """Ids of at most `max_length`, and whether the text was truncated."""
-
-    def ids(texts: list[str], length: int) -> list[list[int]]:
-        return tokenizer(**{side: texts}, max_length=length, truncation=True)["input_ids"]
-
-    rows = ids(texts, max_length)
-    truncated = [False] * len(rows)
-    # A row of the full length was cut or fits exactly: room for one more token tells which.
-    full = [index for index, row in enumerate(rows) if len(row) >= max_length]
-    if full:
-        for index, row in zip(full, ids([texts[index] for index in full], max_length + 1), strict=True):
-            truncated[index] = len(row) > max_length
-    return rows, truncated
+def _encode(dataset: Dataset, encoders: tuple[TextEncoder, TextEncoder]) -> Iterator[pa.RecordBatch]:
+    literal: dict[str, list[int]] = {"source": [], "target": []}
+    for start in range(0, len(dataset), BATCH_ROWS):
+        texts = dataset[start : start + BATCH_ROWS]
+        source, target = (
+            encoder.encode(texts[side]) for side, encoder in zip(("source", "target"), encoders, strict=True)
+        )
+        for side, encoded in (("source", source), ("target", target)):
+            literal[side] += [start + row for row in encoded.literal_specials]
+        columns = [getattr(side, name) for name in ("ids", "truncated", "unknown", "lost") for side in (source, target)]
+        yield pa.record_batch(columns, schema=_SCHEMA)
+    for side, rows in literal.items():
+        if rows:
+            logger.warning(
+                "%d %ss contain the names of special tokens, which this tokenizer reads as the tokens themselves: "
+                "rows %s; rewrite them",
+                len(rows),
+                side,
+                ", ".join(str(row + 1) for row in rows[:10]) + (", ..." if len(rows) > 10 else ""),
+            )
 
 
 def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from seq2seq_distill.data.columns import base_language
+from seq2seq_distill.data.languages import language_codes, language_tokens, plain_code, some_languages
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,8 @@ _PASSING_STATE = {  # of the last call, of the place and of the library; tokens 
     *("padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id"),
     *("name_or_path", "is_local", "local_files_only", "transformers_version"),
 }
-_LANGUAGE_TOKEN = re.compile(r"_*[a-z]{2,3}(_[A-Za-z]{2,4})?_*")
+_MULTILINGUAL = ("m2m_100", "mbart", "nllb-moe", "plbart")
+"""Model types whose tokenizers put a language in front of, or behind, each text."""
 
 
 def load_tokenizer(
@@ -47,73 +48,41 @@ def load_tokenizer(
     tokenizer = tokenizer_of(path, field)
     known = language_codes(tokenizer)
     if not known:
+        _check_class(tokenizer, path, field)
         return tokenizer
     options: dict[str, Any] = {}
     for name, code, code_field in (("src_lang", src_lang, src_field), ("tgt_lang", tgt_lang, "tgt_lang")):
         language = code or tokenizer.init_kwargs.get(name)
         if language is None:
-            raise ConfigError(f"`{code_field}` is missing: `{field}` {path} is multilingual: choose {_some(known)}")
-        if language.strip("_") not in known:
-            choice = _some(known, language)
             raise ConfigError(
-                f"`{code_field}` {language}: `{field}` {path} does not know this language: choose {choice}"
+                f"`{code_field}` is missing: `{field}` {path} is multilingual: choose {some_languages(known)}"
             )
-        options[name] = language
-    language_tokens = getattr(tokenizer, "lang_token_to_id", {})
-    if not language_tokens.keys() <= set(tokenizer.all_special_tokens):
+        options[name] = plain_code(language)
+        if options[name] not in known:
+            raise ConfigError(
+                f"`{code_field}` {language}: `{field}` {path} does not know this language: choose "
+                f"{some_languages(known, language)}"
+            )
+    ids = getattr(tokenizer, "lang_token_to_id", {})
+    if not ids.keys() <= set(tokenizer.all_special_tokens):
         # M2M100 may have forgotten that these are special: decoding would leave "__de__" in the text.
-        options["additional_special_tokens"] = sorted(language_tokens, key=language_tokens.__getitem__)
+        options["additional_special_tokens"] = sorted(ids, key=ids.__getitem__)
     return tokenizer_of(path, field, **options)
 
 
-def language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Codes that `src_lang` and `tgt_lang` of a multilingual tokenizer can take; empty for any other."""
-    if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
-        return []
-    codes = getattr(tokenizer, "lang_code_to_id", None)
-    codes = codes or [token for token in tokenizer.all_special_tokens if _LANGUAGE_TOKEN.fullmatch(token)]
-    return sorted(code.strip("_") for code in codes)
-
-
-def forced_bos_token_id(
-    tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None, generation_config: GenerationConfig | None = None
-) -> int | None:
-    """Id of the token that decoding must begin with, after the decoder's start token; None for any.
-
-    It is the target language's where labels begin with that (M2M100, NLLB, mBART-50), and else what the
-    model's generation config asks for. The first mBART and PLBart end the labels with the language and start
-    the decoder with it: see `decoder_start_token_id`. `tgt_lang` None means the tokenizer's own.
-    """
-    language = _language_id(tokenizer, tgt_lang)
-    if language is not None and _labels_begin_with_language(tokenizer):
-        return language
-    return getattr(generation_config, "forced_bos_token_id", None)
-
-
-def decoder_start_token_id(tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None) -> int | None:
-    """Id of the target language where the decoder starts with it (the first mBART, PLBart), else None."""
-    language = _language_id(tokenizer, tgt_lang)
-    return None if language is None or _labels_begin_with_language(tokenizer) else language
-
-
-def _language_id(tokenizer: PreTrainedTokenizerBase, tgt_lang: str | None) -> int | None:
-    known = language_codes(tokenizer)
-    language = tgt_lang or getattr(tokenizer, "tgt_lang", None)
-    if not known or language is None:
-        return None
-    if language.strip("_") not in known:
-        choice = _some(known, language)
-        raise ConfigError(f"`tgt_lang` {language}: the tokenizer does not know this language: choose {choice}")
-    if hasattr(tokenizer, "get_lang_id"):
-        return tokenizer.get_lang_id(language)
-    vocab = tokenizer.get_vocab()
-    return vocab.get(language, vocab.get(f"__{language}__"))
-
-
-def _labels_begin_with_language(tokenizer: PreTrainedTokenizerBase) -> bool:
-    if tokenizer.tgt_lang is None:
-        return True
-    return tokenizer(text_target="")["input_ids"][0] != tokenizer.eos_token_id
+def _check_class(tokenizer: PreTrainedTokenizerBase, path: str | Path, field: str) -> None:
+    """Refuse the tokenizer of a multilingual model that was saved under a general class, which ignores languages."""
+    tokens = language_tokens(tokenizer)
+    if len(tokens) < 2:
+        return
+    model_type = PreTrainedConfig.get_config_dict(str(path))[0].get("model_type")
+    if model_type in _MULTILINGUAL:
+        usual = "M2M100Tokenizer" if tokens[0].startswith("__") else "NllbTokenizer, MBartTokenizer or MBart50Tokenizer"
+        raise ModelError(
+            f"`{field}` {path}: its tokenizer knows languages ({tokens[0]}, {tokens[1]}, ...), but its class "
+            f"{type(tokenizer).__name__} puts none of them into texts: set the tokenizer_class that it was made with "
+            f"in tokenizer_config.json ({usual})"
+        )
 
 
 def train_tokenizer(
@@ -232,9 +201,3 @@ def code_refused(path: str | Path, field: str) -> ModelError:
         f"`{field}` {path}: its config requires custom Python code (auto_map), which is never run: "
         "choose a model that transformers itself defines, or remove auto_map from the folder's JSON files"
     )
-
-
-def _some(codes: list[str], wanted: str = "") -> str:
-    """A few codes to choose from, those of the language `wanted` first."""
-    ranked = sorted(codes, key=lambda code: base_language(code) != base_language(wanted))
-    return "one of " + ", ".join(ranked[:6]) + (", ..." if len(ranked) > 6 else "")

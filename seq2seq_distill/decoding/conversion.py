@@ -82,10 +82,16 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
     spec.register_target_vocabulary(tokens)
     for role in ("bos", "eos", "unk"):
         setattr(spec.config, f"{role}_token", _token(tokens, getattr(tokenizer, f"{role}_token_id", None)))
-    spec.config.decoder_start_token = tokens[forward.decoder_start(model)]
+    spec.config.decoder_start_token = tokens[_decoding_start(model)]
     if spec.config.bos_token is None:
         spec.config.bos_token = spec.config.decoder_start_token
     return spec
+
+
+def _decoding_start(model: PreTrainedModel) -> int:
+    """The token that `generate` starts from, which a language may have decided, whatever config.json says."""
+    start = model.generation_config.decoder_start_token_id
+    return forward.decoder_start(model) if start is None else int(start)
 
 
 def save_converted(

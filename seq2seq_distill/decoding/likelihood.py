@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.batching import map_by_length
 from seq2seq_distill.data.encoding import Collator
@@ -72,16 +71,3 @@ def mean_log_probabilities(
     pairs = list(zip(sources, targets, strict=True))
     with decoding(model):
         return map_by_length(score, pairs, [len(ids) + len(target) for ids, target in pairs], max_tokens=max_tokens)
-
-
-def token_ids(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], longest: int | None, side: str = "text"
-) -> list[list[int]]:
-    """Token ids of texts, special tokens included, each cut after `longest`; `side` is text or text_target."""
-    if not texts:
-        return []
-    limits: dict[str, Any] = {} if longest is None else {"truncation": True, "max_length": longest}
-    ids: list[list[int]] = tokenizer(**{side: list(texts)}, **limits)["input_ids"]
-    if longest is not None and tokenizer.is_fast:
-        tokenizer.backend_tokenizer.no_truncation()  # else the limit would be saved with the tokenizer
-    return ids

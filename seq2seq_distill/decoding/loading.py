@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +16,20 @@ from seq2seq_distill import demo
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.encoding import default_prefix, task_params
-from seq2seq_distill.data.tokenizers import check_json, decoder_start_token_id, forced_bos_token_id, load_tokenizer
+from seq2seq_distill.data.languages import (
+    TARGET_TOKEN,
+    decoder_start_token_id,
+    forced_bos_token_id,
+    target_prefix,
+    target_tokens,
+)
+from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenizers import check_json, load_tokenizer
 from seq2seq_distill.decoding.conversion import check_exported_options
 from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation, with_settings
-from seq2seq_distill.decoding.likelihood import token_ids
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.utils.errors import ModelError
+from seq2seq_distill.utils.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,9 +55,14 @@ class LoadedModel:
         assert self.model is not None
         return self.model
 
+    @cached_property
+    def encoder(self) -> TextEncoder:
+        """Encodes source texts."""
+        return TextEncoder(self.tokenizer, "text", self.max_length, self.prefix)
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of source texts."""
-        return token_ids(self.tokenizer, [self.prefix + text for text in texts], self.max_length)
+        return self.encoder.encode(texts).ids
 
 
 def export_record(model: str, field: str = "model") -> dict[str, Any]:
@@ -79,7 +92,7 @@ def load_model(
         {} if read_run_record(name) else task_params(model.config, task, languages),
         decoder_start_token_id(tokenizer, languages[1]),
     )
-    prefix = default_prefix(model.config, task, options.prefix, languages)
+    prefix = default_prefix(model.config, task, options.prefix, languages, tokenizer)
     return LoadedModel(model, tokenizer, prefix, longest_source(options.source_limit, model), model.generation_config)
 
 
@@ -118,6 +131,12 @@ def load_exported(
     if within_export:
         source_limit, target_limit = record.get("max_source_length"), generation.max_length - 1
     configured = generation
+    start = decoder_start_token_id(tokenizer, options.tgt_lang)
+    if start not in (None, generation.decoder_start_token_id):
+        raise ConfigError(
+            f"`tgt_lang` {options.tgt_lang}: `{field}` {folder} was exported for {record.get('tgt_lang')}, with which "
+            "its decoder starts: export it again for this language, or give the original model"
+        )
     if settings is not None:
         forced = forced_bos_token_id(tokenizer, options.tgt_lang, generation)
         configured = with_settings(generation, replace(settings, forced_bos_token_id=forced), target_limit)
@@ -125,7 +144,18 @@ def load_exported(
     return LoadedModel(
         model=None,
         tokenizer=tokenizer,
-        prefix=str(record.get("prefix") or "") if options.prefix is None else options.prefix,
+        prefix=_exported_prefix(record, options, tokenizer),
         max_length=min(filter(None, (options.source_limit, source_limit))),
         generation=configured,
     )
+
+
+def _exported_prefix(record: Mapping[str, Any], options: DecodingOptions, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prefix of the options, or that of the export, with the target language of the options."""
+    if options.prefix is not None:
+        return options.prefix
+    prefix = str(record.get("prefix") or "")
+    if options.tgt_lang is None or not TARGET_TOKEN.match(prefix):
+        return prefix
+    tokens = target_tokens(tokenizer, "marian" if prefix.startswith(">>") else "t5")
+    return target_prefix(tokens, options.tgt_lang)

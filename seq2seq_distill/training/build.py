@@ -20,6 +20,9 @@ from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+MANY_UNKNOWN = 0.01
+"""Share of unknown tokens above which they are warned of."""
+
 MODULES: dict[str, type[SummarizationModule]] = {
     "summarization": SummarizationModule,
     "translation": TranslationModule,
@@ -113,6 +116,12 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
         if task.name:
             logger.info("task %s: %d training examples", task.name, len(task.student_view.data.encoded["train"]))
     logger.info("cut: %.1f%% of training sources, %.1f%% of targets", 100 * cut["source"], 100 * cut["target"])
+    for side, unknown in components.data.unknown().items():
+        lost = f", most often {' '.join(unknown.characters)}" if unknown.characters else ""
+        level = logging.WARNING if unknown.share > MANY_UNKNOWN else logging.INFO
+        logger.log(
+            level, "unknown to the tokenizer: %.2f%% of the tokens of training %ss%s", 100 * unknown.share, side, lost
+        )
     logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
     logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
     if isinstance(module, SummarizationDistiller) and module.shares_encoder:

@@ -10,10 +10,11 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.loss_conflicts import position_conflicts
 from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.data.encoding import Collator, default_prefix
+from seq2seq_distill.data.languages import language_codes, plain_code
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts
 from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer, only_sources_differ
-from seq2seq_distill.data.tokenizers import language_codes, load_tokenizer
+from seq2seq_distill.data.tokenizers import load_tokenizer
 from seq2seq_distill.models import architectures
 from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ModelError, raise_config_error
@@ -64,7 +65,7 @@ def teachers_tokenizer(config: RunConfig, path: str | None, usual: PreTrainedTok
     Raises ConfigError: it does not know that language.
     """
     language = config.teacher_source.src_lang
-    if path is None or language is None or not language_codes(usual) or language == usual.src_lang:
+    if path is None or language is None or not language_codes(usual) or plain_code(language) == usual.src_lang:
         return usual
     return load_tokenizer(path, language, config.tgt_lang, src_field="teacher_source.src_lang")
 
@@ -97,7 +98,7 @@ def encode_texts(
     if config.teacher_source.max_length is None:  # as the student's, so that both can read it
         sources = [_smallest(sources)] * 2
     views = [
-        _ViewSettings(tokenizer, _prefix(own, first), _smallest((own.encode.max_source_length, limit)))
+        _ViewSettings(tokenizer, _prefix(own, first, tokenizer), _smallest((own.encode.max_source_length, limit)))
         for own, tokenizer, limit in zip((config, theirs), tokenizers, sources, strict=True)
     ]
 
@@ -127,9 +128,9 @@ def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
     return int(pad)
 
 
-def _prefix(config: RunConfig, model: PreTrainedModel) -> str:
+def _prefix(config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:
     languages = (config.src_lang, config.tgt_lang)
-    return default_prefix(model.config, str(config.task), config.encode.prefix, languages)
+    return default_prefix(model.config, str(config.task), config.encode.prefix, languages, tokenizer)
 
 
 def _log_differences(student: _ViewSettings, teacher: _ViewSettings) -> None:

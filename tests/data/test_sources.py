@@ -13,7 +13,8 @@ from datasets import Dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.columns import Columns, base_language
+from seq2seq_distill.data.columns import Columns
+from seq2seq_distill.data.languages import base_language
 from seq2seq_distill.data.sources import fingerprint, has_split, load_split
 from seq2seq_distill.utils.errors import DataError
 

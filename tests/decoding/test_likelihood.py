@@ -6,11 +6,11 @@ import torch
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.decoding.decoder import TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
-from seq2seq_distill.decoding.likelihood import mean_log_probabilities, token_ids
+from seq2seq_distill.decoding.likelihood import mean_log_probabilities
 from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.models import architectures, forward
 from tests.tiny_models import tiny_model
-from tests.tiny_tokenizers import SOURCES, TARGETS, plain_tokenizer
+from tests.tiny_tokenizers import plain_tokenizer
 
 SOURCE_IDS = [[5, 9, 11, 2], [7, 2], [12, 13, 14, 15, 16, 17, 2]]
 TARGET_IDS = [[21, 22, 2], [30, 31, 32, 33, 34, 2], [40, 2]]
@@ -55,11 +55,3 @@ def test_outputs_score_as_beam_search_says(beams, penalty):
             expected = [float(steps.mean())]
             assert hypotheses[0].log_probabilities == pytest.approx(steps[0].tolist(), abs=1e-4)
         assert [hypothesis.score for hypothesis in hypotheses] == pytest.approx(expected, abs=1e-4)
-
-
-def test_texts_are_cut_and_the_limit_is_forgotten():
-    tokenizer = plain_tokenizer()
-    assert [len(ids) for ids in token_ids(tokenizer, SOURCES, 5)] == [5] * len(SOURCES)
-    assert tokenizer.backend_tokenizer.truncation is None
-    assert token_ids(tokenizer, TARGETS, None, "text_target") == tokenizer(text_target=TARGETS)["input_ids"]
-    assert token_ids(tokenizer, [], 5) == []

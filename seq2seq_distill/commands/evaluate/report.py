@@ -16,7 +16,7 @@ from seq2seq_distill.commands.evaluate import charts
 from seq2seq_distill.commands.evaluate.scores import example_scores
 from seq2seq_distill.commands.evaluate.tables import signatures, tables
 from seq2seq_distill.config.tasks import TASKS, TITLES
-from seq2seq_distill.data.columns import base_language
+from seq2seq_distill.data.languages import base_language
 from seq2seq_distill.metrics.degeneration import NO_SPACES
 from seq2seq_distill.training.output_folder import OutputFolder
 

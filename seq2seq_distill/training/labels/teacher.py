@@ -16,12 +16,13 @@ from transformers import GenerationConfig
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.encoding import Collator, default_prefix
+from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.data.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.conversion import save_converted, unknown_to_ctranslate2
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings
-from seq2seq_distill.decoding.likelihood import mean_log_probabilities, token_ids
+from seq2seq_distill.decoding.likelihood import mean_log_probabilities
 from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_exported, load_model, longest_source
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.models import architectures
@@ -217,10 +218,11 @@ class BackwardModel:
         self._config = config
         languages = (config.tgt_lang, config.src_lang)
         model = load_pretrained(path, torch.float32, field=field)
+        tokenizer = load_tokenizer(path, *languages, field=field)
         self._loaded = LoadedModel(
             model,
-            load_tokenizer(path, *languages, field=field),
-            default_prefix(model.config, str(config.task), None, languages),
+            tokenizer,
+            default_prefix(model.config, str(config.task), None, languages, tokenizer),
             longest_source(config.source_limit, model),
             model.generation_config,
         )
@@ -238,6 +240,6 @@ def _scores(
     model = loaded.torch_model
     model.to(local_device())  # type: ignore[arg-type]
     limits = [length for length in (limit, architectures.max_positions(model.config)[1]) if length is not None]
-    labels = token_ids(loaded.tokenizer, targets, min(limits, default=None), "text_target")
+    labels = TextEncoder(loaded.tokenizer, "text_target", min(limits, default=None)).encode(targets).ids
     collate = Collator(int(loaded.tokenizer.pad_token_id), architectures.extra_inputs(model.config))
     return mean_log_probabilities(model, collate, loaded.encode(sources), labels, max_tokens)
