@@ -100,7 +100,8 @@ def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dic
     """What the raw candidates depend on, as plain values."""
     loaded = teacher.loaded
     generation = loaded.generation.to_diff_dict()
-    generation.pop("transformers_version", None)
+    for name in ("transformers_version", "use_cache"):  # the latter is the same for all
+        generation.pop(name, None)
     wanted = {name: getattr(config, name) for name in FIXED} | {
         "beams": generation.pop("num_beams", 1),
         "length_penalty": generation.pop("length_penalty", 1.0),

@@ -48,7 +48,7 @@ def language_codes(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Codes that `src_lang` and `tgt_lang` of a multilingual tokenizer can take; empty for any other.
 
     A language that was added with `add_tokens(["tyv_Cyrl"], special_tokens=True)` is one of them, where the tokenizer
-    finds languages by their tokens (NLLB, the first mBART); the classes of M2M100, mBART-50 and PLBart have fixed lists.
+    finds languages by their tokens (NLLB, the first mBART); those of M2M100, mBART-50 and PLBart have fixed lists.
     """
     if not hasattr(tokenizer, "set_tgt_lang_special_tokens"):
         return []

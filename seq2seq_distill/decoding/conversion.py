@@ -14,7 +14,7 @@ does not fit a fine-tuned model:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,19 @@ NORMS = {"bart": (False, True), "pegasus": (True, False), "mbart": (True, True),
 """Whether norms come before a layer's parts, and whether embeddings are normed."""
 NEVER = -1e4
 """Bias of a token that must not be chosen; float16 holds it."""
-CTRANSLATE2_OPTIONS = ("early_stopping", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty")
+CTRANSLATE2_OPTIONS = (
+    *("early_stopping", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty"),
+    *("suppress_tokens", "bad_words_ids"),
+)
 """Options of `generate`, besides those with a flag of their own, that CTranslate2 decodes with too."""
+_WITHOUT_EFFECT = (
+    *("max_length", "num_beams", "length_penalty", "num_return_sequences", "max_new_tokens"),
+    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
+    *("forced_bos_token_id", "forced_eos_token_id", "do_sample", "use_cache", "transformers_version"),
+    *("cache_implementation", "cache_config", "renormalize_logits", "remove_invalid_values"),
+    *("return_dict_in_generate", "output_attentions", "output_hidden_states", "output_scores", "output_logits"),
+)
+"""Settings that CTranslate2 has by other names, or that do not change which output is the best."""
 
 
 def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted_by: str) -> Any:
@@ -77,8 +88,8 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
         bias = forward.output_head(model).bias
         assert bias is not None
         spec.decoder.projection.bias = _without(bias.flatten(), config.pad_token_id)
-    tokens = vocabulary(model, tokenizer)
-    spec.register_source_vocabulary(tokens)
+    sources, tokens = vocabularies(model, tokenizer)
+    spec.register_source_vocabulary(sources)
     spec.register_target_vocabulary(tokens)
     for role in ("bos", "eos", "unk"):
         setattr(spec.config, f"{role}_token", _token(tokens, getattr(tokenizer, f"{role}_token_id", None)))
@@ -111,20 +122,28 @@ def save_converted(
     settings.save_pretrained(folder)
 
 
-def vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The token of every row of the embedding; a row that the tokenizer does not know gets a name of its own."""
+def vocabularies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:
+    """The token of every row of the encoder's embedding, and of the output head.
+
+    A row that the tokenizer does not know gets a name of its own.
+    """
+    encoder = getattr(tokenizer, "target_encoder", None) and {row: token for token, row in tokenizer.encoder.items()}
     size = len(forward.output_head(model).weight)
-    tokens: list[str] = []
-    seen: set[str] = set()
-    for index, known in enumerate(
-        [*tokenizer.convert_ids_to_tokens([*range(min(size, len(tokenizer)))]), *[None] * size]
-    ):
-        if index == size:
-            break
-        token = f"<unused_{index}>" if known is None or known in seen else known
-        tokens.append(token)
-        seen.add(token)
-    return tokens
+    known: list[str | None] = [*tokenizer.convert_ids_to_tokens([*range(min(size, len(tokenizer)))])]
+    if not encoder:  # all but Marian with a vocabulary for each side
+        return (named(known, size),) * 2
+    decoder = {row: token for token, row in tokenizer.target_encoder.items()}
+    rows = len(model.get_encoder().get_input_embeddings().weight)
+    return named([*map(encoder.get, range(rows))], rows), named([*map(decoder.get, range(size))], size)
+
+
+def named(tokens: Sequence[str | None], size: int) -> list[str]:
+    """`size` different names: those of tokens, and names for rows without one or with one that was there before."""
+    names: dict[str, None] = {}
+    for index in range(size):
+        token = tokens[index] if index < len(tokens) else None
+        names[f"<unused_{index}>" if token is None or token in names else token] = None
+    return list(names)
 
 
 def _without(bias: torch.Tensor, token: int) -> torch.Tensor:
@@ -146,6 +165,13 @@ def unknown_to_ctranslate2(options: Mapping[str, Any], own: GenerationConfig | N
     """
     wishes = {name for name, value in options.items() if own is None or getattr(own, name, None) != value}
     return sorted(wishes.difference(CTRANSLATE2_OPTIONS))
+
+
+def not_held(settings: GenerationConfig) -> dict[str, Any]:
+    """The generation settings of a model that CTranslate2 does not have, and that may change outputs."""
+    held = {*CTRANSLATE2_OPTIONS, *_WITHOUT_EFFECT}
+    settings_made = {name: value for name, value in settings.to_diff_dict().items() if not name.startswith("_")}
+    return {name: value for name, value in settings_made.items() if name not in held and value not in (None, False)}
 
 
 def check_exported_options(given: str, options: Mapping[str, Any], own: GenerationConfig) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +114,11 @@ class CTranslate2Decoder:
         )
 
     def _decode(self, translator: Any, inputs: Sequence[Sequence[int]], n_best: int) -> list[list[Hypothesis]]:
-        config, to_tokens = self.loaded.generation, self.loaded.tokenizer.convert_ids_to_tokens
+        config, (sources, targets) = self.loaded.generation, self._vocabularies
         first = config.forced_bos_token_id
         results = translator.translate_batch(
-            [to_tokens(list(ids)) for ids in inputs],
-            target_prefix=None if first is None else [[to_tokens(first)]] * len(inputs),
+            [[sources[token] for token in ids] for ids in inputs],
+            target_prefix=None if first is None else [[targets[first]]] * len(inputs),
             beam_size=config.num_beams or 1,
             num_hypotheses=n_best,
             # Searching on until nothing better can come is early_stopping False; this many rounds nearly always do.
@@ -126,12 +128,31 @@ class CTranslate2Decoder:
             repetition_penalty=config.repetition_penalty or 1.0,
             max_decoding_length=self._max_length,
             min_decoding_length=max(0, (config.min_length or 0) - 1),
+            suppress_sequences=self._suppressed or None,
             max_input_length=0,
             batch_type=self._batch[0],
             max_batch_size=self._batch[1],
             return_scores=True,
         )
         return [list(map(self._hypothesis, result.hypotheses, result.scores)) for result in results]
+
+    @cached_property
+    def _vocabularies(self) -> tuple[list[str], list[str]]:
+        """The tokens of sources and of targets, by id."""
+        shared, *files = (self.folder / f"{side}_vocabulary.json" for side in ("shared", "source", "target"))
+        source, target = (json.loads(file.read_text("utf-8")) for file in ([shared] * 2 if shared.is_file() else files))
+        return source, target
+
+    @cached_property
+    def _target_ids(self) -> dict[str, int]:
+        return {token: index for index, token in enumerate(self._vocabularies[1])}
+
+    @cached_property
+    def _suppressed(self) -> list[list[str]]:
+        """Sequences of target tokens that must not be written."""
+        config, tokens = self.loaded.generation, self._vocabularies[1]
+        sequences = [[token] for token in config.suppress_tokens or ()] + list(config.bad_words_ids or ())
+        return [[tokens[token] for token in ids] for ids in sequences if ids != [config.pad_token_id]]
 
     @property
     def _max_length(self) -> int:
@@ -141,7 +162,7 @@ class CTranslate2Decoder:
 
     def _hypothesis(self, tokens: list[str], score: float) -> Hypothesis:
         config, tokenizer = self.loaded.generation, self.loaded.tokenizer
-        ids: Any = tokenizer.convert_tokens_to_ids(tokens)
+        ids = [self._target_ids[token] for token in tokens]
         at_limit = len(ids) >= self._max_length
         has_end = config.forced_eos_token_id is not None or not at_limit
         return Hypothesis(

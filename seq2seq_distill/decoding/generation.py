@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -34,6 +35,18 @@ _FLAGS = {
     "forced_bos_token_id": "`tgt_lang`",
 }
 _REFUSED = ("num_return_sequences", "return_dict_in_generate", "output_scores", "output_logits")
+# Searches that transformers 5 has as code of the hub alone, which is never run, or for a single source alone; and the
+# value that asks for none.
+_OTHER_SEARCHES = {
+    "constraints": None,
+    "force_words_ids": None,
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "penalty_alpha": 0.0,
+    "dola_layers": None,
+    "prompt_lookup_num_tokens": None,
+    "assistant_early_exit": None,
+}
 # Computed with before transformers looks at them, or given to an engine that has no words for what is wrong.
 _COUNTS = ("min_length", "min_new_tokens", "no_repeat_ngram_size")
 
@@ -81,7 +94,8 @@ def generation_config(
 
     `max_length` in it counts the decoder's start token, as is usual for encoder-decoders. A minimum length
     that does not fit under the maximum is lowered (with a warning), a maximum beyond the model's positions
-    too. Sampling is off unless the options ask for it.
+    too. The cache of keys and values is used always. Sampling is off unless the options ask for it, and a search that
+    transformers does not have is replaced by beam search; both are logged.
 
     Raises ConfigError for an option that is unknown, impossible or has an option of its own, ModelError for a
     model that does not say from which token decoding starts.
@@ -94,6 +108,7 @@ def with_settings(own: GenerationConfig, settings: GenerationSettings, positions
     config = copy.deepcopy(own)
     if config.decoder_start_token_id is None and config.bos_token_id is None:
         raise ModelError("the model names no decoder_start_token_id: add it to its generation_config.json")
+    _drop_what_decodes_otherwise(config, settings)
     _apply_options(config, settings)
     if settings.beams is not None:
         config.num_beams = settings.beams
@@ -123,14 +138,34 @@ def configure_generation(
         task_params: of the model's config, for the task at hand; what is no option of decoding is left out.
         start: id of the token that decoding starts from, where the target language decides it.
     """
-    for name, value in task_params.items():
-        if name in vars(model.generation_config):
-            setattr(model.generation_config, name, value)
+    _impose(model.generation_config, task_params, settings)
     if start is not None:
         model.generation_config.decoder_start_token_id = start
     model.generation_config = generation_config(model, settings)
     if settings.options:
         _try_out(model, settings)
+
+
+def _impose(config: GenerationConfig, task_params: Mapping[str, Any], settings: GenerationSettings) -> None:
+    """Apply what the model's config says of a task, and log it: these settings are often older than the model."""
+    given = {"max_length"} | {name for name in ("length_penalty",) if settings.length_penalty is not None}
+    given |= set(settings.options) | ({"num_beams"} if settings.beams is not None else set())
+    imposed = []
+    for name, value in task_params.items():
+        if name not in vars(config):
+            continue
+        own = getattr(config, name)
+        if name not in given and own != value:
+            instead = "" if own is None else f" (generation_config.json: {own})"
+            imposed.append(f"{name} {format_value(value, 40)}{instead}")
+        setattr(config, name, value)
+    if imposed:
+        _log_imposed(", ".join(imposed))
+
+
+@cache
+def _log_imposed(settings: str) -> None:
+    logger.info("task_specific_params in the model's config.json set %s for this task", settings)
 
 
 def _try_out(model: PreTrainedModel, settings: GenerationSettings) -> None:
@@ -202,11 +237,38 @@ def to_device(batch: Mapping[str, Any], device: torch.device | str) -> dict[str,
     return {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
 
 
+def _drop_what_decodes_otherwise(config: GenerationConfig, settings: GenerationSettings) -> None:
+    """Take out of a model's settings what it should not impose: drawing, other searches, decoding without a cache."""
+    dropped = []
+    for name, usual in _OTHER_SEARCHES.items():
+        value = getattr(config, name, None)
+        if value is not None and value != usual:
+            dropped.append(f"{name} {format_value(value, 40)}")
+            setattr(config, name, None)
+    if config.do_sample and not settings.options.get("do_sample"):
+        dropped.append("do_sample true")
+        config.do_sample = False
+    if config.use_cache is False:
+        dropped.append("use_cache false")
+    config.use_cache = True
+    if dropped:
+        _warn_of_dropped(", ".join(dropped))
+
+
+@cache  # a run configures the same settings for several models, and `evaluate` for each search
+def _warn_of_dropped(settings: str) -> None:
+    logger.warning(
+        "the model's generation_config.json has %s: decoding goes on without, by beam search with a cache", settings
+    )
+
+
 def _apply_options(config: GenerationConfig, settings: GenerationSettings) -> None:
     for name, value in settings.options.items():
         given = f"`{settings.group}generate` {name}={format_value(value)}"
         if name in _FLAGS:
             raise ConfigError(f"{given} has an option of its own: use {_FLAGS[name].format(settings.group)}")
+        if name in _OTHER_SEARCHES and value not in (None, _OTHER_SEARCHES[name]):
+            raise ConfigError(f"{given} asks for a search that transformers does not have for batches: remove it")
         if name in _REFUSED or name not in vars(config):
             raise ConfigError(f"{given} is no option of decoding a text: remove it")
         if name in _COUNTS and value is not None and not (type(value) is int and value >= 0):

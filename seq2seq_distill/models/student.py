@@ -63,6 +63,11 @@ def create_student(
     if getattr(student.config, "use_prompt", False):
         keep_prompts(student, encoder_ids, decoder_ids)
     cut_config(student.config, encoder_ids, decoder_ids)
+    for config in {
+        id(config): config for config in (student.config, *architectures.stack_configs(student.config))
+    }.values():
+        if getattr(config, "use_cache", None) is False:
+            config.use_cache = True  # gradient checkpointing leaves false; decoding would be slow wherever it is loaded
     if overrides:
         override(student, overrides)
     rebuild_settings(student)

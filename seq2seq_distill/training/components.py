@@ -1,7 +1,7 @@
 """The components of a run, task by task: texts, tokenizers, teachers, student, encoded data."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -24,6 +24,7 @@ from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.student import cut_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
+from seq2seq_distill.models.vocabulary_rows import drop_padding_rows
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import ModelError, UserError
 
@@ -126,6 +127,8 @@ def build_components(config: RunConfig) -> RunComponents:
         inputs = _read_inputs(first)
         teacher = teacher_of(first, inputs.teacher_tokenizer)
         student = _student(first, teacher, inputs.base_tokenizer)
+        if teacher and inputs.student_tokenizer is inputs.base_tokenizer:
+            _align_rows({"the student": student, "`teacher`": teacher.model}, inputs.base_tokenizer)
         _freeze(first, student, teacher)
         generation = copy.deepcopy(teacher.generation if teacher and _is_cut(first) else student.generation_config)
         tasks = [_task_components(names[0], inputs, student, generation, teacher)]
@@ -212,6 +215,7 @@ def _extra_teacher(
     )
     teacher = load_teacher(path, dtype=torch.float32, field=field)
     _configure_generation(config, teacher.model, tokenizer)
+    drop_padding_rows(teacher.model, len(forward.output_head(first).weight), len(tokenizer), f"`{field}` {path}")
     sizes = [len(forward.output_head(model).weight) for model in (teacher.model, first)]
     starts = [forward.decoder_start(model) for model in (teacher.model, first)]
     for what, (extra, expected) in {"output tokens": sizes, "as the id from which decoding starts": starts}.items():
@@ -220,6 +224,13 @@ def _extra_teacher(
                 f"`{field}` {path} has {extra} {what}, `teacher` {expected}: choose teachers of one vocabulary"
             )
     return teacher
+
+
+def _align_rows(models: Mapping[str, PreTrainedModel], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let models of one tokenizer have as many rows of embeddings."""
+    rows = min(len(forward.output_head(model).weight) for model in models.values())
+    for name, model in models.items():
+        drop_padding_rows(model, rows, len(tokenizer), name)
 
 
 def teacher_path(config: RunConfig) -> str | None:

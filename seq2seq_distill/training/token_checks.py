@@ -122,10 +122,10 @@ def token_differences(
         )
     size, teacher_size = (forward.output_head(model).weight.shape[0] for model in (student, teacher))
     if size != teacher_size and config.method == "kd":
-        key = architectures.architecture_of(student).vocab[-1]
-        yield Finding(
-            f"it chooses among {size} tokens, the teacher among {teacher_size}: set {key} {teacher_size} in its config"
-        )
+        remedy = f"call resize_token_embeddings({teacher_size}) on it and save it"
+        if config.student.config:
+            remedy = f"set {architectures.architecture_of(student).vocab[-1]} {teacher_size} in its config"
+        yield Finding(f"it chooses among {size} tokens, the teacher among {teacher_size}: {remedy}")
     ends, teacher_ends = (sorted(_end_ids(model)) for model in (student, teacher))
     if ends != teacher_ends:
         yield Finding(f"it stops decoding at {ends}, the teacher at {teacher_ends}", "odd")

@@ -193,8 +193,8 @@ class TestFiles:
         assert main([*command, *TestGenerate.OPTIONS]) == 0
         assert outputs(tmp_path / "out", "served") == outputs(tmp_path / "out", "model")
         capsys.readouterr()
-        assert main([*command, "--generate", '{"bad_words_ids": [[5]]}']) == 2
-        refusal = f"--models {served} is an exported model, and CTranslate2 has no bad_words_ids of --generate: leave"
+        assert main([*command, "--generate", '{"encoder_no_repeat_ngram_size": 2}']) == 2
+        refusal = f"--models {served} is an exported model, and CTranslate2 has no encoder_no_repeat_ngram_size of"
         assert refusal in capsys.readouterr().err
         (served / "export.json").unlink()
         assert main(command) == 2

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.decoding.conversion import LOADERS, specification
+from seq2seq_distill.decoding.conversion import LOADERS, save_converted, specification
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
@@ -22,7 +22,7 @@ from seq2seq_distill.metrics.corpus import bleu
 from seq2seq_distill.models import forward
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import tiny_model
-from tests.tiny_runs import save_teacher, write_data
+from tests.tiny_runs import save_marian_with_own_sources, save_teacher, write_data
 from tests.tiny_tokenizers import SOURCES, TARGETS, plain_tokenizer
 
 LANGUAGES = {"mbart": ("en_XX", "de_DE"), "m2m_100": ("eng_Latn", "deu_Latn")}
@@ -124,6 +124,54 @@ def test_what_cannot_be_held_is_refused():
         model = tiny_model(kind, **({"decoder_attention_heads": 4} if kind == "bart" else {}))
         with pytest.raises(ModelError, match=words):
             specification(model, plain_tokenizer(), "--format ctranslate2")
+
+
+def test_a_vocabulary_for_each_side(tmp_path):
+    """Once a traceback: all rows were named after one vocabulary."""
+    folder = save_marian_with_own_sources(tmp_path / "model", 50)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    config = generation_config(model, GenerationSettings(beams=1, max_length=12))
+    save_converted(tmp_path, model, tokenizer, config, "float32", "--format ctranslate2")
+    loaded = LoadedModel(model, tokenizer, "", None, config)
+    exported = CTranslate2Decoder(tmp_path, loaded, threads=(1, 1))
+    inputs = loaded.encode(SOURCES)
+    ours, theirs = (decoder.decode(inputs) for decoder in (TransformersDecoder(loaded), exported))
+    assert [best.text for best, *_ in theirs] == [best.text for best, *_ in ours]
+    assert len({best.text for best, *_ in ours}) > 1
+
+
+def test_suppressed_tokens_are_not_written(tmp_path):
+    """Once an exported model wrote what its original suppresses, and passed the comparison."""
+    folder = save_teacher(tmp_path / "model", "bart")
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), plain_tokenizer()
+    torch.manual_seed(1)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.5)
+
+    def written(options):
+        config = generation_config(model, GenerationSettings(beams=1, max_length=12, options=options))
+        save_converted(tmp_path / "served", model, tokenizer, config, "float32", "--format ctranslate2")
+        loaded = LoadedModel(model, tokenizer, "", None, config)
+        exported = CTranslate2Decoder(tmp_path / "served", loaded, threads=(1, 1))
+        inputs = loaded.encode(SOURCES)
+        ours, theirs = (decoder.decode(inputs) for decoder in (TransformersDecoder(loaded), exported))
+        # The end that is forced at the limit is written by one of the two alone.
+        assert [best.ids[:10] for best, *_ in theirs] == [best.ids[:10] for best, *_ in ours]
+        return [best.ids[:10] for best, *_ in theirs]
+
+    (tmp_path / "served").mkdir()
+    ids = next(ids for ids in written({}) if len(set(ids)) > 1)
+    pair = next([a, b] for a, b in zip(ids, ids[1:], strict=False) if a != b)
+    for row in written({"suppress_tokens": pair[:1]}):
+        assert pair[0] not in row
+    for row in written({"bad_words_ids": [pair]}):
+        assert pair not in [list(two) for two in zip(row, row[1:], strict=False)]
 
 
 class TestCommand:

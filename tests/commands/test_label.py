@@ -211,17 +211,17 @@ class TestEngines:
         label(auto)
         assert files(config.folder) == before
 
-    @pytest.mark.parametrize("option", [{"bad_words_ids": [[5]]}, {"no_repeat_ngram_size": 2}])
+    @pytest.mark.parametrize("option", [{"encoder_no_repeat_ngram_size": 2}, {"no_repeat_ngram_size": 2}])
     def test_ctranslate2_is_asked_for_what_it_has(self, config: LabelConfig, monkeypatch, option) -> None:
         monkeypatch.setattr("seq2seq_distill.decoding.parity.LEAST_EQUAL", 0.0)
         known = "no_repeat_ngram_size" in option
         label(replace(config, engine="auto", generate=option, n=5))
         found = json.loads((config.folder / "label.json").read_text())["found"]
         assert found["engine"] == ("ctranslate2" if known else "transformers")
-        assert known or found["why"] == "CTranslate2 has no bad_words_ids of `generate`"
+        assert known or found["why"] == "CTranslate2 has no encoder_no_repeat_ngram_size of `generate`"
         if not known:
             with pytest.raises(
-                UserError, match="`engine` ctranslate2 has no bad_words_ids of `generate`: leave it out"
+                UserError, match="`engine` ctranslate2 has no encoder_no_repeat_ngram_size of `generate`: leave it out"
             ):
                 label(replace(config, engine="ctranslate2", generate=option))
 
@@ -242,8 +242,10 @@ class TestEngines:
         with pytest.raises(UserError, match="which `engine` transformers cannot use: give the original"):
             label(replace(config, model=str(tmp_path / "served")))
         served = replace(config, model=str(tmp_path / "served"), engine="auto", beams=None)
-        with pytest.raises(UserError, match="exported model, and CTranslate2 has no bad_words_ids of `generate`"):
-            label(replace(served, generate={"bad_words_ids": [[5]]}))
+        with pytest.raises(
+            UserError, match="exported model, and CTranslate2 has no encoder_no_repeat_ngram_size of `generate`"
+        ):
+            label(replace(served, generate={"encoder_no_repeat_ngram_size": 2}))
 
 
 class TestGoingOn:

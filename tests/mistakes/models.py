@@ -139,7 +139,9 @@ KINDS = (
         "a generation option that CTranslate2 does not support",
         st.integers(4, 9),
         5,
-        lambda token: Bad(labelling("--engine", "ctranslate2", "--generate.bad_words_ids", f"[[{token}]]"), "--engine"),
+        lambda token: Bad(
+            labelling("--engine", "ctranslate2", "--generate.encoder_no_repeat_ngram_size", str(token)), "--engine"
+        ),
     ),
     Kind(
         "an output file that does not exist",

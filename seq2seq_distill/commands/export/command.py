@@ -14,7 +14,7 @@ from seq2seq_distill.commands.inputs import with_run_defaults
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import has_split, load_split
-from seq2seq_distill.decoding.conversion import save_converted, unknown_to_ctranslate2
+from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_ctranslate2
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
@@ -23,7 +23,7 @@ from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.cost import count_parameters
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.output_folder import check_free
-from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.errors import ConfigError, format_value
 from seq2seq_distill.utils.files import write_folder
 from seq2seq_distill.utils.optional import optional
 
@@ -58,6 +58,12 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         name: generation_config(model, replace(settings, beams=beams))
         for name, beams in (("greedy", 1), ("beams", max(2, num_beams)))
     }
+    missing = not_held(loaded.generation)
+    if missing:
+        logger.warning(
+            "CTranslate2 has no %s, which the model's generation settings ask for: the export decodes without",
+            ", ".join(f"{name} {format_value(value, 40)}" for name, value in missing.items()),
+        )
     remedy = "nothing was written; serve it with transformers"
     parities = check_parity(loaded, searches, loaded.encode(texts["source"]), wanted_by, remedy)
     save = partial(
@@ -81,6 +87,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "ctranslate2": optional("ctranslate2", wanted_by).__version__,
         "quantization": config.quantization,
         "beams": num_beams,
+        "settings_not_held": missing,
         "parameters": count_parameters(model),
         "max_positions": architectures.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in parities.items()},

@@ -18,7 +18,7 @@ from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.encoding import Collator, default_prefix
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.data.tokenizers import load_tokenizer
-from seq2seq_distill.decoding.conversion import save_converted, unknown_to_ctranslate2
+from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_ctranslate2
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings
@@ -30,7 +30,7 @@ from seq2seq_distill.models.fingerprint import model_fingerprint
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.utils.distributed import local_device
-from seq2seq_distill.utils.errors import ConfigError, ModelError, UserError
+from seq2seq_distill.utils.errors import ConfigError, ModelError, one_line
 from seq2seq_distill.utils.files import file_sha256, write_folder
 
 logger = logging.getLogger(__name__)
@@ -101,27 +101,34 @@ def choose_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, 
     Raises:
         UserError: the decoder that was asked for cannot run the model.
     """
-    reason = _no_need_of_ctranslate2(config)
+    reason = _no_need_of_ctranslate2(config, teacher)
     if reason is None:
         try:
             return _ctranslate2(config, teacher, converted, teacher.loaded.encode(texts[:COMPARED]))
-        except UserError as error:
+        except Exception as error:  # of its loaders and of its engine, which raise any type
             if config.engine == "ctranslate2" or teacher.loaded.model is None:
                 raise
-            reason = str(error)
+            reason = f"CTranslate2 cannot run the model: {one_line(error)}"
     logger.info("labelled with transformers: %s", reason)
     return {"engine": "transformers", "threads": None, "why": reason}
 
 
-def _no_need_of_ctranslate2(config: LabelConfig) -> str | None:
+def _no_need_of_ctranslate2(config: LabelConfig, teacher: LabelTeacher) -> str | None:
     if config.targets == "reference":
         return "`targets` reference generates nothing"
     if config.sample:
         return "`sample`: the draws of CTranslate2 cannot be repeated after a stop"
     if config.engine == "transformers":
         return "`engine` transformers"
-    unknown = unknown_to_ctranslate2(config.generate) if config.engine == "auto" else []
-    return f"CTranslate2 has no {', '.join(unknown)} of `generate`" if unknown else None
+    unknown = unknown_to_ctranslate2(config.generate)
+    if unknown and config.engine == "auto":
+        return f"CTranslate2 has no {', '.join(unknown)} of `generate`"
+    missing = ", ".join(not_held(teacher.loaded.generation))
+    if missing and config.engine == "auto" and teacher.loaded.model is not None:
+        return f"CTranslate2 has no {missing} of the model's generation settings"
+    if missing:
+        logger.warning("CTranslate2 has no %s of the model's generation settings: it labels without", missing)
+    return None
 
 
 def _ctranslate2(
