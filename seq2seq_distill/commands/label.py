@@ -10,6 +10,7 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
+from seq2seq_distill import metrics
 from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.run_record import read_run_record
@@ -17,14 +18,14 @@ from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.decoding.loading import export_record
-from seq2seq_distill.training.labels.merging import merge
+from seq2seq_distill.metrics.corpus import MOSTLY_DROPPED
+from seq2seq_distill.training.labels.merging import REFERENCES, merge
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (
     BackwardModel,
     LabelTeacher,
     choose_decoder,
     generated,
-    length_power,
     load_label_teacher,
     open_decoder,
     scored,
@@ -39,6 +40,8 @@ FIXED = (
     *("max_tokens", "shard_rows"),
 )
 """Options that the raw candidates depend on, besides what the model, the data and the tokenizer say."""
+MANY_CUT = 0.01
+"""Share of cut texts above which they are warned of."""
 FLAGS = {
     "model": "`model`, of the fingerprint",
     "tokenizer": "`model`, a tokenizer of the fingerprint",
@@ -59,6 +62,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
     record = export_record(config.model) or read_run_record(config.model)
     config = with_run_defaults(config, record, "name what to label")
     dataset, teacher = _dataset(config), load_label_teacher(config)
+    _check_rouge(config, dataset)
     backward = BackwardModel(config) if config.backward_model else None
     folder = LabelFolder(
         config.folder, config.split, len(dataset), config.shard_rows, backward.fingerprint if backward else ""
@@ -82,6 +86,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
             time.sleep(0.5)
         written = "reference" if config.targets == "reference" else str(found["engine"])
         report = merge(config, folder, dataset, f"{config.model} ({written})")
+    _log_cut(config, teacher, report)
     _print(config, report)
     if not report["kept"]:
         raise ConfigError(f"`output_dir` {config.folder}: the filters leave nothing: report.json says which; loosen it")
@@ -94,6 +99,19 @@ def _dataset(config: LabelConfig) -> Dataset:
     columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
     dataset = load_rows(config.data, config.split, columns)
     return dataset if config.n is None else dataset.select(range(min(config.n, len(dataset))))
+
+
+def _check_rouge(config: LabelConfig, dataset: Dataset) -> None:
+    """Refuse to choose or filter targets by a ROUGE that drops most of the references."""
+    by_rouge = {"keep": config.keep == "best-rouge", "min_rouge2": config.min_rouge2 is not None}
+    given = [f"`{name}` {getattr(config, name)}" for name, is_given in by_rouge.items() if is_given]
+    if given and config.rouge_tokenizer == "default":
+        dropped = metrics.dropped_by_rouge(dataset[:REFERENCES]["target"])
+        if dropped > MOSTLY_DROPPED:
+            raise ConfigError(
+                f"{given[0]}: ROUGE keeps only a-z and 0-9, and drops most letters of {dropped:.0%} of the references: "
+                "set `rouge_tokenizer` unicode, or choose chrF (best-chrf, `min_chrf`)"
+            )
 
 
 def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dict[str, Any]:
@@ -131,7 +149,6 @@ def _write_candidates(
     if not missing:
         return
     decoder = None if config.targets == "reference" else open_decoder(config, teacher, folder.converted, found)
-    power = length_power(teacher.loaded.generation)
     for shard in missing:
         rows = folder.rows(shard)
         texts = dataset[rows.start : rows.stop]
@@ -140,7 +157,7 @@ def _write_candidates(
             others = dataset[[(row + len(dataset) // 2) % len(dataset) for row in rows]]["source"]
             candidates = scored(config, teacher, texts["source"], texts["target"], others)
         else:
-            candidates = generated(config, decoder, power, texts["source"], shard)
+            candidates = generated(config, teacher, decoder, texts["source"], shard)
         folder.write_raw(shard, texts["source"], candidates)
         logger.info("rows %d to %d of %d are labelled", rows.start, rows.stop - 1, len(dataset))
 
@@ -155,11 +172,31 @@ def _write_backward(backward: BackwardModel, folder: LabelFolder, dataset: Datas
         logger.info("rows %d to %d of %d have backward scores", rows.start, rows.stop - 1, len(dataset))
 
 
+def _log_cut(config: LabelConfig, teacher: LabelTeacher, report: dict[str, Any]) -> None:
+    """Students learn from pairs that were cut to leave text out."""
+    cut, chosen = report["cut"], max(1, report["chosen"])
+    line = "cut: %d of %d sources, which are longer than %s tokens, and %d targets, stopped at %d tokens"
+    numbers = (
+        cut["sources"],
+        chosen,
+        teacher.loaded.max_length,
+        cut["targets"],
+        teacher.loaded.generation.max_length - 1,
+    )
+    if max(cut.values()) > MANY_CUT * chosen and not config.drop_cut:
+        logger.warning(
+            f"{line}: raise `max_source_length` or `max_target_length`, or drop them with `drop_cut`", *numbers
+        )
+    else:
+        logger.info(line, *numbers)
+
+
 def _print(config: LabelConfig, report: dict[str, Any]) -> None:
     """The report as a table for people, and as a JSON line on standard output."""
     table = Table("filter", "threshold", "removed", "it alone")
     for name, row in report["filters"].items():
-        table.add_row(f"--{name}", f"{row['threshold']:g}", str(row["removed"]), str(row["alone"]))
+        threshold = "" if name == "drop_cut" else f"{row['threshold']:g}"
+        table.add_row(f"--{name}", threshold, str(row["removed"]), str(row["alone"]))
     table.add_section()
     table.add_row("kept", "", f"{report['kept']} of {report['chosen']}", "")
     Console(stderr=True).print(table)

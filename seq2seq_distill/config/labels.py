@@ -53,6 +53,9 @@ class LabelConfig(DecodingOptions):
     keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "all"] = "top1"
     """Candidates to keep: the most probable one (top1), the one closest to the reference by chrF, BLEU or ROUGE-L, or
     all."""
+    rouge_tokenizer: Literal["default", "unicode"] = "default"
+    """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
+    every script and does not stem."""
     max_tokens: int = option(4096, at_least(1))
     """Maximum number of source tokens decoded together, padding included."""
     shard_rows: int = option(4096, at_least(1))
@@ -73,11 +76,13 @@ class LabelConfig(DecodingOptions):
     max_length_ratio: float | None = option(None, at_least(0))
     """Drop targets with more words per source word than this value."""
     max_repetition: float | None = option(None, between(0, 1))
-    """Drop targets whose fraction of repeated 4-grams exceeds this value."""
+    """Drop targets whose fraction of repeated 4-grams exceeds this value, and short loops such as "hello hello"."""
     max_copied: float | None = option(None, between(0, 100))
     """Drop targets whose chrF2 with the source (0 to 100) exceeds this value, since they are copied, not translated."""
     min_script: float | None = option(None, between(0, 1))
     """Drop targets in which the fraction of letters in the references' script is below this value."""
+    drop_cut: bool = False
+    """Drop pairs whose source was longer than the model reads, or whose target was stopped at --max_target_length."""
     backward_model: str | None = None
     """Model of the opposite direction, target to source, that scores each source given its target: a Hugging Face
     folder or hub id."""

@@ -68,6 +68,9 @@ class EvalConfig:
     monitor: str | None = None
     """Validation value that selects the best student: rouge1, rouge2, rougeL or rougeLsum for summarization (default:
     rouge2), bleu or chrf for translation (default: bleu), or loss."""
+    rouge_tokenizer: Literal["default", "unicode"] = "default"
+    """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
+    every script and does not stem."""
     patience: int | None = option(None, at_least(1))
     """Stop training after this many validations without improvement (default: never)."""
     save_top_k: int = option(1, at_least(-1))

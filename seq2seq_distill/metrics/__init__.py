@@ -6,13 +6,16 @@ from seq2seq_distill.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
     from seq2seq_distill.metrics.corpus import bleu as bleu
+    from seq2seq_distill.metrics.corpus import bleu_language as bleu_language
     from seq2seq_distill.metrics.corpus import bleu_signature as bleu_signature
+    from seq2seq_distill.metrics.corpus import dropped_by_rouge as dropped_by_rouge
     from seq2seq_distill.metrics.corpus import rouge as rouge
     from seq2seq_distill.metrics.corpus import rouge_per_example as rouge_per_example
     from seq2seq_distill.metrics.corpus import score as score
     from seq2seq_distill.metrics.corpus import score_per_example as score_per_example
     from seq2seq_distill.metrics.corpus import signature as signature
     from seq2seq_distill.metrics.corpus import translation_metrics as translation_metrics
+    from seq2seq_distill.metrics.corpus import warn_of_dropped_text as warn_of_dropped_text
     from seq2seq_distill.metrics.significance import Mean as Mean
     from seq2seq_distill.metrics.significance import ScoreWithInterval as ScoreWithInterval
     from seq2seq_distill.metrics.significance import compare_systems as compare_systems
@@ -20,8 +23,11 @@ else:  # a type checker that saw it would believe in every name
     __getattr__ = lazy_names(
         __name__,
         {
-            **dict.fromkeys(("bleu", "bleu_signature", "rouge", "rouge_per_example", "score"), "corpus"),
+            **dict.fromkeys(
+                ("bleu", "bleu_language", "bleu_signature", "rouge", "rouge_per_example", "score"), "corpus"
+            ),
             **dict.fromkeys(("score_per_example", "signature", "translation_metrics"), "corpus"),
+            **dict.fromkeys(("dropped_by_rouge", "warn_of_dropped_text"), "corpus"),
             **dict.fromkeys(("Mean", "ScoreWithInterval", "compare_systems"), "significance"),
         },
     )

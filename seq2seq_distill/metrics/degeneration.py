@@ -1,10 +1,11 @@
 """How generated texts behave beside their references, and in words when a model has collapsed."""
 
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from seq2seq_distill.metrics.scripts import NO_SPACES
 from seq2seq_distill.utils.errors import DataError
 
 NGRAM = 4
@@ -17,13 +18,12 @@ LOOPING_SHARE = 0.3
 """So is this much more repetition than in the references; ordinary text has below 0.05."""
 LENGTH_RATIO_BOUNDS = (1 / 3, 3.0)
 """And a ratio of lengths outside these."""
+MIN_TIMES = 3
+"""So often a phrase is said in a text that goes on otherwise, for the text to be a loop."""
+MIN_JOINED = 3
+"""Letters of a part that may be repeated within one word: mama and bonbon are words, "hellohello" is none."""
 COPIED_CHRF = 0.9
 """An output that shares more than this with its source is a copy of it."""
-
-# Thai and Lao, Tibetan and Burmese, Khmer, Kana, Chinese characters: no spaces between words.
-NO_SPACES = re.compile(
-    "[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
-)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class OutputFaults:
     empty: float
     """Without any unit."""
     repeated: float
-    """More than 0.3 of its 4-grams were in it before."""
+    """More than 0.3 of its 4-grams were in it before, or it is a short loop and its reference is none: see
+    `is_loop`."""
     copied: float
     """It is its source, but for less than a tenth: twice the units in common over the units of both is above 0.9."""
     wrong_length: float
@@ -101,17 +102,50 @@ def count_faults(outputs: Sequence[str], sources: Sequence[str], references: Seq
     """
     if not outputs:
         raise DataError("there is nothing to judge: give at least one output and its reference")
-    rows = [tuple(map(units, texts)) for texts in zip(outputs, sources, references, strict=True)]
-    found = [
-        (
-            not own,
-            repetition([own]) > LOOPING_SHARE,
-            2 * (Counter(own) & Counter(source)).total() > COPIED_CHRF * (len(own) + len(source)),
-            bool(own) and not LENGTH_RATIO_BOUNDS[0] <= len(own) / max(1, len(reference)) <= LENGTH_RATIO_BOUNDS[1],
+    found = []
+    for output, source, reference in zip(outputs, sources, references, strict=True):
+        own, read, expected = map(units, (output, source, reference))
+        found.append(
+            (
+                not own,
+                repetition([own]) > LOOPING_SHARE or is_loop(output) and not is_loop(reference),
+                2 * (Counter(own) & Counter(read)).total() > COPIED_CHRF * (len(own) + len(read)),
+                bool(own) and not LENGTH_RATIO_BOUNDS[0] <= len(own) / max(1, len(expected)) <= LENGTH_RATIO_BOUNDS[1],
+            )
         )
-        for own, source, reference in rows
-    ]
     return OutputFaults(*(sum(column) / len(found) for column in zip(*found, strict=True)))
+
+
+def is_loop(text: str) -> bool:
+    """Whether a text is little else than one word or phrase said again at once: "Hello hello", "h h h", "yes, yes yes".
+
+    Capitals and punctuation do not matter. The repetitions make up more than half of the units, or all of them where
+    there are only two. 4-grams do not see it in short texts.
+    """
+    said = [word for unit in units(text) if (word := _letters(unit))]
+    # A doubled character is a word in Chinese, and so is a doubled syllable in many languages.
+    shortest = 2 if NO_SPACES.search(text) else 1
+    if _repeats(said, shortest) or len(said) == 1 and _repeats(list(said[0]), MIN_JOINED + 1):
+        return True
+    for length in range(1, len(said) // MIN_TIMES + 1):
+        run = longest = 0
+        for index in range(length, len(said)):
+            run = run + 1 if said[index] == said[index - length] else 0
+            longest = max(longest, run)
+        if longest >= (MIN_TIMES - 1) * length and 2 * (longest + length) > len(said):
+            return True
+    return False
+
+
+def _letters(unit: str) -> str:
+    """Without capitals, and without what is neither letter, mark nor digit: marks are vowels in many scripts."""
+    return "".join(c for c in unicodedata.normalize("NFKC", unit).casefold() if unicodedata.category(c)[0] in "LMN")
+
+
+def _repeats(said: Sequence[str], shortest: int) -> bool:
+    """Whether the whole is one part, of at least `shortest` units, again and again."""
+    lengths = range(shortest, len(said) // 2 + 1)
+    return any(len(said) % length == 0 and said[:-length] == said[length:] for length in lengths)
 
 
 def collapse(figures: OutputStatistics) -> str | None:

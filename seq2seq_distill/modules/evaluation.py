@@ -101,9 +101,8 @@ def score_generations(
     for number, task in enumerate(tasks):
         indices = [index for index, of_row in enumerate(task_of_row) if of_row == number]
         texts = [generations.texts[index] for index in indices]
-        by_task.append(
-            score(task.kind, texts, [references[generations.rows[index]] for index in indices], task.tgt_lang)
-        )
+        expected = [references[generations.rows[index]] for index in indices]
+        by_task.append(score(task.kind, texts, expected, task.tgt_lang, task.rouge_tokenizer))
     scores = by_task[0]
     if len(tasks) > 1:
         named = zip(tasks, by_task, strict=True)

@@ -67,7 +67,14 @@ class SummarizationModule(LightningModule):
         self.total_steps = total_steps
         self.extensions = extensions or Extensions()
         settings = GenerationSettings.of_run(config)
-        self.tasks = tuple(tasks) or (Task(self.task, config.tgt_lang, generation_config(student, settings)),)
+        self.tasks = tuple(tasks) or (
+            Task(
+                self.task,
+                config.tgt_lang,
+                generation_config(student, settings),
+                rouge_tokenizer=config.eval.rouge_tokenizer,
+            ),
+        )
         self.projections = nn.ModuleDict()
         """Map the student's inner states to the teacher's width; trained with it, and saved in checkpoints alone."""
         self.objective: Objective = CrossEntropyObjective(config.loss, self.extensions)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from transformers import GenerationConfig
 
+from seq2seq_distill.metrics.rouge import RougeTokenizer
 from seq2seq_distill.models.teacher import Teacher
 
 
@@ -19,5 +20,6 @@ class Task:
     """How the student decodes."""
     teacher: Teacher | None = None
     """Whom the student learns from."""
+    rouge_tokenizer: RougeTokenizer = "default"
     name: str = ""
     """In logs; empty if there are no others."""

@@ -85,7 +85,14 @@ def make_module(
     kind, student, tokenizer = config.kinds[0], components.student, components.tokenizer
     total_steps, data = components.data.plan.total_steps, components.data
     tasks = [
-        Task(str(task.config.task), task.config.tgt_lang, task.student_generation, task.teacher, task.name)
+        Task(
+            str(task.config.task),
+            task.config.tgt_lang,
+            task.student_generation,
+            task.teacher,
+            task.config.eval.rouge_tokenizer,
+            task.name,
+        )
         for task in components.tasks
     ]
     if config.method == "sft" or not (components.teachers or config.teacher_cache):

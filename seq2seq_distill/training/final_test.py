@@ -7,6 +7,7 @@ from pytorch_lightning import Trainer
 from transformers import PreTrainedModel
 
 from seq2seq_distill.decoding.generation import GenerationSettings
+from seq2seq_distill.metrics.corpus import bleu_language, signature
 from seq2seq_distill.training.build import MODULES
 from seq2seq_distill.training.components import TaskComponents, teacher_of
 from seq2seq_distill.training.results import build_results, measure_models, test_model
@@ -40,4 +41,6 @@ def test_task(
     columns = zip(data["student"].references("test"), *(outputs[name].texts for name in models), strict=True)
     names, place = ("reference", *models), {"task": task.name} if task.name else {}
     records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
-    return build_results(kind, sides["student"], sides.get("teacher"), speed), records
+    language = bleu_language(config.tgt_lang, data["student"].references("test"))
+    scored_by = signature(kind, language, config.eval.rouge_tokenizer)
+    return build_results(kind, sides["student"], sides.get("teacher"), speed, scored_by), records

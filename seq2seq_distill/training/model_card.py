@@ -45,7 +45,7 @@ def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> s
         lines += ["", "## Test results", "", *markdown_table(results)]
         for name, own in results.get("tasks", {}).items():
             lines += ["", f"### {name}", "", *markdown_table(own)]
-        lines += ["", f"Scores: {how_scored(config)}."]
+        lines += ["", f"Scores: {how_scored(results)}."]
     return "\n".join(lines) + "\n"
 
 

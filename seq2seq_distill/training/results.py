@@ -9,11 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.decoding.generation import GenerationSettings
-from seq2seq_distill.metrics.corpus import means_of_all, signature
+from seq2seq_distill.metrics.corpus import means_of_all
 from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.evaluation import Generations
@@ -59,13 +58,20 @@ def measure_models(
 
 
 def build_results(
-    task: str, student: dict[str, Any], teacher: dict[str, Any] | None, speed: float | None
+    task: str, student: dict[str, Any], teacher: dict[str, Any] | None, speed: float | None, scored_by: str
 ) -> dict[str, Any]:
-    """The content of results.json; without a teacher the last three are null."""
+    """The content of results.json; without a teacher the figures about it are null."""
     kept = None
     if teacher is not None:
         kept = {name: student[name] / teacher[name] if teacher[name] else None for name in TASKS[task].metrics}
-    return {"task": task, "student": student, "teacher": teacher, "kept": kept, "speedup": speed}
+    return {
+        "task": task,
+        "student": student,
+        "teacher": teacher,
+        "kept": kept,
+        "speedup": speed,
+        "scored_by": scored_by,
+    }
 
 
 def merge_task_results(by_task: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -88,14 +94,14 @@ def merge_task_results(by_task: Mapping[str, Mapping[str, Any]]) -> dict[str, An
         "task": " and ".join(dict.fromkeys(result["task"] for result in results)),
         **means,
         "speedup": None if None in speeds else sum(speeds) / len(speeds),
+        "scored_by": "; ".join(dict.fromkeys(map(how_scored, results))),
         "tasks": dict(by_task),
     }
 
 
-def how_scored(config: RunConfig) -> str:
-    """How the scores of a run were computed, of each kind of task."""
-    signatures = (signature(str(own.task), own.tgt_lang) for own in config.each_task())
-    return "; ".join(dict.fromkeys(signatures))
+def how_scored(results: Mapping[str, Any]) -> str:
+    """How the scores in a results.json were computed; empty for one of before they said so."""
+    return str(results.get("scored_by", ""))
 
 
 def print_table(

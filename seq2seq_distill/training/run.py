@@ -14,12 +14,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import AutoModelForSeq2SeqLM
 
 from seq2seq_distill.config import RunConfig, validate
-from seq2seq_distill.metrics.corpus import signature
+from seq2seq_distill.metrics.corpus import MOSTLY_DROPPED, dropped_by_rouge
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, check_extensions
 from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole
-from seq2seq_distill.training.components import RunComponents, build_components
+from seq2seq_distill.training.components import RunComponents, build_components, of_task
 from seq2seq_distill.training.failures import LastBatch, translate_errors
 from seq2seq_distill.training.final_test import test_task
 from seq2seq_distill.training.model_card import model_card
@@ -64,6 +64,8 @@ def run_config(
         seed_everything(config.seed, workers=True, verbose=False)
         components = build_components(config)
         _check_data(config, components, folder, checkpoint)
+        if checkpoint is None:
+            _check_monitor(config, components)
         components, module = build_module(config, components, extensions)
         trainer = build_trainer(
             config, components.data, folder, signals, [last_batch, *callbacks], extensions.on_student_saved
@@ -131,6 +133,21 @@ def _check_data(config: RunConfig, components: RunComponents, folder: OutputFold
 
 
 @rank_zero_only
+def _check_monitor(config: RunConfig, components: RunComponents) -> None:
+    """Refuse to choose the best student by a ROUGE that drops most of the text."""
+    if not config.monitor.startswith("rouge") or config.eval.rouge_tokenizer != "default":
+        return
+    for task in components.tasks:
+        dropped = dropped_by_rouge(task.student_view.data.references("val"))
+        if dropped > MOSTLY_DROPPED:
+            with of_task(task.name):
+                raise ConfigError(
+                    f"`eval.monitor` {config.monitor}: ROUGE keeps only a-z and 0-9, and drops most letters of "
+                    f"{dropped:.0%} of the validation references: set `eval.rouge_tokenizer` unicode, or "
+                    "`eval.monitor` loss"
+                )
+
+
 def _write_start(config: RunConfig, components: RunComponents, folder: OutputFolder, *, resumed: bool) -> None:
     """Write run.yaml, and the student before training."""
     folder.results.unlink(missing_ok=True)  # until the run has ended again
@@ -156,7 +173,7 @@ def _test_best_student(
         # Kept while last.ckpt might be damaged by a kill; nothing is resumed from now on.
         HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
         write_json(folder.results, results)  # the last file: it says that the run has ended
-        _print_results(results, config)
+        _print_results(results)
     trainer.strategy.barrier()
     return results
 
@@ -164,12 +181,12 @@ def _test_best_student(
 def _show_results_again(config: RunConfig, folder: OutputFolder) -> dict[str, Any]:
     results: dict[str, Any] = json.loads(folder.results.read_text("utf-8"))
     logger.info("the run in %s has ended; these are its results", folder.path)
-    _print_results(results, config)
+    _print_results(results)
     return results
 
 
 @rank_zero_only
-def _print_results(results: Mapping[str, Any], config: RunConfig) -> None:
-    for task, (name, result) in zip(config.each_task(), results.get("tasks", {}).items(), strict=False):
-        print_table(result, signature(str(task.task), task.tgt_lang), title=name)
-    print_table(results, how_scored(config))
+def _print_results(results: Mapping[str, Any]) -> None:
+    for name, result in results.get("tasks", {}).items():
+        print_table(result, how_scored(result), title=name)
+    print_table(results, how_scored(results))

@@ -12,10 +12,12 @@ from sacrebleu.metrics import BLEU
 from seq2seq_distill.config.tasks import monitor_mode
 from seq2seq_distill.metrics.corpus import (
     bleu,
+    bleu_language,
     bleu_signature,
     rouge,
     rouge_per_example,
     score,
+    score_per_example,
 )
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
@@ -142,7 +144,22 @@ class TestBleu:
 
     def test_chinese_words_count(self) -> None:
         assert bleu(["我喜欢吃苹果和梨"], ["我喜欢吃苹果和桃"], "zh_CN")["bleu"] > 50
-        assert bleu(["我喜欢吃苹果和梨"], ["我喜欢吃苹果和桃"])["bleu"] == 0
+        assert bleu(["我喜欢吃苹果和梨"], ["我喜欢吃苹果和桃"], "en")["bleu"] == 0
+
+    @pytest.mark.parametrize(
+        "text", ["我喜欢吃苹果", "私は猫が好きです", "ฉันชอบแมวมาก", "ខ្ញុំចូលចិត្តឆ្មា", "ຂ້ອຍມັກແມວຫຼາຍ", "ငါကြောင်ကြိုက်တယ်"]
+    )
+    def test_the_script_chooses_where_no_language_is_given(self, text: str) -> None:
+        """Once identical texts had BLEU 0: a sentence was one word."""
+        assert bleu([text], [text])["bleu"] == pytest.approx(100)
+        language = bleu_language(None, [text, "a b"])
+        assert "tok:13a" not in bleu_signature(language)["bleu"]
+        assert score_per_example("bleu", [text], [text], language) == pytest.approx([100])
+
+    def test_scripts_with_spaces_choose_nothing(self) -> None:
+        texts = ["a cat", "кошка", "고양이가 있다", "बिल्ली", "mostly latin with 猫", ""]
+        assert [bleu_language(None, [text]) for text in texts] == [None] * len(texts)
+        assert bleu_language("de", ["我喜欢吃苹果"]) == "de"
 
 
 class TestScore:

@@ -14,7 +14,10 @@ from seq2seq_distill.metrics.degeneration import (
     OutputStatistics,
     collapse,
     count_faults,
+    is_loop,
     output_statistics,
+    repetition,
+    units,
 )
 from seq2seq_distill.modules.evaluation import Generations, degeneration_statistics
 from seq2seq_distill.utils.errors import DataError
@@ -218,3 +221,46 @@ def test_validation_warns_once_of_a_trained_student_alone(
     assert len(caplog.records) == warnings
     if warnings:
         assert caplog.messages[0].startswith("step 20: the student has collapsed") and "`optim.lr`" in caplog.text
+
+
+LOOPS = [
+    *("Hello hello", "h h h", "yes, yes, yes!", "Good morning good morning", "नमस्ते नमस्ते", "مرحبا مرحبا", "สวัสดีสวัสดี"),
+    *(
+        "你好你好",
+        "привет Привет",
+        "hellohello",
+        "I think that that that that is",
+        "a b a b a b",
+        "QUELS THAT THAT THAT",
+    ),
+]
+NO_LOOPS = [
+    *(
+        "",
+        "Hello",
+        "h",
+        "mama",
+        "bonbon",
+        "Good morning",
+        "I know that that is so",
+        "नमस्ते",
+        "बिल्ली बैल",
+        "你好",
+        "the cat saw the dog",
+    ),
+    *("谢谢", "no news is no good news"),
+]
+
+
+@pytest.mark.parametrize("text", LOOPS)
+def test_short_loops_are_repeated(text):
+    """4-grams do not see them in short texts: none of these was a fault."""
+    assert is_loop(text)
+    faults = count_faults([text, "a dog"], ["x", "y"], ["Hello there", "a dog"])
+    assert faults.repeated == 0.5
+    assert count_faults([text], ["x"], [text]).repeated == float(repetition([units(text)]) > 0.3)
+
+
+@pytest.mark.parametrize("text", NO_LOOPS)
+def test_other_short_texts_are_not(text):
+    assert not is_loop(text)

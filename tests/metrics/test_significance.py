@@ -89,9 +89,9 @@ class TestJudge:
 class TestScores:
     def test_summaries_have_rouge_and_translations_bleu(self):
         systems = {"a": worse(REFERENCES, 0.2)}
-        found = corpus_scores("summarization", systems, REFERENCES, None, 100, 1)
+        found = corpus_scores("summarization", systems, REFERENCES, None, "default", 100, 1)
         assert {key: own["a"].score for key, own in found.items()} == pytest.approx(rouge(systems["a"], REFERENCES))
-        assert list(corpus_scores("translation", systems, REFERENCES, "de", 100, 1)) == ["bleu", "chrf"]
+        assert list(corpus_scores("translation", systems, REFERENCES, "de", "default", 100, 1)) == ["bleu", "chrf"]
 
     def test_of_one_example(self):
         own = worse(REFERENCES, 0.2)

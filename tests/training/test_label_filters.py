@@ -1,5 +1,7 @@
 """Candidates that are chosen, and pairs that are dropped."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,6 +85,14 @@ class TestMeasures:
         assert passes("min_score", -1.0, own) == [True, False]
         assert passes("min_gain", 0.5, own) == [True, True] and passes("min_gain", 0.6, own) == [True, False]
 
+    def test_cut(self) -> None:
+        own = replace(pairs(("s", "t", "r"), ("s", "t", "r")), cut=[True, False])
+        assert passes("drop_cut", 0.0, own) == [False, True]
+
+    def test_short_loops_are_repetitions(self) -> None:
+        own = pairs(("x", "hello Hello", "hello you"), ("x", "bye bye", "bye bye"), ("x", "a b", "c"))
+        assert passes("max_repetition", 0.9, own) == [False, True, True]
+
     def test_at_most_and_at_least(self) -> None:
         own = pairs(("a b", "x y", "r"))
         assert passes("max_length_ratio", 1.0, own) == passes("min_length_ratio", 1.0, own) == [True]
@@ -90,7 +100,11 @@ class TestMeasures:
 
     def test_every_measure_is_an_option_that_is_off_but_for_emptiness(self) -> None:
         defaults = LabelConfig()
-        assert {name: getattr(defaults, name) for name in MEASURES} == {**dict.fromkeys(MEASURES), "min_words": 1}
+        assert {name: getattr(defaults, name) for name in MEASURES} == {
+            **dict.fromkeys(MEASURES),
+            "min_words": 1,
+            "drop_cut": False,
+        }
 
 
 @given(st.lists(st.floats(-9, 0), max_size=40), st.floats(0, 1, exclude_max=True))

@@ -8,21 +8,21 @@ from rich.console import Console
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.tasks import TASKS
+from seq2seq_distill.metrics.corpus import signature
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.results import (
     build_results,
     format_number,
     markdown_table,
     print_table,
-    signature,
 )
 
 STUDENT = {"bleu": 30.0, "chrf": 55.0, "gen_len": 9.5, "parameters": 1_000_000, "bytes": 4_000_000}
 STUDENT |= {"latency_ms": 10.0, "ms_per_token": 1.0}
 TEACHER = {"bleu": 40.0, "chrf": 50.0, "gen_len": 10.0, "parameters": 4_000_000, "bytes": 16_000_000}
 TEACHER |= {"latency_ms": 25.0, "ms_per_token": 2.5}
-RESULTS = build_results("translation", STUDENT, TEACHER, 2.5)
-ALONE = build_results("translation", {**STUDENT, "latency_ms": None, "ms_per_token": None}, None, None)
+RESULTS = build_results("translation", STUDENT, TEACHER, 2.5, "tok:13a")
+ALONE = build_results("translation", {**STUDENT, "latency_ms": None, "ms_per_token": None}, None, None, "tok:13a")
 
 
 class TestCombine:
@@ -33,14 +33,14 @@ class TestCombine:
 
     def test_summaries_are_compared_by_all_of_rouge(self):
         scores = dict.fromkeys(TASKS["summarization"].metrics, 20.0)
-        kept = build_results("summarization", scores, scores, 1.0)["kept"]
+        kept = build_results("summarization", scores, scores, 1.0, "")["kept"]
         assert kept == dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum"), 1.0)
 
     def test_without_a_teacher_three_are_null(self):
         assert (ALONE["teacher"], ALONE["kept"], ALONE["speedup"]) == (None, None, None)
 
     def test_of_a_teacher_that_scores_nothing_no_share_can_be_kept(self):
-        assert build_results("translation", STUDENT, {**TEACHER, "bleu": 0.0}, 2.5)["kept"]["bleu"] is None
+        assert build_results("translation", STUDENT, {**TEACHER, "bleu": 0.0}, 2.5, "")["kept"]["bleu"] is None
 
 
 class TestTables:
@@ -79,6 +79,7 @@ class TestTables:
         assert "nrefs:1" in signature("translation", "de")
         assert "tok:zh" in signature("translation", "zh")
         assert "Porter stemmer" in signature("summarization", None)
+        assert "all scripts" in signature("summarization", None, "unicode")
 
 
 class TestCard:

@@ -23,7 +23,7 @@ MEMORY_EXAMPLES = 8
 """Examples decoded one at a time to count the memory of tensors."""
 SETTINGS = (
     *("generate", "max_source_length", "max_target_length", "batch_size"),
-    *("n_speed", "resamples", "seed", "dtype"),
+    *("n_speed", "resamples", "seed", "dtype", "rouge_tokenizer"),
 )
 """Options that results.json repeats."""
 
@@ -64,12 +64,14 @@ def compare(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Datas
     """The body of results.json: the metrics, and what each model scores and costs."""
     task, sources, references = str(config.task), rows["source"][:], rows["target"][:]
     texts = {candidate.name: candidate.texts for candidate in candidates}
-    scores = corpus_scores(task, texts, references, config.tgt_lang, config.resamples, config.seed)
-    signatures = (
-        metrics.bleu_signature(config.tgt_lang)
-        if task == "translation"
-        else {"ROUGE": metrics.signature(task, config.tgt_lang)}
-    )
+    if task == "translation":
+        language = metrics.bleu_language(config.tgt_lang, references)
+        signatures = metrics.bleu_signature(language)
+    else:
+        language = None
+        metrics.warn_of_dropped_text(references, config.rouge_tokenizer)
+        signatures = {"ROUGE": metrics.signature(task, None, config.rouge_tokenizer)}
+    scores = corpus_scores(task, texts, references, language, config.rouge_tokenizer, config.resamples, config.seed)
     if config.comet:
         comet = comet_scores(
             str(config.comet_python),

@@ -32,6 +32,9 @@ class EvaluateConfig(DecodingOptions):
     """Evaluate only the first N examples (default: all)."""
     batch_size: int = option(32, at_least(1))
     """Number of examples decoded together, both for the outputs and to measure throughput."""
+    rouge_tokenizer: Literal["default", "unicode"] = "default"
+    """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
+    every script and does not stem."""
     n_speed: int = option(50, at_least(0))
     """Number of examples decoded one at a time to measure latency; 0 measures neither speed nor memory."""
     resamples: int = option(1000, between(100, 100_000))

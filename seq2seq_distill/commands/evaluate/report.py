@@ -17,7 +17,7 @@ from seq2seq_distill.commands.evaluate.scores import example_scores
 from seq2seq_distill.commands.evaluate.tables import signatures, tables
 from seq2seq_distill.config.tasks import TASKS, TITLES
 from seq2seq_distill.data.languages import base_language
-from seq2seq_distill.metrics.degeneration import NO_SPACES
+from seq2seq_distill.metrics.scripts import NO_SPACES
 from seq2seq_distill.training.output_folder import OutputFolder
 
 EXAMPLES = 10
@@ -51,7 +51,8 @@ def render_html(results: Mapping[str, Any], texts: Mapping[str, Sequence[str]], 
         rows: the columns source and target.
     """
     references, names = rows["target"][:], list(texts)
-    scores = {name: example_scores(results["task"], own, references) for name, own in texts.items()}
+    tokenizer = results["settings"].get("rouge_tokenizer", "default")
+    scores = {name: example_scores(results["task"], own, references, tokenizer) for name, own in texts.items()}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((files(__package__) / "report.html").read_text("utf-8"))
     lengths = {"reference": references, **texts}

@@ -10,13 +10,15 @@ from seq2seq_distill.config.tasks import TASKS
 
 if TYPE_CHECKING:
     from seq2seq_distill.metrics import ScoreWithInterval
+    from seq2seq_distill.metrics.rouge import RougeTokenizer
 
 
 def corpus_scores(
     task: str,
     systems: Mapping[str, Sequence[str]],
     references: Sequence[str],
-    tgt_lang: str | None,
+    language: str | None,
+    rouge_tokenizer: RougeTokenizer,
     resamples: int,
     seed: int,
 ) -> dict[str, dict[str, ScoreWithInterval]]:
@@ -24,9 +26,11 @@ def corpus_scores(
     if task == "translation":
         return {
             name: metrics.compare_systems(metric, systems, references, resamples, seed)
-            for name, metric in metrics.translation_metrics(tgt_lang).items()
+            for name, metric in metrics.translation_metrics(language).items()
         }
-    values = {name: metrics.rouge_per_example(texts, references) for name, texts in systems.items()}
+    values = {
+        name: metrics.rouge_per_example(texts, references, tokenizer=rouge_tokenizer) for name, texts in systems.items()
+    }
     keys = next(iter(values.values()))
     return {key: mean_scores({name: own[key] for name, own in values.items()}, resamples, seed) for key in keys}
 
@@ -36,6 +40,8 @@ def mean_scores(values: Mapping[str, Sequence[float]], resamples: int, seed: int
     return metrics.compare_systems(metrics.Mean(), values, None, resamples, seed)
 
 
-def example_scores(task: str, texts: Sequence[str], references: Sequence[str]) -> list[float]:
+def example_scores(
+    task: str, texts: Sequence[str], references: Sequence[str], rouge_tokenizer: RougeTokenizer = "default"
+) -> list[float]:
     """The task's `per_example` score of each output, 0 to 100."""
-    return metrics.score_per_example(TASKS[task].per_example, texts, references)
+    return metrics.score_per_example(TASKS[task].per_example, texts, references, rouge_tokenizer=rouge_tokenizer)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seq2seq_distill import metrics
+from seq2seq_distill.metrics.rouge import RougeTokenizer
 
 CLOSEST_BY = {"best-chrf": "chrf", "best-bleu": "bleu", "best-rouge": "rougeL"}
 
@@ -17,9 +18,19 @@ class Candidate:
     """Mean log-probability of its tokens under the model that wrote it, or scored it."""
     gain: float | None = None
     """By how much the score is above that of the same target for another row's source, where that was asked for."""
+    source_cut: bool | None = None
+    """Whether the source was longer than the model reads; None in folders of before this was written down."""
+    target_cut: bool | None = None
+    """Whether the target reached the limit of tokens before it ended; as above."""
 
 
-def choose(keep: str, texts: Sequence[str], reference: str, tgt_lang: str | None = None) -> list[int]:
+def choose(
+    keep: str,
+    texts: Sequence[str],
+    reference: str,
+    language: str | None = None,
+    rouge_tokenizer: RougeTokenizer = "default",
+) -> list[int]:
     """Numbers of the candidates that stay, in order.
 
     Args:
@@ -27,11 +38,12 @@ def choose(keep: str, texts: Sequence[str], reference: str, tgt_lang: str | None
             reference, of equal ones the first; `all`, each text once.
         texts: the candidates of one row, the likeliest first.
         reference: the row's own target.
-        tgt_lang: chooses BLEU's tokenizer.
+        language: chooses BLEU's tokenizer.
+        rouge_tokenizer: that of ROUGE.
     """
     if keep == "all":
         return [number for number, text in enumerate(texts) if text not in texts[:number]]
     if keep == "top1" or len(texts) == 1:
         return [0]
-    closeness = metrics.score_per_example(CLOSEST_BY[keep], texts, [reference] * len(texts), tgt_lang)
+    closeness = metrics.score_per_example(CLOSEST_BY[keep], texts, [reference] * len(texts), language, rouge_tokenizer)
     return [max(range(len(texts)), key=closeness.__getitem__)]

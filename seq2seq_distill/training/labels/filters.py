@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from seq2seq_distill import metrics
-from seq2seq_distill.metrics.degeneration import repetition, units
+from seq2seq_distill.metrics.degeneration import is_loop, repetition, units
+from seq2seq_distill.metrics.rouge import RougeTokenizer
 
 COMMON = 0.01
 """Share of the references' letters from which on a script is one of theirs."""
@@ -26,6 +27,9 @@ class Pairs:
     """By how much it is above that for another row's source."""
     scripts: frozenset[str]
     """Of all references."""
+    rouge_tokenizer: RougeTokenizer = "default"
+    cut: Sequence[bool] = ()
+    """Whether the source or the target was cut."""
 
 
 def words(pairs: Pairs) -> list[float]:
@@ -45,7 +49,7 @@ def gains(pairs: Pairs) -> list[float]:
 
 def rouge2(pairs: Pairs) -> list[float]:
     """Agreement with the reference in pairs of words, 0 to 100."""
-    return metrics.score_per_example("rouge2", pairs.targets, pairs.references)
+    return metrics.score_per_example("rouge2", pairs.targets, pairs.references, None, pairs.rouge_tokenizer)
 
 
 def chrf(pairs: Pairs) -> list[float]:
@@ -62,8 +66,12 @@ def length_ratio(pairs: Pairs) -> list[float]:
 
 
 def repeated(pairs: Pairs) -> list[float]:
-    """Share of each target's 4-grams that it has had before, 0 to 1."""
-    return [repetition([units(text)]) for text in pairs.targets]
+    """Share of each target's 4-grams that it has had before, 0 to 1; 1 for a loop that is too short to have any, if its
+    reference is none."""
+    rows = zip(pairs.targets, pairs.references, strict=True)
+    return [
+        repetition([units(target)]) or float(is_loop(target) and not is_loop(reference)) for target, reference in rows
+    ]
 
 
 def copied(pairs: Pairs) -> list[float]:
@@ -81,6 +89,11 @@ def own_script(pairs: Pairs) -> list[float]:
     return shares
 
 
+def cut(pairs: Pairs) -> list[float]:
+    """1 where the source or the target was cut, else 0."""
+    return list(map(float, pairs.cut))
+
+
 MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
     "min_words": words,
     "min_score": scores,
@@ -92,8 +105,9 @@ MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
     "max_repetition": repeated,
     "max_copied": copied,
     "min_script": own_script,
+    "drop_cut": cut,
 }
-"""Option to what is compared with it: a pair stays that has at least `min_...`, at most `max_...`."""
+"""Option to what is compared with it: a pair stays that has at least `min_...`, at most `max_...`, or 0."""
 
 
 def passes(option: str, threshold: float, pairs: Pairs) -> list[bool]:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
+from seq2seq_distill import metrics
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import choose
@@ -28,6 +29,8 @@ SCHEMA = pa.schema(
         ("origin", pa.string()),
         ("reference", pa.string()),
         ("backward_score", pa.float64()),
+        ("source_cut", pa.bool_()),
+        ("target_cut", pa.bool_()),
     ]
 )
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
@@ -48,14 +51,20 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
     for path in [*folder.finals(), folder.report]:
         path.unlink(missing_ok=True)
     thresholds = {name: getattr(config, name) for name in MEASURES if getattr(config, name) is not None}
-    scripts = scripts_of(dataset[:REFERENCES]["target"])
+    thresholds.pop("drop_cut")
+    if config.drop_cut:
+        thresholds["drop_cut"] = 0.0
+    references = dataset[:REFERENCES]["target"]
+    scripts = scripts_of(references)
+    language = metrics.bleu_language(config.tgt_lang, references) if config.keep == "best-bleu" else None
     counts: Counter[str] = Counter()
     tables = []
     for shard in folder.shards:
-        records = _chosen(config, folder, shard, dataset, origin)
-        failed = _failed(records, thresholds, scripts)
+        records = _chosen(config, folder, shard, dataset, origin, language)
+        failed = _failed(config, records, thresholds, scripts)
         counts.update(f"{kind} {name}" for kind, name in _counted(failed))
         counts["chosen"] += len(records)
+        counts.update(f"cut {side}s" for side in ("source", "target") for record in records if record[f"{side}_cut"])
         passed = [record for record, names in zip(records, failed, strict=True) if not names]
         tables.append(pa.Table.from_pylist(passed, schema=SCHEMA))
     kept, fraction = pa.concat_tables(tables), config.drop_fraction
@@ -74,6 +83,7 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
         "rows": len(dataset),
         "chosen": counts["chosen"],
         "kept": len(kept) - len(dropped),
+        "cut": {side: counts[f"cut {side}"] for side in ("sources", "targets")},
         "filters": filters,
         "score_quantiles": _quantiles(kept["score"].to_pylist()),
     }
@@ -81,7 +91,9 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
     return report
 
 
-def _chosen(config: LabelConfig, folder: LabelFolder, shard: int, dataset: Dataset, origin: str) -> Records:
+def _chosen(
+    config: LabelConfig, folder: LabelFolder, shard: int, dataset: Dataset, origin: str, language: str | None
+) -> Records:
     """The candidates of a shard that `keep` leaves, each with its source and reference."""
     rows = folder.rows(shard)
     texts = dataset[rows.start : rows.stop]
@@ -90,7 +102,9 @@ def _chosen(config: LabelConfig, folder: LabelFolder, shard: int, dataset: Datas
     records = []
     for i, row in enumerate(rows):
         source, reference = texts["source"][i], texts["target"][i]
-        for rank in choose(config.keep, [each.text for each in candidates[i]], reference, config.tgt_lang):
+        for rank in choose(
+            config.keep, [each.text for each in candidates[i]], reference, language, config.rouge_tokenizer
+        ):
             candidate = candidates[i][rank]
             records.append(
                 {
@@ -104,17 +118,22 @@ def _chosen(config: LabelConfig, folder: LabelFolder, shard: int, dataset: Datas
                     "origin": origin,
                     "reference": reference,
                     "backward_score": None if backward is None else backward[i][rank],
+                    "source_cut": candidate.source_cut,
+                    "target_cut": candidate.target_cut,
                 }
             )
     return records
 
 
-def _failed(records: Records, thresholds: Mapping[str, float], scripts: frozenset[str]) -> list[list[str]]:
+def _failed(
+    config: LabelConfig, records: Records, thresholds: Mapping[str, float], scripts: frozenset[str]
+) -> list[list[str]]:
     """The filters that each record does not pass."""
     columns = {
         f"{name}s": [record[name] for record in records] for name in ("source", "target", "reference", "score", "gain")
     }
-    pairs = Pairs(**columns, scripts=scripts)
+    cut = [bool(record["source_cut"] or record["target_cut"]) for record in records]
+    pairs = Pairs(**columns, cut=cut, scripts=scripts, rouge_tokenizer=config.rouge_tokenizer)
     passed = {name: passes(name, value, pairs) for name, value in thresholds.items()}
     return [[name for name in thresholds if not passed[name][i]] for i in range(len(records))]
 

@@ -35,6 +35,8 @@ RAW = pa.schema(
         ("target", pa.string()),
         ("score", pa.float64()),
         ("gain", pa.float64()),
+        ("source_cut", pa.bool_()),
+        ("target_cut", pa.bool_()),
     ]
 )
 BACKWARD = pa.schema([("row", pa.int64()), ("target_sha256", pa.string()), ("score", pa.float64())])
@@ -90,7 +92,10 @@ class LabelFolder:
     def write_raw(self, shard: int, sources: Sequence[str], candidates: Sequence[Sequence[Candidate]]) -> None:
         """Candidates of each of the shard's sources."""
         records = [
-            (row, text_hash(source), rank, candidate.text, _rounded(candidate.score), _rounded(candidate.gain))
+            (
+                *(row, text_hash(source), rank, candidate.text, _rounded(candidate.score), _rounded(candidate.gain)),
+                *(candidate.source_cut, candidate.target_cut),
+            )
             for row, source, own in zip(self.rows(shard), sources, candidates, strict=True)
             for rank, candidate in enumerate(own)
         ]
@@ -109,7 +114,8 @@ class LabelFolder:
             row = record["row"]
             if hashes.get(row) != record[SOURCE_HASH] or record["rank"] != len(found[row]):
                 raise DataError(f"{path}: a target of row {row} is of another source: remove the file, and run again")
-            found[row].append(Candidate(record["target"], record["score"], record["gain"]))
+            values = (record[name] for name in ("target", "score", "gain", "source_cut", "target_cut"))
+            found[row].append(Candidate(*values))
         if not all(found.values()):
             raise DataError(f"{path}: there are rows without a target: remove the file, and run again")
         return list(found.values())

@@ -170,33 +170,42 @@ def open_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, ch
     return CTranslate2Decoder(folder, loaded, threads=threads, max_tokens=config.max_tokens, device=local_device())
 
 
-def generated(config: LabelConfig, decoder: Decoder, power: float, sources: Sequence[str], shard: int) -> Candidates:
+def generated(
+    config: LabelConfig, teacher: LabelTeacher, decoder: Decoder, sources: Sequence[str], shard: int
+) -> Candidates:
     """Candidates that the model writes for each source, the likeliest first; samples depend on seed and shard alone.
 
     Args:
         config: of the command.
+        teacher: whose tokenizer encodes the sources.
         decoder: decodes.
-        power: of the length, by which a hypothesis's score is multiplied to be a mean over its tokens.
         sources: the texts.
         shard: their number.
     """
     with torch.random.fork_rng():
         torch.manual_seed(int(np.random.SeedSequence([config.seed, shard]).generate_state(1, np.uint64)[0] >> 1))
-        decoded = decoder.decode(decoder.encode(sources), config.n_best)
-    candidates = [[_candidate(hypothesis, power) for hypothesis in hypotheses] for hypotheses in decoded]
+        encoded = teacher.loaded.encoder.encode(sources)
+        decoded = decoder.decode(encoded.ids, config.n_best)
+    power = _length_power(teacher.loaded.generation)
+    candidates = [
+        [_candidate(hypothesis, power, cut) for hypothesis in hypotheses]
+        for hypotheses, cut in zip(decoded, encoded.truncated, strict=True)
+    ]
     if config.sample:
         return [sorted(row, key=lambda candidate: -candidate.score) for row in candidates]
     return candidates
 
 
-def length_power(generation: GenerationConfig) -> float:
-    """`power` of `generated`: a length penalty divides a score by another power of the length than a mean does."""
+def _length_power(generation: GenerationConfig) -> float:
+    """The power of the length by which a score is multiplied to be a mean over its tokens: a length penalty divides it
+    by another one."""
     return 0.0 if generation.length_penalty is None else generation.length_penalty - 1
 
 
-def _candidate(hypothesis: Hypothesis, power: float) -> Candidate:
+def _candidate(hypothesis: Hypothesis, power: float, source_cut: bool) -> Candidate:
     assert hypothesis.score is not None
-    return Candidate(hypothesis.text, hypothesis.score * (len(hypothesis.ids) + 1) ** power)  # the end counts
+    score = hypothesis.score * (len(hypothesis.ids) + 1) ** power  # the end counts
+    return Candidate(hypothesis.text, score, None, source_cut, hypothesis.at_limit)
 
 
 def scored(
@@ -210,7 +219,9 @@ def scored(
     scores, other_scores = (
         _scores(teacher.loaded, texts, references, None, config.max_tokens) for texts in (sources, others)
     )
-    return [[Candidate(text, a, a - b)] for text, a, b in zip(references, scores, other_scores, strict=True)]
+    cut = teacher.loaded.encoder.encode(sources).truncated
+    columns = zip(references, scores, other_scores, cut, strict=True)
+    return [[Candidate(text, a, a - b, is_cut)] for text, a, b, is_cut in columns]
 
 
 class BackwardModel:
