@@ -55,7 +55,8 @@ def with_run_defaults(config: Config, record: dict[str, Any], remedy: str) -> Co
 
 
 def load_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS) -> Dataset:
-    """The columns source and target of a split, of all sources that have it, in order.
+    """The columns source and target of a split, of all sources that have it, in order; the column source alone, where
+    `columns` allows it and a source has no targets.
 
     Files without a folder or hub data set among them have no splits: their rows are the data, whatever the split.
 
@@ -66,7 +67,9 @@ def load_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS
     split = "train" if all(map(is_file, places)) else split
     having = [place for place in places if has_split(place, split)]
     # Where no source has the split, the error about the first source says what is missing.
-    rows = concatenate_datasets([load_split(place, split, columns) for place in having or places[:1]])
+    parts = [load_split(place, split, columns) for place in having or places[:1]]
+    sides = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
+    rows = concatenate_datasets([part.select_columns(sides) for part in parts])
     if not len(rows):
         raise DataError(f"`data` {' '.join(sources)}: the {split} split has no examples: give another source")
     return rows

@@ -19,7 +19,7 @@ from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.decoding.loading import export_record
 from seq2seq_distill.metrics.corpus import MOSTLY_DROPPED
-from seq2seq_distill.training.labels.merging import REFERENCES, merge
+from seq2seq_distill.training.labels.merging import merge, references_of
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (
     BackwardModel,
@@ -96,9 +96,23 @@ def label(config: LabelConfig) -> dict[str, Any]:
 
 def _dataset(config: LabelConfig) -> Dataset:
     """The rows to label, of all sources that have the split."""
-    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
+    languages = config.src_lang, config.tgt_lang
+    columns = Columns(config.source_column, config.target_column, *languages, group="", optional_target=True)
     dataset = load_rows(config.data, config.split, columns)
+    if "target" not in dataset.column_names:
+        _check_without_references(config)
     return dataset if config.n is None else dataset.select(range(min(config.n, len(dataset))))
+
+
+def _check_without_references(config: LabelConfig) -> None:
+    """Refuse what compares targets with references that the data does not have."""
+    needs = {name: getattr(config, name) is not None for name in ("min_rouge2", "min_chrf", "min_script")}
+    needs |= {"targets": config.targets == "reference", "keep": config.keep.startswith("best")}
+    for name in (name for name, is_given in needs.items() if is_given):
+        raise ConfigError(
+            f"`{name}` {getattr(config, name)} needs references, and `data` {' '.join(config.data)} has none: leave it "
+            "out, or give data with targets"
+        )
 
 
 def _check_rouge(config: LabelConfig, dataset: Dataset) -> None:
@@ -106,7 +120,7 @@ def _check_rouge(config: LabelConfig, dataset: Dataset) -> None:
     by_rouge = {"keep": config.keep == "best-rouge", "min_rouge2": config.min_rouge2 is not None}
     given = [f"`{name}` {getattr(config, name)}" for name, is_given in by_rouge.items() if is_given]
     if given and config.rouge_tokenizer == "default":
-        dropped = metrics.dropped_by_rouge(dataset[:REFERENCES]["target"])
+        dropped = metrics.dropped_by_rouge(references_of(dataset))
         if dropped > MOSTLY_DROPPED:
             raise ConfigError(
                 f"{given[0]}: ROUGE keeps only a-z and 0-9, and drops most letters of {dropped:.0%} of the references: "

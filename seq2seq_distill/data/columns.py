@@ -24,6 +24,7 @@ class Columns:
         source, target: names of the columns; "translation.en" is inside a nested one. By default the columns of
             well-known data sets, or those of the languages.
         src_lang, tgt_lang: languages of a nested `translation` column; "en_XX" or "eng_Latn" match "en" too.
+        optional_target: whether a table may have no target column; `choose` names the source column alone then.
         group: the group of the options that name columns, for messages: that of a run; empty for a command.
 
     A name that no column has stands for the only one that differs from it in capitals or outer white space.
@@ -34,9 +35,10 @@ class Columns:
     src_lang: str | None = None
     tgt_lang: str | None = None
     group: str = "encode."
+    optional_target: bool = False
 
-    def choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
-        """The names of the source and of the target column.
+    def choose(self, names: Sequence[str], where: str) -> tuple[str, ...]:
+        """The names of the source and of the target column; of the source column alone where there is no other.
 
         Raises:
             DataError: a column is missing, there twice, or cannot be told; the line opens with `where`.
@@ -50,22 +52,36 @@ class Columns:
                 )
         return chosen
 
-    def _choose(self, names: Sequence[str], where: str) -> tuple[str, str]:
+    def _choose(self, names: Sequence[str], where: str) -> tuple[str, ...]:
         available = f"available columns: {format_names(names)}"
         given = [name if name is None else _like(name, names) for name in (self.source, self.target)]
         for side, wanted, name in zip(("source", "target"), (self.source, self.target), given, strict=True):
             if wanted is not None and name not in names:
                 raise DataError(f"{where}: no column {wanted!r} (`{self.group}{side}_column`); {available}; choose one")
+        if given[0] is not None and given[0] == given[1]:
+            raise DataError(
+                f"{where}: column {given[0]!r} cannot be both the source and the target (`{self.group}source_column`, "
+                f"`{self.group}target_column`): name two columns"
+            )
         if given[0] is not None and given[1] is not None:
             return given[0], given[1]
         for pair in (*WELL_KNOWN_COLUMNS, *self._language_columns(names)):
             source, target = (name or _like(usual, names) for name, usual in zip(given, pair, strict=True))
             if source in names and target in names and source != target:
                 return source, target
+        alone = given[0] or self._only_source(names)
+        if self.optional_target and given[1] is None and alone is not None:
+            return (alone,)
         remedy = f"name them with `{self.group}source_column` and `{self.group}target_column`"
         if any(name.startswith("translation.") for name in names):
             remedy = f"choose two languages with `src_lang` (now {self.src_lang}) and `tgt_lang` (now {self.tgt_lang})"
         raise DataError(f"{where}: cannot tell which columns are the source and the target: {remedy}; {available}")
+
+    def _only_source(self, names: Sequence[str]) -> str | None:
+        """The column of sources in a table without targets: one of a usual name or, of a single column, that one."""
+        usual = dict.fromkeys(_like(source, names) for source, _ in WELL_KNOWN_COLUMNS)
+        found = [name for name in usual if name in names] or list(names)
+        return found[0] if len(found) == 1 else None
 
     def _language_columns(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
         if self.src_lang is None or self.tgt_lang is None:

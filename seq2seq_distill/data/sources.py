@@ -5,6 +5,7 @@ Every problem in a file is reported in one line that names the file and the line
 
 import hashlib
 import logging
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, Value, get_dataset_split_names, load_dataset
 
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.readers.files import SCHEMA, TABLES, is_blank, read_batches
+from seq2seq_distill.data.readers.files import SIDES, TABLES, is_blank, read_batches
 from seq2seq_distill.data.readers.lines import COMPRESSED, format_of
 from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import DataError, format_value, one_line
@@ -32,7 +33,8 @@ _HUB_ID = re.compile(r"(?P<id>[\w][\w.-]*(/[\w][\w.-]*)?)(:(?P<config>\w[\w.+-]*
 
 
 def load_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, limit: int | None = None) -> Dataset:
-    """Read one split as a data set with exactly the text columns "source" and "target", in file order.
+    """Read one split as a data set with exactly the text columns "source" and "target", in file order; with "source"
+    alone, where `columns` says that there need not be targets and there are none.
 
     Args:
         source: a folder with {train,val,test}.{source,target} (one example a line); a folder with one JSONL,
@@ -51,7 +53,8 @@ def load_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, limit
     with _readable(source):
         path = _path(source)
         if path.is_dir() or path.is_file():
-            table = pa.Table.from_batches(read_batches(source, _split_files(source, path, split), columns), SCHEMA)
+            files = _split_files(source, path, split, columns.optional_target)
+            table = pa.Table.from_batches(read_batches(source, files, columns))
             # A fingerprint of its own spares `datasets` from pickling the whole table to make one.
             dataset = Dataset(table, fingerprint=uuid.uuid4().hex[:16])
         else:
@@ -104,7 +107,7 @@ def fingerprint(dataset: Dataset) -> str:
     """SHA-256 (hex) of the texts in order, wherever they were read from."""
     digest = hashlib.sha256()
     for batch in dataset.with_format("arrow").iter(batch_size=_BATCH_ROWS):
-        for name in ("source", "target"):
+        for name in batch.column_names:
             texts = batch[name].to_pylist()
             digest.update(np.fromiter(map(len, texts), dtype="<i8", count=len(texts)).tobytes())
             digest.update("".join(texts).encode())
@@ -139,7 +142,7 @@ def _plain_or_compressed(file: Path) -> Path:
     return there[0] if there else file
 
 
-def _split_files(source: str, path: Path, split: str) -> list[Path]:
+def _split_files(source: str, path: Path, split: str, optional_target: bool = False) -> list[Path]:
     if path.is_file():
         if split != "train":
             raise DataError(
@@ -156,6 +159,8 @@ def _split_files(source: str, path: Path, split: str) -> list[Path]:
             f"`data` {source}: no {split} split: add {path / split}.source and .target, or one .jsonl, or "
             f"name a source that has this split too; splits found: {', '.join(available) or 'none'}"
         )
+    if optional_target and format_of(files[0]) == ".source" and not os.path.lexists(files[1]):
+        del files[1]
     for file in files:
         if file.is_dir() or file.is_symlink() and not file.exists():
             what = "a folder" if file.is_dir() else "a broken link"
@@ -223,10 +228,10 @@ def _from_hub(name: str, config: str | None, *, source: str, split: str, columns
         raise _hub_error(source, error) from None
     where = f"`data` {source}: split {wanted}"
     chosen = columns.choose(dataset.column_names, where)
-    names = dict(zip(chosen, ("source", "target"), strict=True))
+    names = dict(zip(chosen, SIDES, strict=False))
     dataset = dataset.select_columns(list(chosen)).rename_columns(names)
     blank = pa.chunked_array([pa.array([False] * len(dataset))])
-    for column in ("source", "target"):
+    for column in names.values():
         texts = dataset.data.column(column)
         if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
             raise DataError(f"{where}: column {column!r} has type {texts.type} instead of text: choose another column")
@@ -237,5 +242,5 @@ def _from_hub(name: str, config: str | None, *, source: str, split: str, columns
     if left_out:
         logger.warning("%s: skipping %d of %d rows, whose source or target is blank", where, left_out, len(dataset))
         dataset = dataset.select(np.flatnonzero(~blank.to_numpy()))
-    features = Features({"source": Value("string"), "target": Value("string")})
+    features = Features({name: Value("string") for name in names.values()})
     return dataset if dataset.features == features else dataset.cast(features)

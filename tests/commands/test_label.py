@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from transformers import AutoTokenizer
 
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands import label as command
@@ -29,6 +30,7 @@ from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import DataError, ModelError, UserError
 from tests.tiny_runs import config as run
 from tests.tiny_runs import save_teacher, write_data
+from tests.tiny_tokenizers import SOURCES
 
 ROWS, SHARD = 24, 5
 
@@ -185,6 +187,102 @@ class TestFolder:
         ]
 
 
+class TestCut:
+    """Sources that the model did not read whole, and targets that were stopped at the limit."""
+
+    def test_are_counted_marked_and_dropped_on_request(self, config, place, caplog):
+        own = replace(config, max_source_length=6, max_target_length=7)
+        with caplog.at_level("WARNING"):
+            report = label(own)
+        tokenizer = AutoTokenizer.from_pretrained(place / "teacher")
+        cut = {n for n, text in enumerate(texts(place, "source")) if len(tokenizer(text)["input_ids"]) > 6}
+        kept = rows(own)
+        assert {row["row"] for row in kept if row["source_cut"]} == cut.intersection(row["row"] for row in kept)
+        assert report["cut"] == {"sources": len(cut), "targets": sum(row["target_cut"] for row in rows(own, "raw"))}
+        assert 0 < len(cut) < ROWS and report["cut"]["targets"] > 0
+        assert f"cut: {len(cut)} of {ROWS} sources" in caplog.text and "drop_cut" in caplog.text
+        own = replace(own, targets="reference", drop_cut=True, output_dir=f"{config.folder}-references")
+        dropped = label(own)
+        assert dropped["kept"] == ROWS - len(cut) and dropped["filters"]["drop_cut"]["removed"] == len(cut)
+        assert {row["row"] for row in rows(own)} == set(range(ROWS)) - cut
+
+    def test_folders_of_before_go_on(self, config):
+        """Their candidates do not say whether they were cut."""
+        label(config)
+        before = [row["target"] for row in rows(config)]
+        for path in (config.folder / "raw").glob("*.parquet"):
+            pq.write_table(pq.read_table(path).drop_columns(["source_cut", "target_cut"]), path)
+        assert label(config)["cut"] == {"sources": 0, "targets": 0}
+        assert [row["target"] for row in rows(config)] == before
+        assert {row["source_cut"] for row in rows(config)} == {None}
+
+
+class TestSourcesAlone:
+    """Texts without targets: once `train.target is missing`, or each source was its own reference."""
+
+    @pytest.fixture(params=["folder", "jsonl", "csv", "tsv", "parquet"])
+    def data(self, request, tmp_path):
+        folder = tmp_path / "alone"
+        folder.mkdir()
+        path = folder / f"train.{request.param}"
+        if request.param == "folder":
+            (folder / "train.source").write_text("\n".join(SOURCES) + "\n")
+        elif request.param == "parquet":
+            pq.write_table(pa.table({"source": SOURCES}), path)
+        elif request.param == "jsonl":
+            path.write_text("".join(json.dumps({"source": text}) + "\n" for text in SOURCES))
+        else:
+            path.write_text("\n".join(["source", *SOURCES]) + "\n")
+        return [str(folder)]
+
+    def test_are_labelled_without_references(self, config, data):
+        report = label(replace(config, data=data, n_best=2, keep="all", max_repetition=0.9))
+        found = rows(config)
+        assert report["rows"] == len(SOURCES) and {row["reference"] for row in found} == {None}
+        assert all(row["source"] == SOURCES[row["row"]] for row in found)
+        assert load_split(data[0], "train", Columns(optional_target=True)).column_names == ["source"]
+        assert len(load_split(str(config.folder), "train")) == len(found)
+
+    @pytest.mark.parametrize(
+        "option",
+        [{"keep": "best-chrf"}, {"min_chrf": 1.0}, {"min_rouge2": 1.0}, {"min_script": 0.5}, {"targets": "reference"}],
+        ids=lambda option: next(iter(option)),
+    )
+    def test_what_needs_references_is_refused(self, config, place, tmp_path, option):
+        folder = tmp_path / "alone"
+        folder.mkdir()
+        shutil.copy(place / "data" / "train.source", folder)
+        given = replace(config, data=[str(place / "data"), str(folder)], **option)
+        given = replace(given, n_best=2) if "keep" in option else given
+        with pytest.raises(UserError, match=f"^`{next(iter(option))}` .* needs references, and `data` .* has none"):
+            label(given)
+
+    def test_a_column_is_not_both_sides(self, tmp_path):
+        path = tmp_path / "train.csv"
+        path.write_text("text\na\n")
+        with pytest.raises(DataError, match="column 'text' cannot be both the source and the target"):
+            load_split(str(path), "train", Columns("text", "text", group="", optional_target=True))
+
+
+class TestScripts:
+    """Scores that do not see the text of the references."""
+
+    @pytest.fixture
+    def russian(self, config, tmp_path):
+        path = tmp_path / "train.jsonl"
+        lines = ({"source": text, "target": "Кошка сидит на окне"} for text in SOURCES)
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return replace(config, data=[str(path)], n_best=2)
+
+    @pytest.mark.parametrize("option", [{"keep": "best-rouge"}, {"min_rouge2": 1.0}])
+    def test_rouge_of_another_script_is_refused_once(self, russian, option):
+        """Once a warning for each row, and a choice at random."""
+        with pytest.raises(UserError, match=r"drops most letters of 100% .* set `rouge_tokenizer` unicode"):
+            label(replace(russian, **option))
+        report = label(replace(russian, rouge_tokenizer="unicode", keep="best-rouge", min_rouge2=0.0))
+        assert report["kept"]
+
+
 class TestEngines:
     def test_auto_takes_ctranslate2_where_outputs_are_equal(self, config: LabelConfig, monkeypatch, tmp_path) -> None:
         auto = replace(config, engine="auto")
@@ -224,6 +322,30 @@ class TestEngines:
                 UserError, match="`engine` ctranslate2 has no encoder_no_repeat_ngram_size of `generate`: leave it out"
             ):
                 label(replace(config, engine="ctranslate2", generate=option))
+
+    def test_any_failure_of_ctranslate2_leads_to_transformers(self, config: LabelConfig, monkeypatch) -> None:
+        """Once only refusals of our own did; a ValueError of its loader was a traceback."""
+
+        def fail(*arguments: Any) -> None:
+            raise ValueError("Source vocabulary 0 has size 70")
+
+        monkeypatch.setattr(teacher, "check_parity", fail)
+        label(replace(config, engine="auto", n=5))
+        found = json.loads((config.folder / "label.json").read_text())["found"]
+        assert found["engine"] == "transformers"
+        assert found["why"] == "CTranslate2 cannot run the model: Source vocabulary 0 has size 70"
+
+    def test_settings_that_ctranslate2_lacks_lead_to_transformers(self, config, place, tmp_path, caplog, monkeypatch):
+        monkeypatch.setattr("seq2seq_distill.decoding.parity.LEAST_EQUAL", 0.0)
+        own = Path(shutil.copytree(place / "teacher", tmp_path / "own"))
+        path = own / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"encoder_no_repeat_ngram_size": 2}))
+        label(replace(config, model=str(own), engine="auto", n=5))
+        found = json.loads((config.folder / "label.json").read_text())["found"]
+        assert found["engine"] == "transformers" and "encoder_no_repeat_ngram_size" in found["why"]
+        with caplog.at_level("WARNING"):
+            label(replace(config, model=str(own), engine="ctranslate2", n=5, output_dir=str(tmp_path / "other")))
+        assert "no encoder_no_repeat_ngram_size of the model's generation settings" in caplog.text
 
     def test_an_exported_model_labels(self, config: LabelConfig, monkeypatch, tmp_path, place) -> None:
         monkeypatch.setattr("seq2seq_distill.decoding.parity.LEAST_EQUAL", 0.0)

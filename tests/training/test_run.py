@@ -36,7 +36,7 @@ from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_models import tiny_model
-from tests.tiny_runs import config
+from tests.tiny_runs import config, write_data
 from tests.tiny_tokenizers import SOURCES, TARGETS, plain_tokenizer
 
 ENTRIES = ("fresh", "kd", "sft", "given")
@@ -526,3 +526,19 @@ class TestBestStudent:
         second = BestStudent(OutputFolder(tmp_path), SimpleNamespace(), "rouge2")
         second.load_state_dict(first.state_dict())
         assert (second.best, second.best_step) == (10.2, 4)
+
+
+class TestScripts:
+    """Summaries in a script that ROUGE's usual tokenizer drops."""
+
+    def test_rouge_chooses_no_student_by_what_it_drops(self, tmp_path: Path) -> None:
+        data = write_data(tmp_path / "data")
+        for split in ("train", "val", "test"):
+            count = len((data / f"{split}.target").read_text("utf-8").splitlines())
+            (data / f"{split}.target").write_text("кошка на окне\n" * count, "utf-8")
+        given = config(tmp_path, "bart", task="summarization")
+        with pytest.raises(ConfigError, match=r"`eval.monitor` rouge2: .* 100% .* set `eval.rouge_tokenizer` unicode"):
+            run_config(given)
+        assert not (tmp_path / "run" / "best").exists()
+        results = run_config(changed(given, eval={"rouge_tokenizer": "unicode"}, trainer={"max_steps": 1}))
+        assert results["scored_by"] == "ROUGE, F-measure, letters of all scripts, no stemmer"

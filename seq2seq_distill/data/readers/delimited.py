@@ -23,8 +23,8 @@ LARGEST_CELL = 1 << 27
 _LOOKS_QUOTED = r'(?:^|\t)"[^\t]*""[^\t]*"(?:\t|$)'
 
 
-def read_tsv(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Source and target texts of lines whose cells are separated by tabs; a quotation mark is a character.
+def read_tsv(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, ...]]:
+    """The chosen columns of lines whose cells are separated by tabs; a quotation mark is a character.
 
     Cells that a writer of CSV seems to have quoted are logged as a warning at the end.
 
@@ -52,7 +52,7 @@ def read_tsv(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Arra
             first_quoted = first_quoted or number + pc.index(matches, True).as_py() + 1
             quoted += found
         number += len(lines)
-        yield pc.list_element(cells, indices[0]), pc.list_element(cells, indices[1])
+        yield tuple(pc.list_element(cells, index) for index in indices)
     if quoted:
         logger.warning(
             "%s:%d: cells that look quoted by a writer of CSV, in %d of %d rows; in a .tsv file quotation marks are "
@@ -64,7 +64,7 @@ def read_tsv(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Arra
         )
 
 
-def _chosen_of_tsv(names: list[str], columns: Columns, where: str) -> tuple[str, str]:
+def _chosen_of_tsv(names: list[str], columns: Columns, where: str) -> tuple[str, ...]:
     if all(len(name) > 1 and name[0] == name[-1] == '"' for name in names):
         raise DataError(
             f"{where}:1: the header is in quotation marks, which are characters in a .tsv file: write the file "
@@ -73,8 +73,8 @@ def _chosen_of_tsv(names: list[str], columns: Columns, where: str) -> tuple[str,
     return columns.choose(names, where)
 
 
-def read_csv(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Source and target texts of a CSV file (RFC 4180), which may be separated by other characters than commas.
+def read_csv(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, ...]]:
+    """The chosen columns of a CSV file (RFC 4180), which may be separated by other characters than commas.
 
     Raises:
         DataError: a row has more or fewer cells than the header, or a quotation mark does not close.

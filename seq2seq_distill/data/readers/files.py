@@ -4,7 +4,7 @@ Every problem in a file is reported in one line that names the file and the line
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,23 +19,21 @@ from seq2seq_distill.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = pa.schema([("source", pa.string()), ("target", pa.string())])
+SIDES = ["source", "target"]
 TABLES = {".jsonl": read_json, ".json": read_json, ".csv": read_csv, ".tsv": read_tsv, ".parquet": read_parquet}
 """Reader of each format of table."""
 _BY_LINE = (".jsonl", ".source", ".target")
 
 Place = Callable[[int], str]
 """Names a row, counted from 0, as its file does."""
-Pair = tuple[pa.Array, pa.Array]
-"""Some rows of the source and of the target column."""
 
 
 def read_batches(source: str, files: list[Path], columns: Columns) -> Iterator[pa.RecordBatch]:
-    """The rows of a split, in order, as record batches of the strings "source" and "target".
+    """The rows of a split, in order, as record batches of the strings "source" and, where there is one, "target".
 
     Args:
         source: what `data` names, for messages.
-        files: a pair of text files with a line for each row, or tables.
+        files: text files of sources and of targets with a line for each row, or of sources alone, or tables.
         columns: of tables.
 
     Raises:
@@ -43,7 +41,7 @@ def read_batches(source: str, files: list[Path], columns: Columns) -> Iterator[p
             lines.
     """
     rows = 0
-    for batch in _text_pair(source, files) if format_of(files[0]) == ".source" else _tables(source, files, columns):
+    for batch in _text_files(source, files) if format_of(files[0]) == ".source" else _tables(source, files, columns):
         rows += len(batch)
         yield batch
     if not rows:
@@ -55,16 +53,16 @@ def _tables(source: str, files: list[Path], columns: Columns) -> Iterator[pa.Rec
     for file in files:
         where, rows = f"`data` {source}: {file}", 0
         locate = _place(where, format_of(file))
-        for pair in TABLES[format_of(file)](where, file, columns):
-            yield _batch(pair, (locate, locate), rows)
-            rows += len(pair[0])
+        for texts in TABLES[format_of(file)](where, file, columns):
+            yield _batch(texts, [locate] * len(texts), rows)
+            rows += len(texts[0])
 
 
-def _text_pair(source: str, files: list[Path]) -> Iterator[pa.RecordBatch]:
+def _text_files(source: str, files: list[Path]) -> Iterator[pa.RecordBatch]:
     places = [f"`data` {source}: {file}" for file in files]
-    locate = _place(places[0], ".source"), _place(places[1], ".target")
+    locate = [_place(place, ".source") for place in places]
     streams = [read_lines(place, file) for place, file in zip(places, files, strict=True)]
-    waiting = [pa.array([], pa.string()), pa.array([], pa.string())]
+    waiting = [pa.array([], pa.string()) for _ in files]
     rows = 0
     while True:
         for side, stream in enumerate(streams):
@@ -73,14 +71,14 @@ def _text_pair(source: str, files: list[Path]) -> Iterator[pa.RecordBatch]:
         size = min(map(len, waiting))
         if not size:
             break
-        yield _batch((waiting[0][:size], waiting[1][:size]), locate, rows)
+        yield _batch(tuple(lines[:size] for lines in waiting), locate, rows)
         waiting = [lines[size:] for lines in waiting]
         rows += size
     counts = [rows + len(lines) + sum(map(len, stream)) for lines, stream in zip(waiting, streams, strict=True)]
     for file, count in zip(files, counts, strict=True):
         if not count:
             raise DataError(f"`data` {source}: {file} is empty: add at least one example")
-    if counts[0] != counts[1]:
+    if counts[0] != counts[-1]:
         raise DataError(
             f"`data` {source}: {files[0]} has {counts[0]} lines and {files[1]} has {counts[1]}: "
             "make line n of one file correspond to line n of the other"
@@ -95,9 +93,9 @@ def _place(where: str, suffix: str) -> Place:
     return lambda row: f"{where}: row {row + 1}"
 
 
-def _batch(pair: Pair, places: tuple[Place, Place], before: int) -> pa.RecordBatch:
-    checked = [_checked(texts, _behind(place, before)) for texts, place in zip(pair, places, strict=True)]
-    return pa.record_batch(checked, schema=SCHEMA)
+def _batch(columns: tuple[pa.Array, ...], places: Sequence[Place], before: int) -> pa.RecordBatch:
+    checked = [_checked(texts, _behind(place, before)) for texts, place in zip(columns, places, strict=True)]
+    return pa.record_batch(checked, names=SIDES[: len(checked)])
 
 
 def _behind(place: Place, before: int) -> Place:

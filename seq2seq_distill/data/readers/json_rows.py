@@ -16,19 +16,18 @@ from seq2seq_distill.utils.errors import DataError, format_value
 BATCH_ROWS = 10_000
 
 
-def read_json(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Source and target texts of JSON lines or, in a .json file, of one array of objects.
+def read_json(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, ...]]:
+    """The chosen columns, source and target, of JSON lines or, in a .json file, of one array of objects.
 
     Raises:
         DataError: a line is no JSON object, or lacks a column, or the cell is not text.
     """
     rows = _texts(_rows(where, file), where, columns)
     while batch := list(itertools.islice(rows, BATCH_ROWS)):
-        sources, targets = zip(*batch, strict=True)
-        yield pa.array(sources, pa.string()), pa.array(targets, pa.string())
+        yield tuple(pa.array(column, pa.string()) for column in zip(*batch, strict=True))
 
 
-def _texts(rows: Iterable[tuple[str, Any]], where: str, columns: Columns) -> Iterator[tuple[str, str]]:
+def _texts(rows: Iterable[tuple[str, Any]], where: str, columns: Columns) -> Iterator[tuple[str, ...]]:
     paths: list[list[str]] = []
     for place, row in rows:
         if not isinstance(row, dict):
@@ -39,7 +38,7 @@ def _texts(rows: Iterable[tuple[str, Any]], where: str, columns: Columns) -> Ite
         names += [key for key, value in row.items() if not isinstance(value, dict)]
         if not paths:
             paths = [[name] if name in row else name.split(".", 1) for name in columns.choose(names, where)]
-        yield _cell(row, paths[0], names, place), _cell(row, paths[1], names, place)
+        yield tuple(_cell(row, path, names, place) for path in paths)
 
 
 def _cell(row: dict[str, Any], path: list[str], names: list[str], place: str) -> str:

@@ -15,8 +15,8 @@ SOURCE_HASH = "source_sha256"
 """Column of a data set made by `distill label`: the hash of the source that the target of the same row was made for."""
 
 
-def read_parquet(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Source and target cells, whatever their type.
+def read_parquet(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, ...]]:
+    """The chosen columns, source and target, whatever their type.
 
     Raises:
         DataError: the file is damaged, or a source has changed since it was labelled.

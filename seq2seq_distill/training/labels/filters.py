@@ -20,7 +20,8 @@ class Pairs:
 
     sources: Sequence[str]
     targets: Sequence[str]
-    references: Sequence[str]
+    references: Sequence[str | None]
+    """None where the data has no targets; measures that compare with references are refused then."""
     scores: Sequence[float]
     """Mean log-probability of each target under the model."""
     gains: Sequence[float]
@@ -49,12 +50,16 @@ def gains(pairs: Pairs) -> list[float]:
 
 def rouge2(pairs: Pairs) -> list[float]:
     """Agreement with the reference in pairs of words, 0 to 100."""
-    return metrics.score_per_example("rouge2", pairs.targets, pairs.references, None, pairs.rouge_tokenizer)
+    return metrics.score_per_example("rouge2", pairs.targets, _given(pairs), None, pairs.rouge_tokenizer)
 
 
 def chrf(pairs: Pairs) -> list[float]:
     """Agreement with the reference in characters, 0 to 100."""
-    return metrics.score_per_example("chrf", pairs.targets, pairs.references)
+    return metrics.score_per_example("chrf", pairs.targets, _given(pairs))
+
+
+def _given(pairs: Pairs) -> list[str]:
+    return [reference for reference in pairs.references if reference is not None]
 
 
 def length_ratio(pairs: Pairs) -> list[float]:
@@ -70,7 +75,8 @@ def repeated(pairs: Pairs) -> list[float]:
     reference is none."""
     rows = zip(pairs.targets, pairs.references, strict=True)
     return [
-        repetition([units(target)]) or float(is_loop(target) and not is_loop(reference)) for target, reference in rows
+        repetition([units(target)]) or float(is_loop(target) and not is_loop(reference or ""))
+        for target, reference in rows
     ]
 
 

@@ -54,7 +54,7 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
     thresholds.pop("drop_cut")
     if config.drop_cut:
         thresholds["drop_cut"] = 0.0
-    references = dataset[:REFERENCES]["target"]
+    references = references_of(dataset)
     scripts = scripts_of(references)
     language = metrics.bleu_language(config.tgt_lang, references) if config.keep == "best-bleu" else None
     counts: Counter[str] = Counter()
@@ -91,6 +91,11 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
     return report
 
 
+def references_of(dataset: Dataset) -> list[str]:
+    """The first references, which tell the script that targets are in; none, where the data has no targets."""
+    return list(dataset[:REFERENCES].get("target", []))
+
+
 def _chosen(
     config: LabelConfig, folder: LabelFolder, shard: int, dataset: Dataset, origin: str, language: str | None
 ) -> Records:
@@ -101,9 +106,10 @@ def _chosen(
     backward = folder.read_backward(shard, candidates) if config.backward_model else None
     records = []
     for i, row in enumerate(rows):
-        source, reference = texts["source"][i], texts["target"][i]
+        source = texts["source"][i]
+        reference = texts["target"][i] if "target" in texts else None
         for rank in choose(
-            config.keep, [each.text for each in candidates[i]], reference, language, config.rouge_tokenizer
+            config.keep, [each.text for each in candidates[i]], reference or "", language, config.rouge_tokenizer
         ):
             candidate = candidates[i][rank]
             records.append(
