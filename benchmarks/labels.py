@@ -25,7 +25,6 @@ from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.training.labels.teacher import (
     choose_decoder,
     generated,
-    length_power,
     load_label_teacher,
     open_decoder,
 )
@@ -66,10 +65,9 @@ def compare(config: LabelConfig, n: int, batch_size: int, rounds: int) -> dict[s
         folder = Path(place) / "ctranslate2"
         choice = choose_decoder(config, teacher, folder, texts)
         decoder = open_decoder(config, teacher, folder, choice)
-        power = length_power(teacher.loaded.generation)
 
         def labelled() -> None:
-            found["label"] = [own[0].text for own in generated(config, decoder, power, texts, 0)]
+            found["label"] = [own[0].text for own in generated(config, teacher, decoder, texts, 0)]
 
         def looped() -> None:
             found["loop"] = plain_loop(teacher.loaded, texts, batch_size)

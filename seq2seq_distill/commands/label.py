@@ -18,7 +18,7 @@ from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.decoding.loading import export_record
-from seq2seq_distill.metrics.corpus import MOSTLY_DROPPED
+from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED
 from seq2seq_distill.training.labels.merging import merge, references_of
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (

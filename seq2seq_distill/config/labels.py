@@ -9,6 +9,7 @@ from seq2seq_distill.config.bounds import Range, above, at_least, at_most, betwe
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import MAX_SEED
+from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.utils.errors import format_value
 
 
@@ -53,7 +54,7 @@ class LabelConfig(DecodingOptions):
     keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "all"] = "top1"
     """Candidates to keep: the most probable one (top1), the one closest to the reference by chrF, BLEU or ROUGE-L, or
     all."""
-    rouge_tokenizer: Literal["default", "unicode"] = "default"
+    rouge_tokenizer: RougeTokenizer = "default"
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
     max_tokens: int = option(4096, at_least(1))

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from seq2seq_distill.utils.errors import ConfigError
+
+RougeTokenizer = Literal["default", "unicode"]
+"""Tokenizer of ROUGE: "default" keeps a-z and 0-9 and stems; "unicode" keeps the letters of every script."""
 
 
 @dataclass(frozen=True)

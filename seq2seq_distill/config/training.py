@@ -15,6 +15,7 @@ from seq2seq_distill.config.bounds import (
     share_or_count,
     steps_or_unlimited,
 )
+from seq2seq_distill.config.tasks import RougeTokenizer
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu", "hpu")
 PRECISIONS = ("32-true", "32", "bf16-mixed", "bf16", "16-mixed", "16")
@@ -68,7 +69,7 @@ class EvalConfig:
     monitor: str | None = None
     """Validation value that selects the best student: rouge1, rouge2, rougeL or rougeLsum for summarization (default:
     rouge2), bleu or chrf for translation (default: bleu), or loss."""
-    rouge_tokenizer: Literal["default", "unicode"] = "default"
+    rouge_tokenizer: RougeTokenizer = "default"
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
     patience: int | None = option(None, at_least(1))

@@ -10,17 +10,15 @@ from statistics import fmean
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
-from seq2seq_distill.config.tasks import TASKS
+from seq2seq_distill.config.tasks import TASKS, RougeTokenizer
 from seq2seq_distill.data.languages import plain_code
-from seq2seq_distill.metrics.rouge import RougeTokenizer, rouge_fmeasures
+from seq2seq_distill.metrics.rouge import rouge_fmeasures
 from seq2seq_distill.metrics.scripts import NAMES, language_without_spaces
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
 ROUGE = TASKS["summarization"].metrics
-MOSTLY_DROPPED = 0.5
-"""Share of references that ROUGE's tokenizer drops most of from which on its scores choose nothing."""
 # sacrebleu's tokenizer by the first part of a language code; every other language takes 13a.
 _BLEU_TOKENIZER = {
     **dict.fromkeys(("zh", "zho", "cmn", "yue"), "zh"),

@@ -10,16 +10,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
-from typing import Literal, get_args
 
 from nltk.stem.porter import PorterStemmer
 from rouge_score import tokenize as rouge_score_tokenize
 from sentencex import segment
 
+from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.metrics.scripts import NO_SPACES
 
-RougeTokenizer = Literal["default", "unicode"]
-TOKENIZERS = get_args(RougeTokenizer)
 Tokens = list[str]
 
 

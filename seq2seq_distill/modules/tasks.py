@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from transformers import GenerationConfig
 
-from seq2seq_distill.metrics.rouge import RougeTokenizer
+from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.models.teacher import Teacher
 
 

@@ -14,7 +14,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from transformers import AutoModelForSeq2SeqLM
 
 from seq2seq_distill.config import RunConfig, validate
-from seq2seq_distill.metrics.corpus import MOSTLY_DROPPED, dropped_by_rouge
+from seq2seq_distill.metrics.corpus import dropped_by_rouge
+from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, check_extensions

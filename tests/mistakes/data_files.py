@@ -41,9 +41,10 @@ def content(form: str, rows: Sequence[Row]) -> bytes:
         return "".join(json.dumps(row) + "\n" for row in rows).encode()
     if form == "json":
         return json.dumps(list(rows), indent=0).encode()
-    comma = {"csv": ",", "tsv": "\t"}[form]
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    return "".join(comma.join(f'"{cell}"' for cell in line) + "\n" for line in lines).encode()
+    if form == "tsv":
+        return "".join("\t".join(map(str, line)) + "\n" for line in lines).encode()
+    return "".join(",".join(f'"{cell}"' for cell in line) + "\n" for line in lines).encode()
 
 
 def empty_folder() -> None:

@@ -111,7 +111,7 @@ def arm(fault: str) -> list[Callback]:
             which, after = number.split(",")
             kill_while_saving(int(which), int(after))
         case "cache":  # while the n-th split is tokenised
-            encoding._tokenise = dying_after(encoding._tokenise, int(number))
+            encoding.TextEncoder.encode = dying_after(encoding.TextEncoder.encode, int(number))
         case "start":
             name = ("build_components", "_check_data", "build_trainer", "save_model")[int(number)]
             setattr(train, name, dying_after(getattr(train, name), 1))

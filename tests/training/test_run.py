@@ -300,7 +300,7 @@ class TestOutputFolder:
         results = json.loads((runs[entry] / "results.json").read_text())
         scores = set(TASKS[configs[entry].task].metrics)
         figures = {"gen_len", "parameters", "bytes", "latency_ms", "ms_per_token"}
-        assert list(results) == ["task", "student", "teacher", "kept", "speedup"]
+        assert list(results) == ["task", "student", "teacher", "kept", "speedup", "scored_by"]
         assert results["task"] == configs[entry].task
         assert results["student"].keys() == scores | figures
         if entry in PLAIN:

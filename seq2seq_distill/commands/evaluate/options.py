@@ -9,6 +9,7 @@ from seq2seq_distill.config.bounds import at_least, between, option
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import MAX_SEED
+from seq2seq_distill.config.tasks import RougeTokenizer
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class EvaluateConfig(DecodingOptions):
     """Evaluate only the first N examples (default: all)."""
     batch_size: int = option(32, at_least(1))
     """Number of examples decoded together, both for the outputs and to measure throughput."""
-    rouge_tokenizer: Literal["default", "unicode"] = "default"
+    rouge_tokenizer: RougeTokenizer = "default"
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
     n_speed: int = option(50, at_least(0))

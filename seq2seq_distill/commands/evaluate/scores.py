@@ -9,8 +9,8 @@ from seq2seq_distill import metrics
 from seq2seq_distill.config.tasks import TASKS
 
 if TYPE_CHECKING:
+    from seq2seq_distill.config.tasks import RougeTokenizer
     from seq2seq_distill.metrics import ScoreWithInterval
-    from seq2seq_distill.metrics.rouge import RougeTokenizer
 
 
 def corpus_scores(

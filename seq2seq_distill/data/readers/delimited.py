@@ -82,7 +82,9 @@ def read_csv(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Arra
     separator = _separator(where, file, columns)
     csv.field_size_limit(LARGEST_CELL)
     rows = _Rows(where, file, separator)
-    names = next(rows)
+    names = next(rows, None)
+    if names is None:
+        return
     indices = [names.index(name) for name in columns.choose(names, where)]
     while batch := list(itertools.islice(rows, BATCH_ROWS)):
         yield tuple(pa.array([row[index] for row in batch], pa.string()) for index in indices)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from seq2seq_distill import metrics
-from seq2seq_distill.metrics.rouge import RougeTokenizer
+from seq2seq_distill.config.tasks import RougeTokenizer
 
 CLOSEST_BY = {"best-chrf": "chrf", "best-bleu": "bleu", "best-rouge": "rougeL"}
 

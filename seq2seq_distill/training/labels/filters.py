@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from seq2seq_distill import metrics
+from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.metrics.degeneration import is_loop, repetition, units
-from seq2seq_distill.metrics.rouge import RougeTokenizer
 
 COMMON = 0.01
 """Share of the references' letters from which on a script is one of theirs."""
