@@ -1,4 +1,4 @@
-"""Scores of texts and their significance; rouge-score and sacrebleu are imported when the first of them is used."""
+"""Scores of texts and their significance; nltk and sacrebleu are imported when the first of them is used."""
 
 from typing import TYPE_CHECKING
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 
 from nltk.stem.porter import PorterStemmer
-from rouge_score import tokenize as rouge_score_tokenize
 from sentencex import segment
 
 from seq2seq_distill.config.tasks import RougeTokenizer
@@ -74,15 +73,12 @@ def _sentences(text: str) -> list[str]:
 # ---- tokens ----
 
 
-class _Stemmer:
-    """Porter's stemmer, which takes most of the time, once a word."""
-
-    stem = staticmethod(lru_cache(1 << 17)(PorterStemmer().stem))
-
-
 def _default_tokens(text: str) -> Tokens:
-    tokens: Tokens = rouge_score_tokenize.tokenize(text, _Stemmer)
-    return tokens
+    return [_stem(word) if len(word) > 3 else word for word in re.findall("[a-z0-9]+", text.lower())]
+
+
+_stem = lru_cache(1 << 17)(PorterStemmer().stem)
+"""Porter's stemmer, which takes most of the time, once a word."""
 
 
 def _unicode_tokens(text: str) -> Tokens:

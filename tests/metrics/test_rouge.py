@@ -6,8 +6,6 @@ from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.demo import data_source
 from seq2seq_distill.metrics.corpus import ROUGE, dropped_by_rouge, rouge
 from seq2seq_distill.metrics.rouge import _sentences, rouge_fmeasures
 
@@ -41,11 +39,13 @@ def test_any_text(prediction, reference):
     check([prediction], [reference])
 
 
-def test_real_texts():
-    rows = load_split(data_source("demo:summarization"), "test", limit=25)
-    targets = rows["target"][:]
-    check(targets[1:] + targets[:1], targets)
-    check(rows["source"][:2], targets[:2])
+def test_sentences():
+    texts = [
+        "Dr. Smith's dogs were running (quickly) over 3.5 fields. They weren't tired, were they? No!",
+        "The dogs ran over the fields; the U.S. team, in 2020, ran too.\nIt isn't said why they ran.",
+        "Fields of dogs, dogs of fields. Quickly said: it's 3.5 miles. Nobody was running.",
+    ]
+    check(texts * 3, texts[1:] + texts[:1] + texts[2:] + texts[:2] + texts)
 
 
 def test_a_score_alone_is_the_same():
