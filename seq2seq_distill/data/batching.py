@@ -11,20 +11,25 @@ from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
 from numpy.typing import NDArray
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
-Rows = NDArray[np.int64]
+Rows = NDArray[np.int32]
+"""Numbers of rows, or lengths; a data set has fewer than 2**31 rows."""
 POOL = 1000
 """Batches in a pool inside which rows are grouped by length."""
 BAND = 8
 """Batches in a band: rows of like source length, which are sorted by target length."""
 
 
-def lengths(column: Sequence[Sequence[int]]) -> Rows:
-    """Tokens of each row of a column, [rows]."""
-    return np.array([len(ids) for ids in column], dtype=np.int64)
+def lengths(dataset: Dataset, column: str) -> Rows:
+    """Tokens of each row of a column of lists, [rows]; from Arrow's offsets, so that no token is read."""
+    lists = dataset.with_format("arrow")[:][column] if len(dataset) else pa.chunked_array([], pa.list_(pa.int32()))
+    return np.asarray(pc.list_value_length(lists), dtype=np.int32)
 
 
 def weights_by_size(sizes: Sequence[int], exponent: float) -> list[float]:
@@ -124,7 +129,7 @@ class BatchPlan:
         if not self.group_by_length:
             return [batches[i] for i in order]
         # The longest batch comes first, so that memory errors come at the first step.
-        longest = max(range(len(batches)), key=lambda i: self._width(batches[i]))
+        longest = int(np.argmax(self._widths(batches)))
         return [batches[longest], *(batches[i] for i in order if i != longest)]
 
     def _batches(self, rows: Rows) -> list[Rows]:
@@ -133,7 +138,7 @@ class BatchPlan:
             return self._cut(rows)
         pool = POOL * self._rows_per_step(rows)
         parts = [rows[start : start + pool] for start in range(0, len(rows), pool)]
-        return [batch for part in parts for batch in self._cut(self._by_length(part))]
+        return self._cut(*map(self._by_length, parts))
 
     def tokens(self, rows: Rows) -> tuple[int, int]:
         """Source and target tokens of these rows."""
@@ -142,9 +147,9 @@ class BatchPlan:
     def _rows_of_epoch(self, rng: np.random.Generator) -> list[Rows]:
         """The rows of each source that occur in an epoch."""
         if self.sizes is None:
-            return [np.arange(len(self.source_lengths))]
+            return [np.arange(len(self.source_lengths), dtype=np.int32)]
         ends = np.cumsum(self.sizes)
-        sources = [np.arange(end - size, end) for size, end in zip(self.sizes, ends, strict=True)]
+        sources = [np.arange(end - size, end, dtype=np.int32) for size, end in zip(self.sizes, ends, strict=True)]
         if self.weights is None:
             return sources
         drawn = []
@@ -170,19 +175,63 @@ class BatchPlan:
         # Down and up in turn: where two bands meet, target lengths do not jump.
         return rows[np.lexsort((np.where(band % 2, target, -target), band))]
 
-    def _width(self, rows: Rows) -> int:
-        return int(self.source_lengths[rows].max() + self.target_lengths[rows].max())
+    def _widths(self, batches: list[Rows]) -> Rows:
+        """Of each batch, the longest source plus the longest target."""
+        rows = np.concatenate(batches)
+        starts = np.cumsum([0, *map(len, batches[:-1])])
+        longest = (np.maximum.reduceat(side[rows], starts) for side in (self.source_lengths, self.target_lengths))
+        return np.add(*longest)
 
-    def _cut(self, rows: Rows) -> list[Rows]:
+    def _cut(self, *pools: Rows) -> list[Rows]:
+        """Each pool as batches, in order."""
         if self.max_tokens is None:
-            return [rows[start : start + self.size] for start in range(0, len(rows), self.size)]
-        batches, start, source, target = [], 0, 0, 0
-        for i, row in enumerate(rows):
-            source, target = max(source, self.source_lengths[row]), max(target, self.target_lengths[row])
-            if i > start and (i + 1 - start) * (source + target) > self.max_tokens:
-                batches.append(rows[start:i])
-                start, source, target = i, self.source_lengths[row], self.target_lengths[row]
-        return [*batches, rows[start:]]
+            return [rows[start : start + self.size] for rows in pools for start in range(0, len(rows), self.size)]
+        whole, pool_ends = np.concatenate(pools), np.cumsum([len(rows) for rows in pools])
+        ends = _batch_ends(self.source_lengths[whole], self.target_lengths[whole], pool_ends, self.max_tokens)
+        return [
+            rows[start:end]
+            for rows, of_pool in zip(pools, ends, strict=True)
+            for start, end in zip([0, *of_pool], of_pool, strict=False)
+        ]
+
+
+def _batch_ends(source: Rows, target: Rows, pool_ends: NDArray[np.int64], max_tokens: int) -> list[list[int]]:
+    """Where the batches of each pool end, counted from the pool's start, if each takes as many rows as fit.
+
+    The pools are cut in lockstep, a batch of each at a time: from its first row on, the widths so far are running
+    maxima, and the batch ends before the first row with which it would be too large.
+
+    Args:
+        source, target: lengths of the rows of all pools, one pool after the other.
+        pool_ends: the row behind the last one of each pool.
+        max_tokens: most rows x (longest source + longest target) of a batch; a longer row stands alone.
+    """
+    pool_starts = np.concatenate([[0], pool_ends[:-1]])
+    ends: list[list[int]] = [[] for _ in pool_ends]
+    starts, open_pools = pool_starts.copy(), np.flatnonzero(pool_ends > pool_starts)
+    window = 16
+    while len(open_pools):
+        found = np.zeros(len(open_pools), dtype=np.int64)
+        searched = np.arange(len(open_pools))
+        while len(searched):
+            first, last = starts[open_pools[searched]], pool_ends[open_pools[searched]]
+            places = first[:, None] + np.arange(window)
+            inside = np.minimum(places, last[:, None] - 1)
+            widths = np.maximum.accumulate(source[inside], axis=1) + np.maximum.accumulate(target[inside], axis=1)
+            too_large = widths * np.arange(1, window + 1) > max_tokens
+            too_large[:, 0] = False
+            too_large |= places >= last[:, None]
+            is_found = too_large.any(axis=1)
+            found[searched] = first + np.argmax(too_large, axis=1)
+            searched = searched[~is_found]
+            window *= 2 if len(searched) else 1
+        sizes = found - starts[open_pools]
+        window = max(16, int(sizes.max()) + 8)
+        for pool, end in zip(open_pools.tolist(), (found - pool_starts[open_pools]).tolist(), strict=True):
+            ends[pool].append(end)
+        starts[open_pools] = found
+        open_pools = open_pools[found < pool_ends[open_pools]]
+    return ends
 
 
 class RunPlan:

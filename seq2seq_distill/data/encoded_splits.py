@@ -103,7 +103,7 @@ class EncodedSplits:
 
     def evaluation_batches(self, split: str, *, rank: int = 0, world: int = 1) -> list[MicroBatch]:
         """Batches of one task each, in length order, the longest first, as many on every process."""
-        source_lengths, ends = lengths(self.encoded[split]["input_ids"]).tolist(), self.ends[split]
+        source_lengths, ends = lengths(self.encoded[split], "input_ids").tolist(), self.ends[split]
         rows: list[tuple[int, ...]] = []
         for start, end in zip((0, *ends), ends, strict=False):
             batches = batches_by_length(source_lengths[start:end], size=self.config.eval.batch_size)
@@ -121,8 +121,8 @@ class EncodedSplits:
     def _plan(self) -> RunPlan:
         config, train, sizes = self.config, self.encoded["train"], self._texts.sizes
         batches = BatchPlan(
-            lengths(train["input_ids"]),
-            lengths(train["labels"]),
+            lengths(train, "input_ids"),
+            lengths(train, "labels"),
             size=config.batch.size,
             max_tokens=config.batch.max_tokens,
             group_by_length=config.batch.group_by_length,

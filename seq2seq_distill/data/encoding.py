@@ -10,11 +10,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 import transformers
 from datasets import Dataset
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
@@ -226,7 +228,7 @@ class Collator:
         sources = [row["input_ids"] for row in rows]
         batch = {
             "input_ids": self._pad(sources, self.pad_token_id),
-            "attention_mask": self._pad([[1] * len(ids) for ids in sources], 0),
+            "attention_mask": self._mask([len(ids) for ids in sources]),
         }
         if "labels" in rows[0]:
             batch["labels"] = self._pad([row["labels"] for row in rows], IGNORE_INDEX)
@@ -236,13 +238,19 @@ class Collator:
             batch["global_attention_mask"][:, 0] = 1
         return batch
 
-    def _pad(self, rows: Sequence[Sequence[int]], value: int) -> Tensor:
-        width = max(1, *(len(row) for row in rows))
-        width += -width % self.multiple
-        padded = torch.full((len(rows), width), value, dtype=torch.int64)
+    def _width(self, longest: int) -> int:
+        width = max(1, longest)
+        return width + -width % self.multiple
+
+    def _pad(self, rows: Sequence[Sequence[int] | NDArray[np.integer]], value: int) -> Tensor:
+        padded = np.full((len(rows), self._width(max(map(len, rows)))), value, dtype=np.int64)
         for index, row in enumerate(rows):
-            padded[index, : len(row)] = torch.as_tensor(row, dtype=torch.int64)
-        return padded
+            padded[index, : len(row)] = row
+        return torch.from_numpy(padded)
+
+    def _mask(self, lengths: Sequence[int]) -> Tensor:
+        places = np.arange(self._width(max(lengths)))
+        return torch.from_numpy((places < np.array(lengths)[:, None]).astype(np.int64))
 
 
 def _encode(dataset: Dataset, encoders: tuple[TextEncoder, TextEncoder]) -> Iterator[pa.RecordBatch]:

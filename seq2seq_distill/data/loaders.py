@@ -14,6 +14,7 @@ from seq2seq_distill.data.batching import MicroBatch, RunPlan
 from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs
+from seq2seq_distill.data.token_columns import TokenColumn
 
 GRACE = 10
 """Seconds that a worker process lives on after a SIGTERM."""
@@ -40,11 +41,16 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         self._cached = cached
         self._teachers = teachers
         self._ends = ends
+        self._columns: tuple[TokenColumn, TokenColumn] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_columns": None}  # a worker process maps the file itself
 
     def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
-        columns = self._encoded[list(micro_batch.rows)] if micro_batch.rows else {"input_ids": [], "labels": []}
-        rows = zip(columns["input_ids"], columns["labels"], micro_batch.rows, strict=True)
-        batch: dict[str, Any] = self._collate([{"input_ids": i, "labels": t, "row": row} for i, t, row in rows])
+        self._columns = self._columns or (TokenColumn(self._encoded, "input_ids"), TokenColumn(self._encoded, "labels"))
+        sources, labels = self._columns
+        rows = [{"input_ids": sources[row], "labels": labels[row], "row": row} for row in micro_batch.rows]
+        batch: dict[str, Any] = self._collate(rows)
         if self._cached is not None:
             batch |= self._cached.read(micro_batch.rows)
         if len(self._ends) > 1:  # what has no rows counts nowhere, whatever its task

@@ -76,7 +76,7 @@ class TeacherCache:
     ) -> None:
         self.folder = folder
         self.contents = contents
-        self._lengths = {split: lengths(dataset["labels"]) for split, dataset in encoded.items()}
+        self._lengths = {split: lengths(dataset, "labels") for split, dataset in encoded.items()}
         splits = {split: encoded_fingerprint(dataset) for split, dataset in encoded.items()}
         wanted = {"format": FORMAT, "teacher": teacher, **vars(contents), **splits}
         manifest = self._manifest()

@@ -104,7 +104,7 @@ def _outputs(
 def _batches(parts: RunComponents, split: str, rows: range) -> list[list[int]]:
     """Rows of like length together."""
     encoded = parts.tasks[0].teacher_view.data.encoded[split].select(rows)
-    source, target = lengths(encoded["input_ids"]), lengths(encoded["labels"])
+    source, target = lengths(encoded, "input_ids"), lengths(encoded, "labels")
     plan = BatchPlan(source, target, size=len(rows), max_tokens=MAX_TOKENS)
     return [(rows.start + step).tolist() for step in plan.steps(0)]
 

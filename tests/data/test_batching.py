@@ -107,6 +107,34 @@ class TestEpoch:
         assert plan.tokens(np.array([0, 2])) == (7, 10)
 
 
+def plain_cut(source: np.ndarray, target: np.ndarray, rows: np.ndarray, max_tokens: int) -> list[list[int]]:
+    """Batches of as many rows as fit, row by row."""
+    batches: list[list[int]] = []
+    for row in rows.tolist():
+        grown = [*batches[-1], row] if batches else [row]
+        if not batches or len(grown) * (source[grown].max() + target[grown].max()) > max_tokens:
+            batches.append([row])
+        else:
+            batches[-1] = grown
+    return batches
+
+
+class TestCut:
+    @given(
+        st.lists(st.integers(0, 60), min_size=1, max_size=6), st.integers(1, 900), st.integers(1, 60), st.integers(0, 9)
+    )
+    def test_batches_of_all_pools_are_those_of_a_walk_over_the_rows(
+        self, sizes: list[int], max_tokens: int, longest: int, seed: int
+    ) -> None:
+        """Once the walk took most of a start with many rows."""
+        rows = np.random.default_rng(seed).permutation(sum(sizes)).astype(np.int32)
+        pools = np.split(rows, np.cumsum(sizes)[:-1])
+        source, target = lengths(len(rows), seed, longest), lengths(len(rows), seed + 1, longest)
+        plan = BatchPlan(source, target, size=8, max_tokens=max_tokens)
+        expected = [batch for pool in pools if len(pool) for batch in plain_cut(source, target, pool, max_tokens)]
+        assert listed(plan._cut(*pools)) == expected
+
+
 class TestDataWeights:
     @given(st.integers(0, 5), st.booleans())
     def test_weight_is_how_often_a_row_comes(self, epoch: int, grouped: bool) -> None:

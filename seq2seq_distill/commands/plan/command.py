@@ -174,7 +174,7 @@ def _teacher_and_lengths(run: RunConfig) -> tuple[PreTrainedModel, PreTrainedTok
         parts = build_components(run)
         assert parts.teacher is not None
         rows = parts.data.encoded["val"]
-        means = [max(2, round(mean(lengths(rows[column]).tolist()))) for column in ("input_ids", "labels")]
+        means = [max(2, round(mean(lengths(rows, column).tolist()))) for column in ("input_ids", "labels")]
         return parts.teacher.model, parts.tokenizer, (means[0], means[1])
     tokenizer = load_tokenizer(str(teacher_path(run)), run.src_lang, run.tgt_lang)
     teacher = teacher_of(run, tokenizer)

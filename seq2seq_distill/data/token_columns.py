@@ -1,0 +1,30 @@
+"""Token ids of encoded rows as numpy views of the memory-mapped cache: no Python object for a token."""
+
+from bisect import bisect_right
+from itertools import accumulate
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+
+Ids = NDArray[np.integer]
+
+
+class TokenColumn:
+    """A column of lists of token ids; `column[row]` is a view of the row's ids, [tokens].
+
+    Args:
+        dataset: encoded rows.
+        name: of the column.
+    """
+
+    def __init__(self, dataset: Dataset, name: str) -> None:
+        chunks = dataset.with_format("arrow")[:][name].chunks if len(dataset) else []
+        self._parts = [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in chunks]
+        self._starts = [0, *accumulate(map(len, chunks))]
+
+    def __getitem__(self, row: int) -> Ids:
+        part = bisect_right(self._starts, row) - 1
+        offsets, values = self._parts[part]
+        start = row - self._starts[part]
+        return values[offsets[start] : offsets[start + 1]]
