@@ -1,14 +1,23 @@
 """Texts to token ids: prefix, truncation, and what a tokenizer does not know or takes for more than text."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
+from seq2seq_distill.data.direct_encoding import direct_encoder
 from seq2seq_distill.data.languages import TARGET_TOKEN, special_tokens
+from seq2seq_distill.data.tokenizer_comparison import PROBES
+
+FIRST_ROWS = 64
+"""Rows on which the library under a tokenizer's class is compared with the class."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,8 @@ class TextEncoder:
         self._special_ids = {*map(tokenizer.convert_tokens_to_ids, specials)} - {tokenizer.unk_token_id}
         self._special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))) or "(?!)")
         self._has_token: dict[str, bool] = {}
+        self._direct = direct_encoder(tokenizer, side)
+        self._is_shown = False
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Encode texts, in order."""
@@ -63,13 +74,14 @@ class TextEncoder:
         prefixed = [self._prefix_of(text) + text for text in texts]
         ids, truncated = self._whole(prefixed)
         literal = []
-        for number, text in enumerate(texts):
-            if self._special.search(text):
-                opening, body = self._as_text(self._prefix_of(text), text)
-                if self._special_ids.intersection(body):
-                    literal.append(number)
-                ids[number], truncated[number] = self._framed(opening + body)
-        unknown = [sum(token == self._unknown_id for token in row) for row in ids]
+        named = pc.match_substring_regex(pa.array(texts, pa.string()), self._special.pattern)
+        for number in np.flatnonzero(named).tolist():
+            text = texts[number]
+            opening, body = self._as_text(self._prefix_of(text), text)
+            if self._special_ids.intersection(body):
+                literal.append(number)
+            ids[number], truncated[number] = self._framed(opening + body)
+        unknown = [0 if self._unknown_id is None else row.count(self._unknown_id) for row in ids]
         lost = [self._lost(text) if count else "" for text, count in zip(texts, unknown, strict=True)]
         return EncodedTexts(ids, truncated, unknown, lost, literal)
 
@@ -85,6 +97,33 @@ class TextEncoder:
         return ids
 
     def _whole(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
+        if self._direct is not None:
+            self._show_direct(texts)
+        if self._direct is not None:
+            return self._cut(self._direct(texts))
+        return self._by_class(texts)
+
+    def _show_direct(self, texts: list[str]) -> None:
+        """Compare the library with the class, on probe texts and on the first rows; give it up where they differ."""
+        if not self._is_shown:
+            self._is_shown = True
+            tried = [text for text in [*PROBES, *texts[:FIRST_ROWS]] if not self._special.search(text)]
+            assert self._direct is not None
+            if self._cut(self._direct(tried)) != self._by_class(tried):
+                self._direct = None
+
+    def _cut(self, ids: list[list[int]]) -> tuple[list[list[int]], list[bool]]:
+        """Rows of at most the limit, special tokens kept, and whether they were longer."""
+        if self._max_length is None:
+            return ids, [False] * len(ids)
+        truncated = [len(row) > self._max_length for row in ids]
+        head, tail = map(len, self._frame)
+        for number in itertools.compress(range(len(ids)), truncated):
+            row = ids[number]
+            ids[number] = self._framed(row[head : len(row) - tail])[0]
+        return ids, truncated
+
+    def _by_class(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
         if self._max_length is None:
             return self._call(texts), [False] * len(texts)
         ids = self._call(texts, max_length=self._max_length, truncation=True)

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.utils.errors import ModelError
 
-_PROBES: Final = (
+PROBES: Final = (
     "The quick brown fox, 3.14 times; jumped over the lazy dog's back!",
     "Übergrößenträger zahlten 1.000 € für Straße, naïve façade & señor.",
     "Быстрая лиса 北京的冬天很冷。 مرحبا بالعالم ไทย",
@@ -43,7 +43,7 @@ def only_sources_differ(student: PreTrainedTokenizerBase, teacher: PreTrainedTok
 def _first_difference(
     student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase, *, targets_only: bool = False
 ) -> str | None:
-    for text in _PROBES:
+    for text in PROBES:
         for side in ("text_target",) if targets_only else ("text", "text_target"):
             student_ids, teacher_ids = (tokenizer(**{side: text})["input_ids"] for tokenizer in (student, teacher))
             for position, (student_id, teacher_id) in enumerate(zip_longest(student_ids, teacher_ids)):

@@ -133,7 +133,6 @@ def _check_data(config: RunConfig, components: RunComponents, folder: OutputFold
         )
 
 
-@rank_zero_only
 def _check_monitor(config: RunConfig, components: RunComponents) -> None:
     """Refuse to choose the best student by a ROUGE that drops most of the text."""
     if not config.monitor.startswith("rouge") or config.eval.rouge_tokenizer != "default":
@@ -149,6 +148,7 @@ def _check_monitor(config: RunConfig, components: RunComponents) -> None:
                 )
 
 
+@rank_zero_only
 def _write_start(config: RunConfig, components: RunComponents, folder: OutputFolder, *, resumed: bool) -> None:
     """Write run.yaml, and the student before training."""
     folder.results.unlink(missing_ok=True)  # until the run has ended again
