@@ -24,6 +24,8 @@ class EncodeConfig:
     """Column with the target texts in JSONL, CSV, Parquet or hub data (default: recognised by its name)."""
     n_train: int | None = option(None, at_least(1))
     """Train on only the first N examples (default: all)."""
+    verify: bool = False
+    """Read data files again that are untouched since they were cached, by their size, time of change and inode."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, batche
 from seq2seq_distill.data.encoding import Collator, UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.teacher_cache import CachedSplit
-from seq2seq_distill.data.texts import Texts
+from seq2seq_distill.data.texts import Texts, join_keys
 
 
 class EncodedSplits:
@@ -61,6 +61,7 @@ class EncodedSplits:
                 ),
                 cache_dir=cache_dir,
                 languages=(config.src_lang, config.tgt_lang),
+                key=texts.keys[split],
             )
             for split, dataset in texts.splits.items()
         }
@@ -72,8 +73,12 @@ class EncodedSplits:
 
     @property
     def fingerprint(self) -> str:
-        """Hash over all texts."""
+        """Stands for all texts."""
         return self._texts.fingerprint
+
+    def has_texts_of(self, fingerprint: str) -> bool:
+        """Whether a fingerprint, which may be of an older version, is that of these texts."""
+        return self._texts.are_those_of(fingerprint)
 
     def references(self, split: str) -> list[str]:
         """The target texts of a split, as they were read: never cut (truncated references would inflate scores)."""
@@ -152,7 +157,11 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
     data._collate = max((task._collate for task in tasks), key=lambda collate: len(collate.extras))
     sizes = tuple(len(task.encoded["train"]) for task in tasks)
     whole = datasets.concatenate_datasets
-    data._texts = Texts({split: whole([task._texts.splits[split] for task in tasks]) for split in data.encoded}, sizes)
+    data._texts = Texts(
+        {split: whole([task._texts.splits[split] for task in tasks]) for split in data.encoded},
+        sizes,
+        {split: join_keys([task._texts.keys[split] for task in tasks]) for split in data.encoded},
+    )
     data.ends = {
         split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
     }

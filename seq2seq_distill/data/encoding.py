@@ -20,20 +20,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from seq2seq_distill.data.arrow_files import is_intact, not_written, open_arrow, write_arrow
 from seq2seq_distill.data.languages import base_language, target_prefix, target_tokens
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
-from seq2seq_distill.utils.constants import CACHE_VARIABLE, IGNORE_INDEX
-from seq2seq_distill.utils.errors import DataError, ModelError, format_value
-from seq2seq_distill.utils.files import cache_root, replace_atomically
+from seq2seq_distill.utils.constants import IGNORE_INDEX
+from seq2seq_distill.utils.errors import ModelError, format_value
+from seq2seq_distill.utils.files import cache_root
 
 logger = logging.getLogger(__name__)
 
 EMPTY_ROW = -1
 BATCH_ROWS = 1000
 _FORMAT = 2  # raised when the files' meaning changes, so that older ones are not read
-_DIGEST_BYTES = hashlib.sha256().digest_size
 _SCHEMA = pa.schema(
     [
         ("input_ids", pa.list_(pa.int32())),
@@ -57,6 +57,7 @@ def encode_split(
     max_target_length: int,
     cache_dir: Path | None,
     languages: tuple[str | None, str | None] = (None, None),
+    key: str | None = None,
 ) -> Dataset:
     """Tokenise the columns "source" and "target" into an Arrow file, which is memory-mapped.
 
@@ -68,6 +69,7 @@ def encode_split(
             not the special tokens.
         cache_dir: folder of the cache files; by default `default_cache_dir()`.
         languages: source and target language.
+        key: stands for the texts; by default their hash.
 
     Returns:
         Row by row in the order of `dataset`: `input_ids` and `labels` (lists of ints without padding),
@@ -80,7 +82,7 @@ def encode_split(
     options = {
         "format": _FORMAT,
         "transformers": transformers.__version__,
-        "data": fingerprint(dataset),
+        "data": key or fingerprint(dataset),
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "prefix": prefix,
         "max_source_length": max_source_length,
@@ -89,19 +91,16 @@ def encode_split(
     }
     key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
     path = (cache_dir or default_cache_dir()) / f"{key}.arrow"
-    if not _is_intact(path):
+    if not is_intact(path, _SCHEMA):
         encoders = (
             TextEncoder(tokenizer, "text", max_source_length, prefix),
             TextEncoder(tokenizer, "text_target", max_target_length),
         )
         try:
-            _write(path, _encode(dataset, encoders))
+            write_arrow(path, _SCHEMA, _encode(dataset, encoders))
         except OSError as error:
-            raise DataError(
-                f"{path.parent}: the encoded data cannot be written ({error.strerror or error}): "
-                f"set {CACHE_VARIABLE} to a writable folder"
-            ) from None
-    return Dataset.from_file(str(path))
+            raise not_written(path.parent, error) from None
+    return open_arrow(path)
 
 
 def default_cache_dir() -> Path:
@@ -273,38 +272,3 @@ def _encode(dataset: Dataset, encoders: tuple[TextEncoder, TextEncoder]) -> Iter
                 side,
                 ", ".join(str(row + 1) for row in rows[:10]) + (", ..." if len(rows) > 10 else ""),
             )
-
-
-def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
-    """An Arrow stream with its SHA-256 behind it. Several processes may write the same file at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replace_atomically(path, concurrent=True) as temporary:
-        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, _SCHEMA) as writer:
-            for batch in batches:
-                writer.write_batch(batch)
-        with temporary.open("rb+") as stream:
-            stream.write(hashlib.file_digest(stream, "sha256").digest())
-
-
-def _has_our_columns(path: Path) -> bool:
-    """Whether the file has our schema: the hash reveals damage, but any file could come with a valid hash."""
-    try:
-        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-            return reader.schema.equals(_SCHEMA, check_metadata=True)
-    except (pa.ArrowException, OSError):  # which of the two hangs on the first bytes
-        return False
-
-
-def _is_intact(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    digest = hashlib.sha256()
-    left = path.stat().st_size - _DIGEST_BYTES
-    with path.open("rb") as stream:
-        while left > 0 and (block := stream.read(min(left, 1 << 20))):
-            digest.update(block)
-            left -= len(block)
-        intact = stream.read() == digest.digest() and _has_our_columns(path)
-    if not intact:
-        logger.warning("%s is damaged: encoding the data again", path)
-    return intact

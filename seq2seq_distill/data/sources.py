@@ -20,6 +20,7 @@ from datasets import Dataset, Features, Value, get_dataset_split_names, load_dat
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.readers.files import SIDES, TABLES, is_blank, read_batches
 from seq2seq_distill.data.readers.lines import COMPRESSED, format_of
+from seq2seq_distill.data.text_cache import cached_texts
 from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import DataError, format_value, one_line
 
@@ -51,15 +52,33 @@ def load_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, limit
             warning instead, since its user cannot mend it.
     """
     with _readable(source):
-        path = _path(source)
-        if path.is_dir() or path.is_file():
-            files = _split_files(source, path, split, columns.optional_target)
+        files = files_of_split(source, split, columns.optional_target)
+        if files is not None:
             table = pa.Table.from_batches(read_batches(source, files, columns))
             # A fingerprint of its own spares `datasets` from pickling the whole table to make one.
             dataset = Dataset(table, fingerprint=uuid.uuid4().hex[:16])
         else:
             dataset = _from_hub(*_hub_id(source), source=source, split=split, columns=columns)
     return first_rows(dataset, limit)
+
+
+def map_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, verify: bool = False) -> tuple[Dataset, str]:
+    """`load_split`, memory-mapped, and a hash that stands for the texts; untouched files are not read again.
+
+    `verify` reads them all the same.
+    """
+    with _readable(source):
+        files = files_of_split(source, split, columns.optional_target)
+        if files is not None:
+            return cached_texts(source, files, columns, verify=verify)
+        dataset = _from_hub(*_hub_id(source), source=source, split=split, columns=columns)
+    return dataset, fingerprint(dataset)
+
+
+def files_of_split(source: str, split: str, optional_target: bool = False) -> list[Path] | None:
+    """The files of a split, all there; None for a data set of the hub."""
+    path = _path(source)
+    return _split_files(source, path, split, optional_target) if path.is_dir() or path.is_file() else None
 
 
 def first_rows(dataset: Dataset, limit: int | None) -> Dataset:

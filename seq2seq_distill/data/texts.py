@@ -1,30 +1,48 @@
 """The texts of a run: all splits of all its sources, joined."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import datasets
 import numpy as np
+import xxhash
+from datasets import Dataset, concatenate_datasets
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import fingerprint, first_rows, has_split, load_split
+from seq2seq_distill.data.sources import fingerprint, first_rows, has_split, map_split
 from seq2seq_distill.utils.constants import SPLITS
+
+KEYED = "xxh3:"
+"""Opens a fingerprint that is made of the keys of the splits."""
 
 
 @dataclass(frozen=True)
 class Texts:
     """Source and target texts of the splits, in the order in which they were read."""
 
-    splits: dict[str, datasets.Dataset]
+    splits: dict[str, Dataset]
     """train, val and test, each with the columns "source" and "target"."""
     sizes: tuple[int, ...]
     """Number of training rows of each source, in order."""
+    keys: Mapping[str, str]
+    """Stand for the texts of each split."""
 
     @property
     def fingerprint(self) -> str:
-        """Hash over all texts, wherever they are stored."""
-        return "-".join(fingerprint(self.splits[split])[:16] for split in SPLITS)
+        """Stands for all texts."""
+        return KEYED + "-".join(self.keys[split][:16] for split in SPLITS)
+
+    def are_those_of(self, before: str) -> bool:
+        """Whether a fingerprint is that of these texts; runs of before version 0.2 had a hash over the texts."""
+        if before.startswith(KEYED):
+            return before == self.fingerprint
+        return before == "-".join(fingerprint(self.splits[split])[:16] for split in SPLITS)
+
+
+def join_keys(keys: Sequence[str], limit: int | None = None) -> str:
+    """The key of texts that are joined, and of which there are `limit` rows at most."""
+    return xxhash.xxh3_128_hexdigest(json.dumps([*keys, limit]).encode())
 
 
 def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
@@ -42,12 +60,14 @@ def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
     columns = Columns(config.encode.source_column, config.encode.target_column, config.src_lang, config.tgt_lang)
     parts = {
         # Where no source has the split, the error about the first source says what is missing.
-        split: [load_split(source, split, columns) for source in used[split] or sources]
+        split: [map_split(source, split, columns, verify=config.encode.verify) for source in used[split] or sources]
         for split in SPLITS
     }
     limits = {"train": config.encode.n_train, "val": config.eval.n_val, "test": config.eval.n_test}
-    splits = {split: first_rows(datasets.concatenate_datasets(parts[split]), limits[split]) for split in SPLITS}
-    training_parts = iter(parts["train"])
+    datasets = {split: [dataset for dataset, _ in parts[split]] for split in SPLITS}
+    splits = {split: first_rows(concatenate_datasets(datasets[split]), limits[split]) for split in SPLITS}
+    training_parts = iter(datasets["train"])
     counts = [len(next(training_parts)) if weight else 0 for weight in weights]
     ends = np.minimum(np.cumsum([0, *counts]), len(splits["train"]))
-    return Texts(splits, tuple(np.diff(ends).tolist()))
+    keys = {split: join_keys([key for _, key in parts[split]], limits[split]) for split in SPLITS}
+    return Texts(splits, tuple(np.diff(ends).tolist()), keys)

@@ -38,6 +38,7 @@ FREE_KEYS = (
     "on_nonfinite",
     "provenance",
     "batch.workers",
+    "encode.verify",
     "eval.n_speed",
     "trainer.accelerator",
     "trainer.devices",

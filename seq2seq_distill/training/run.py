@@ -126,7 +126,7 @@ def _check_data(config: RunConfig, components: RunComponents, folder: OutputFold
     """Raise DataError if a run would go on with other data than it began with."""
     fingerprint = components.data.fingerprint
     before = folder.read_run().get("provenance", {}).get("data_fingerprint")
-    if checkpoint is not None and config.resume == "auto" and before not in (None, fingerprint):
+    if checkpoint is not None and config.resume == "auto" and before and not components.data.has_texts_of(before):
         raise DataError(
             f"`data` {' '.join(config.sources)} has changed since the run in {folder.path} began "
             f"(fingerprint {fingerprint}, then {before}): restore it, or choose another `output_dir`"
