@@ -4,22 +4,29 @@ Global batches are a pure function of (seed, data epoch, options). The number of
 deals out their rows, so every process has equally many batches, and any step can be found again when a run resumes.
 """
 
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 from datasets import Dataset
 from numpy.typing import NDArray
+
+from seq2seq_distill.data.step_counts import StepCounts
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
 Rows = NDArray[np.int32]
 """Numbers of rows, or lengths; a data set has fewer than 2**31 rows."""
+PLAN = 1
+"""Raised when the same options give other batches."""
 POOL = 1000
 """Batches in a pool inside which rows are grouped by length."""
 BAND = 8
@@ -116,6 +123,20 @@ class BatchPlan:
     sizes: Sequence[int] | None = None
     weights: Sequence[float] | None = None
     homogeneous_batches: bool = False
+
+    @property
+    def key(self) -> str:
+        """Stands for all that the plan depends on."""
+        digest = xxhash.xxh3_128()
+        for side in (self.source_lengths, self.target_lengths):
+            digest.update(np.ascontiguousarray(side, dtype=np.int32).data)
+        options = [
+            getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ("source_lengths", "target_lengths")
+        ]
+        digest.update(json.dumps([PLAN, *options]).encode())
+        return digest.hexdigest()
 
     def steps(self, epoch: int) -> list[Rows]:
         """Rows of every optimiser step of a data epoch, in order."""
@@ -245,6 +266,7 @@ class RunPlan:
         max_epochs: float = 1.0,
         limit: float = 1.0,
         val_interval: float = 1.0,
+        counts_folder: Path | None = None,
     ) -> None:
         """
         Args:
@@ -253,14 +275,16 @@ class RunPlan:
             max_epochs: data epochs of the run; the last may be a fraction.
             limit: share of a data epoch's steps to use (a float up to 1.0), or their number.
             val_interval: validate every so many data epochs (up to 1.0), or steps.
+            counts_folder: where the numbers of steps of epochs are kept from start to start.
         """
         self.batches = batches
         self._limit = limit
+        self._counts = StepCounts(None if counts_folder is None else counts_folder / f"{batches.key}.json")
         self._epoch = lru_cache(maxsize=2)(self._steps_of_epoch)
         self._starts = [0]  # first step of each data epoch, as far as known
         self.total_steps = max_steps if max_steps > 0 else self._steps_until(max_epochs)
         """Optimiser steps of the whole run."""
-        interval = val_interval if val_interval > 1 else val_interval * len(self._epoch(0))
+        interval = val_interval if val_interval > 1 else val_interval * self._count(0)
         self.steps_between_validations = min(self.total_steps, max(1, round(interval)))
         """Optimiser steps from one validation to the next; the run's end validates in any case."""
 
@@ -276,7 +300,7 @@ class RunPlan:
     def data_epoch(self, step: int) -> float:
         """How many data epochs have been completed after `step` optimiser steps."""
         epoch, within = self._locate(step)
-        return epoch + within / len(self._epoch(epoch))
+        return epoch + within / self._count(epoch)
 
     def micro_batches(
         self, start: int = 0, *, rank: int = 0, world: int = 1, accumulate: int = 1
@@ -294,16 +318,26 @@ class RunPlan:
 
     def _steps_of_epoch(self, epoch: int) -> list[Rows]:
         steps = self.batches.steps(epoch)
-        return steps[: int(self._limit) if self._limit > 1 else max(1, round(self._limit * len(steps)))]
+        if self._counts.get(epoch) is None:
+            self._counts.set(epoch, len(steps))
+        return steps[: self._limited(len(steps))]
+
+    def _limited(self, steps: int) -> int:
+        return min(steps, int(self._limit)) if self._limit > 1 else max(1, round(self._limit * steps))
+
+    def _count(self, epoch: int) -> int:
+        """Steps of a data epoch, without its plan where they are known."""
+        steps = self._counts.get(epoch)
+        return len(self._epoch(epoch)) if steps is None else self._limited(steps)
 
     def _steps_until(self, epochs: float) -> int:
         whole, fraction = int(epochs), epochs % 1
         while len(self._starts) <= whole:
             self._extend()
-        return max(1, self._starts[whole] + (round(fraction * len(self._epoch(whole))) if fraction else 0))
+        return max(1, self._starts[whole] + (round(fraction * self._count(whole)) if fraction else 0))
 
     def _extend(self) -> None:
-        self._starts.append(self._starts[-1] + len(self._epoch(len(self._starts) - 1)))
+        self._starts.append(self._starts[-1] + self._count(len(self._starts) - 1))
 
     def _locate(self, step: int) -> tuple[int, int]:
         while self._starts[-1] <= step:

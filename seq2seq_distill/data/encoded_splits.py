@@ -16,6 +16,7 @@ from seq2seq_distill.data.encoding import Collator, UnknownTokens, encode_split,
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts, join_keys
+from seq2seq_distill.utils.files import cache_root
 
 
 class EncodedSplits:
@@ -142,6 +143,7 @@ class EncodedSplits:
             max_epochs=config.trainer.max_epochs,
             limit=config.trainer.limit_train_batches,
             val_interval=config.trainer.val_check_interval,
+            counts_folder=cache_root() / "plans",
         )
 
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -274,3 +275,36 @@ class TestByLength:
 
         assert map_by_length(double, [3, 9, 1, 4], [3, 9, 1, 4], size=2) == [6, 18, 2, 8]
         assert batches == [[9, 4], [3, 1]]
+
+
+class TestStepCounts:
+    """With many rows a plan takes seconds: a second start makes that of its own epoch alone."""
+
+    def test_are_kept_from_start_to_start(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        options: dict[str, Any] = {"max_epochs": 2.5, "val_interval": 0.5, "counts_folder": tmp_path}
+        plan = batch_plan(90, max_tokens=200)
+        first = RunPlan(plan, **options)
+        planned = []
+        steps = BatchPlan.steps
+        monkeypatch.setattr(BatchPlan, "steps", lambda self, epoch: planned.append(epoch) or steps(self, epoch))
+        second = RunPlan(plan, **options)
+        assert second.total_steps == first.total_steps and not planned
+        assert second.steps_between_validations == first.steps_between_validations
+        last = second.total_steps - 1
+        assert second.rows(last).tolist() == first.rows(last).tolist() and planned == [2]
+        assert RunPlan(plan, **options, limit=3).total_steps == 3 + 3 + round(0.5 * 3)
+
+    def test_of_another_plan_are_others(self, tmp_path: Path) -> None:
+        plans = [batch_plan(90), batch_plan(91), batch_plan(90, seed=1), batch_plan(90, max_tokens=99)]
+        assert len({plan.key for plan in plans}) == 4 and plans[0].key == batch_plan(90).key
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"0": "x"}', "{"])
+    def test_damage_costs_time_alone(self, tmp_path: Path, content: str) -> None:
+        plan = batch_plan(90)
+        path = tmp_path / f"{plan.key}.json"
+        path.write_text(content)
+        assert (
+            RunPlan(plan, max_epochs=2, counts_folder=tmp_path).total_steps == RunPlan(plan, max_epochs=2).total_steps
+        )
+        (tmp_path / "file").write_text("")
+        assert RunPlan(plan, counts_folder=tmp_path / "file").total_steps == RunPlan(plan).total_steps
