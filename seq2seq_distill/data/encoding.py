@@ -32,7 +32,7 @@ from seq2seq_distill.utils.files import cache_root
 logger = logging.getLogger(__name__)
 
 EMPTY_ROW = -1
-BATCH_ROWS = 1000
+BATCH_ROWS = 5000
 _FORMAT = 2  # raised when the files' meaning changes, so that older ones are not read
 _SCHEMA = pa.schema(
     [
