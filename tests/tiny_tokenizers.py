@@ -1,6 +1,7 @@
 """Tiny tokenizers of every kind, made offline in a moment, anew at each call."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import (
     MarianTokenizer,
     MBartTokenizer,
     NllbTokenizer,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     T5Tokenizer,
 )
@@ -123,6 +125,17 @@ def t5_tokenizer(tmp_path: Path) -> T5Tokenizer:
     folder = _folder(tmp_path, "t5")
     _sentencepiece(folder / "spiece.model", SOURCES + TARGETS, 60, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     return T5Tokenizer.from_pretrained(str(folder), extra_ids=0)
+
+
+EVERY_KIND: dict[str, Callable[[Path], PreTrainedTokenizerBase]] = {
+    "plain": lambda path: plain_tokenizer(),
+    "marian": marian_tokenizer,
+    "t5": t5_tokenizer,
+    "mbart": lambda path: mbart_tokenizer(),
+    "nllb": lambda path: nllb_tokenizer(),
+    "m2m100": m2m100_tokenizer,
+}
+"""Makers of tokenizers, each of which is given a folder for its files."""
 
 
 def _letters() -> list[str]:

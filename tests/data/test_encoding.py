@@ -27,6 +27,7 @@ from seq2seq_distill.data.languages import decoder_start_token_id, forced_bos_to
 from seq2seq_distill.data.tokenizers import load_tokenizer, tokenizer_fingerprint, train_tokenizer
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError
 from tests.tiny_tokenizers import (
+    EVERY_KIND,
     SOURCES,
     TARGETS,
     m2m100_tokenizer,
@@ -38,16 +39,8 @@ from tests.tiny_tokenizers import (
 )
 
 Make = Callable[[Path], PreTrainedTokenizerBase]
-EVERY_KIND: dict[str, Make] = {
-    "plain": lambda path: plain_tokenizer(),
-    "marian": marian_tokenizer,
-    "t5": t5_tokenizer,
-    "mbart": lambda path: mbart_tokenizer(),
-    "nllb": lambda path: nllb_tokenizer(),
-    "m2m100": m2m100_tokenizer,
-    "trained": lambda path: train_tokenizer(SOURCES + TARGETS, 300),
-}
-every_kind = pytest.mark.parametrize("make", EVERY_KIND.values(), ids=EVERY_KIND)
+KINDS: dict[str, Make] = {**EVERY_KIND, "trained": lambda path: train_tokenizer(SOURCES + TARGETS, 300)}
+every_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 
 
 @pytest.fixture

@@ -1,38 +1,24 @@
 """Texts to ids: what a tokenizer does not know, and names of special tokens in texts."""
 
 import logging
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.encoding import encode_split, unknown_tokens
 from seq2seq_distill.data.languages import special_tokens
 from seq2seq_distill.data.text_encoder import TextEncoder
 from tests.tiny_tokenizers import (
+    EVERY_KIND,
     SOURCES,
     TARGETS,
-    m2m100_tokenizer,
-    marian_tokenizer,
-    mbart_tokenizer,
     nllb_tokenizer,
     plain_tokenizer,
     separate_marian_tokenizer,
-    t5_tokenizer,
 )
 
-EVERY_KIND: dict[str, Callable[[Path], PreTrainedTokenizerBase]] = {
-    "plain": lambda path: plain_tokenizer(),
-    "marian": marian_tokenizer,
-    "marian of two vocabularies": separate_marian_tokenizer,
-    "t5": t5_tokenizer,
-    "mbart": lambda path: mbart_tokenizer(),
-    "nllb": lambda path: nllb_tokenizer(),
-    "m2m100": m2m100_tokenizer,
-}
-every_kind = pytest.mark.parametrize("make", EVERY_KIND.values(), ids=EVERY_KIND)
+KINDS = {**EVERY_KIND, "marian of two vocabularies": separate_marian_tokenizer}
+every_kind = pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 sides = pytest.mark.parametrize("side", ["text", "text_target"])
 
 
