@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import torch
 import transformers
 from datasets import Dataset
+from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -33,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 EMPTY_ROW = -1
 BATCH_ROWS = 5000
+LOG_SECONDS = 30
+"""Between two lines that tell how far encoding is."""
 _FORMAT = 2  # raised when the files' meaning changes, so that older ones are not read
 _SCHEMA = pa.schema(
     [
@@ -91,15 +95,15 @@ def encode_split(
     }
     key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
     path = (cache_dir or default_cache_dir()) / f"{key}.arrow"
-    if not is_intact(path, _SCHEMA):
-        encoders = (
-            TextEncoder(tokenizer, "text", max_source_length, prefix),
-            TextEncoder(tokenizer, "text_target", max_target_length),
-        )
-        try:
-            write_arrow(path, _SCHEMA, _encode(dataset, encoders))
-        except OSError as error:
-            raise not_written(path.parent, error) from None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):  # of several processes one encodes, and the others wait
+            if not is_intact(path, _SCHEMA):
+                source_encoder = TextEncoder(tokenizer, "text", max_source_length, prefix)
+                target_encoder = TextEncoder(tokenizer, "text_target", max_target_length)
+                write_arrow(path, _SCHEMA, _encode(dataset, (source_encoder, target_encoder)))
+    except OSError as error:
+        raise not_written(path.parent, error) from None
     return open_arrow(path)
 
 
@@ -254,7 +258,13 @@ class Collator:
 
 def _encode(dataset: Dataset, encoders: tuple[TextEncoder, TextEncoder]) -> Iterator[pa.RecordBatch]:
     literal: dict[str, list[int]] = {"source": [], "target": []}
+    begin = logged = time.monotonic()
     for start in range(0, len(dataset), BATCH_ROWS):
+        if time.monotonic() - logged > LOG_SECONDS:
+            logged = time.monotonic()
+            rate = start / (logged - begin)
+            line = "encoded %d of %d rows, %d a second, %.0f minutes left"
+            logger.info(line, start, len(dataset), rate, (len(dataset) - start) / rate / 60)
         texts = dataset[start : start + BATCH_ROWS]
         source, target = (
             encoder.encode(texts[side]) for side, encoder in zip(("source", "target"), encoders, strict=True)
