@@ -54,7 +54,8 @@ def cached_texts(
             key, is_new = _key(record, files, columns, verify)
             path = place / f"{key}.arrow"
             check = verify or is_new or (path.is_file() and path.stat().st_size < LARGE)
-            if not (is_intact(path, schema) if check else path.is_file()):
+            is_read = not (is_intact(path, schema) if check else path.is_file())
+            if is_read:
                 write_arrow(path, schema, read_batches(source, list(files), columns))
             write_json(record, {"key": key, "written": time.time_ns(), "files": _states(files)})
     except OSError as error:
@@ -62,7 +63,8 @@ def cached_texts(
             raise
         raise not_written(place, error) from None
     dataset = open_arrow(path)
-    logger.info("`data` %s: %d rows of %s", source, len(dataset), ", ".join(file.name for file in files[:4]))
+    if not is_read:
+        logger.info("`data` %s: %d rows of %s, cached", source, len(dataset), ", ".join(f.name for f in files[:4]))
     return dataset, key
 
 
