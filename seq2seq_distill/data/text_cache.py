@@ -52,7 +52,7 @@ def cached_texts(
         record = place / f"{_name(files, columns)}.json"
         with FileLock(record.with_suffix(".lock")):
             key, is_new = _key(record, files, columns, verify)
-            path = place / f"{key}.arrow"
+            path = place / f"{key}.texts"
             check = verify or is_new or (path.is_file() and path.stat().st_size < LARGE)
             is_read = not (is_intact(path, schema) if check else path.is_file())
             if is_read:

@@ -109,7 +109,7 @@ def test_columns_are_part_of_what_it_is(tmp_path):
 
 def test_damage_is_made_good(file, cache, caplog):
     before = map_split(str(file), "train")[0][:]
-    [path] = cache.glob("*.arrow")
+    [path] = cache.glob("*.texts")
     content = path.read_bytes()
     path.unlink()
     path.write_bytes(content[:-40] + b"x" * 40)
