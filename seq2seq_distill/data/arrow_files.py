@@ -20,7 +20,6 @@ _BLOCK = 1 << 22
 
 def write_arrow(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     """An Arrow stream with its hash (XXH3, 128 bits) behind it. Several processes may write the same file at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replace_atomically(path, concurrent=True) as temporary:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
             for batch in batches:

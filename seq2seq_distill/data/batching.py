@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 from datasets import Dataset
 from numpy.typing import NDArray
 
 from seq2seq_distill.data.step_counts import StepCounts
+from seq2seq_distill.data.token_columns import list_column
 
 Row = TypeVar("Row")
 Result = TypeVar("Result")
@@ -35,8 +35,7 @@ BAND = 8
 
 def lengths(dataset: Dataset, column: str) -> Rows:
     """Tokens of each row of a column of lists, [rows]; from Arrow's offsets, so that no token is read."""
-    lists = dataset.with_format("arrow")[:][column] if len(dataset) else pa.chunked_array([], pa.list_(pa.int32()))
-    return np.asarray(pc.list_value_length(lists), dtype=np.int32)
+    return np.asarray(pc.list_value_length(list_column(dataset, column)), dtype=np.int32)
 
 
 def weights_by_size(sizes: Sequence[int], exponent: float) -> list[float]:

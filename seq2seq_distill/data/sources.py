@@ -19,7 +19,7 @@ from datasets import Dataset, Features, Value, get_dataset_split_names, load_dat
 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.readers.files import SIDES, TABLES, is_blank, read_batches
-from seq2seq_distill.data.readers.lines import COMPRESSED, format_of
+from seq2seq_distill.data.readers.lines import BATCH_ROWS, COMPRESSED, format_of
 from seq2seq_distill.data.text_cache import cached_texts
 from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import DataError, format_value, one_line
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 ANY_COLUMNS = Columns()
 SPLIT_ALIASES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
-_BATCH_ROWS = 10_000
 _HUB_ID = re.compile(r"(?P<id>[\w][\w.-]*(/[\w][\w.-]*)?)(:(?P<config>\w[\w.+-]*))?", re.ASCII)
 
 
@@ -125,7 +124,7 @@ def _path(source: str) -> Path:
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 (hex) of the texts in order, wherever they were read from."""
     digest = hashlib.sha256()
-    for batch in dataset.with_format("arrow").iter(batch_size=_BATCH_ROWS):
+    for batch in dataset.with_format("arrow").iter(batch_size=BATCH_ROWS):
         for name in batch.column_names:
             texts = batch[name].to_pylist()
             digest.update(np.fromiter(map(len, texts), dtype="<i8", count=len(texts)).tobytes())

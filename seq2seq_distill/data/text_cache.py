@@ -16,6 +16,7 @@ from filelock import FileLock
 from seq2seq_distill.data.arrow_files import file_hash, is_intact, not_written, open_arrow, write_arrow
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.readers.files import SIDES, read_batches
+from seq2seq_distill.data.readers.lines import format_of
 from seq2seq_distill.utils.files import cache_root, write_json
 
 logger = logging.getLogger(__name__)
@@ -88,5 +89,5 @@ def _key(record: Path, files: Sequence[Path], columns: Columns, verify: bool) ->
     except (OSError, ValueError, KeyError, TypeError):
         pass  # there is none, or it is damaged
     contents = [file_hash(file).hex() for file in files]
-    suffixes = ["".join(file.suffixes[-2:]) for file in files]
-    return xxhash.xxh3_128_hexdigest(json.dumps([FORMAT, contents, suffixes, astuple(columns)]).encode()), True
+    formats = [format_of(file) for file in files]
+    return xxhash.xxh3_128_hexdigest(json.dumps([FORMAT, contents, formats, astuple(columns)]).encode()), True

@@ -4,10 +4,18 @@ from bisect import bisect_right
 from itertools import accumulate
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
 Ids = NDArray[np.integer]
+
+
+def list_column(dataset: Dataset, name: str) -> pa.ChunkedArray:
+    """A column of lists as Arrow has it, memory-mapped where the data set is."""
+    if not len(dataset):
+        return pa.chunked_array([], pa.list_(pa.int32()))
+    return dataset.with_format("arrow")[:][name]
 
 
 class TokenColumn:
@@ -19,7 +27,7 @@ class TokenColumn:
     """
 
     def __init__(self, dataset: Dataset, name: str) -> None:
-        chunks = dataset.with_format("arrow")[:][name].chunks if len(dataset) else []
+        chunks = list_column(dataset, name).chunks
         self._parts = [(chunk.offsets.to_numpy(), chunk.values.to_numpy()) for chunk in chunks]
         self._starts = [0, *accumulate(map(len, chunks))]
 

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.readers.lines import lines_with_ends, read_lines
+from seq2seq_distill.data.readers.lines import BATCH_ROWS, lines_with_ends, read_lines
 from seq2seq_distill.utils.errors import DataError
 
 logger = logging.getLogger(__name__)
 
-BATCH_ROWS = 10_000
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 """Of a CSV file, in the order in which they are tried on its header."""
 LARGEST_CELL = 1 << 27

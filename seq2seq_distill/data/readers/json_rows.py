@@ -10,10 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from seq2seq_distill.data.columns import Columns, format_names
-from seq2seq_distill.data.readers.lines import format_of, read_lines
+from seq2seq_distill.data.readers.lines import BATCH_ROWS, format_of, read_lines
 from seq2seq_distill.utils.errors import DataError, format_value
-
-BATCH_ROWS = 10_000
 
 
 def read_json(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, ...]]:

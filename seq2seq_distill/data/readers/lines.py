@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 from seq2seq_distill.utils.errors import DataError
 
 BLOCK_BYTES = 1 << 22
+BATCH_ROWS = 10_000
+"""Rows of a table that are read together."""
 COMPRESSED = (".gz", ".xz", ".zst")
 """Suffixes of compressed files, of every format but Parquet, which compresses within itself."""
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from seq2seq_distill.data.columns import Columns
+from seq2seq_distill.data.readers.lines import BATCH_ROWS
 from seq2seq_distill.utils.errors import DataError, one_line
 
-BATCH_ROWS = 10_000
 SOURCE_HASH = "source_sha256"
 """Column of a data set made by `distill label`: the hash of the source that the target of the same row was made for."""
 

@@ -216,11 +216,11 @@ def scored(
     others: Sequence[str],
 ) -> Candidates:
     """The references themselves, with the scores that the model gives them for their sources and for others."""
+    encoded, encoded_others = map(teacher.loaded.encoder.encode, (sources, others))
     scores, other_scores = (
-        _scores(teacher.loaded, texts, references, None, config.max_tokens) for texts in (sources, others)
+        _scores(teacher.loaded, ids, references, None, config.max_tokens) for ids in (encoded.ids, encoded_others.ids)
     )
-    cut = teacher.loaded.encoder.encode(sources).truncated
-    columns = zip(references, scores, other_scores, cut, strict=True)
+    columns = zip(references, scores, other_scores, encoded.truncated, strict=True)
     return [[Candidate(text, a, a - b, is_cut)] for text, a, b, is_cut in columns]
 
 
@@ -248,16 +248,21 @@ class BackwardModel:
 
     def scores(self, targets: Sequence[str], sources: Sequence[str]) -> list[float]:
         """Mean log-probability of the tokens of each source."""
-        return _scores(self._loaded, targets, sources, self._config.source_limit, self._config.max_tokens)
+        return _scores(
+            self._loaded, self._loaded.encode(targets), sources, self._config.source_limit, self._config.max_tokens
+        )
 
 
 def _scores(
-    loaded: LoadedModel, sources: Sequence[str], targets: Sequence[str], limit: int | None, max_tokens: int
+    loaded: LoadedModel, sources: Sequence[list[int]], targets: Sequence[str], limit: int | None, max_tokens: int
 ) -> list[float]:
-    """Mean log-probabilities of texts as targets, each truncated to `limit` tokens or the model's positions."""
+    """Mean log-probabilities of texts as targets, each truncated to `limit` tokens or the model's positions.
+
+    Sources are token ids.
+    """
     model = loaded.torch_model
     model.to(local_device())  # type: ignore[arg-type]
     limits = [length for length in (limit, architectures.max_positions(model.config)[1]) if length is not None]
     labels = TextEncoder(loaded.tokenizer, "text_target", min(limits, default=None)).encode(targets).ids
     collate = Collator(int(loaded.tokenizer.pad_token_id), architectures.extra_inputs(model.config))
-    return mean_log_probabilities(model, collate, loaded.encode(sources), labels, max_tokens)
+    return mean_log_probabilities(model, collate, sources, labels, max_tokens)
