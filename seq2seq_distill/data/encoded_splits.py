@@ -12,10 +12,12 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, batches_by_length, lengths, weights_by_size
-from seq2seq_distill.data.encoding import Collator, UnknownTokens, encode_split, truncation_shares, unknown_tokens
+from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.encoding import UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts, join_keys
+from seq2seq_distill.data.token_columns import concat_encoded
 from seq2seq_distill.utils.files import cache_root
 
 
@@ -63,6 +65,7 @@ class EncodedSplits:
                 cache_dir=cache_dir,
                 languages=(config.src_lang, config.tgt_lang),
                 key=texts.keys[split],
+                workers=config.encode.workers,
             )
             for split, dataset in texts.splits.items()
         }
@@ -167,7 +170,7 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
     data.ends = {
         split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
     }
-    data.encoded = {split: whole([task.encoded[split] for task in tasks]) for split in data.encoded}
+    data.encoded = {split: concat_encoded([task.encoded[split] for task in tasks]) for split in data.encoded}
     data.plan = data._plan()
     if any(task.teachers for task in tasks):
         data.teachers = concat_tasks(config, [task.teachers or task for task in tasks])
