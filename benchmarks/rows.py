@@ -141,9 +141,8 @@ def resumed(folder: Path, teacher: Path, cache: Path) -> dict[str, Any]:
     """A run that is killed in the middle of its second epoch, and goes on."""
     options = {"trainer.max_steps": -1, "trainer.max_epochs": 3, "trainer.limit_train_batches": 40}
     options |= {"trainer.save_every_n_steps": 10}
-    whole, killed = (
-        arguments_of_run(folder / "data", teacher, folder / name, **options) for name in ("whole", "killed")
-    )
+    names = ("whole", "killed")
+    whole, killed = (arguments_of_run(folder / "data", teacher, folder / name, **options) for name in names)
     record(whole, folder / "log", cache)
     record(killed, folder / "log", cache, killed_at=60)
     run = record(killed, folder / "log", cache)
