@@ -14,7 +14,7 @@ _SENTENCE_ENDS = ".!?…:;\n"
 
 
 def unsupported_numbers(source: str, target: str) -> int:
-    """How many numbers of a target its source does not have; digits are compared without separators (1,000 is 1.000)."""
+    """How many numbers of a target its source does not have; 1,000 and 1.000 are equal."""
     known = set(_numbers(source))
     return sum(number not in known for number in _numbers(target))
 
