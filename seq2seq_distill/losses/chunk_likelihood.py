@@ -60,15 +60,15 @@ def binary_divergence(student: Tensor, teacher: Tensor, temperature: float = TEM
 def slope(student: Tensor, teacher: Tensor, temperature: float = TEMPERATURE) -> Tensor:
     """The derivative of `binary_divergence` for l_S, [C]: (e^v - e^u) / (1 - e^v) / t, without cancellation."""
     u, v = (x.clamp(max=LARGEST) / temperature for x in (teacher, student))
-    slopes = v.exp() * torch.expm1(u - v) / torch.expm1(v) / temperature
-    return slopes.masked_fill(student > LARGEST, 0)
+    difference = torch.sign(v - u) * torch.maximum(u, v).exp() * torch.expm1(-(u - v).abs())
+    return (difference / torch.expm1(v) / temperature).masked_fill(student > LARGEST, 0)
 
 
 def _log1mexp(x: Tensor) -> Tensor:
     """log(1 - e^x), x < 0, each half of its range by the form that loses nothing there (Maechler 2012)."""
     far = x < -math.log(2)
     near = torch.log(-torch.expm1(x.masked_fill(far, -1.0)))
-    return torch.where(far, torch.log1p(-x.exp()), near)
+    return torch.where(far, torch.log1p(-x.masked_fill(~far, -1.0).exp()), near)
 
 
 class ChunkWalk:
