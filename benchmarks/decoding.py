@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
-from seq2seq_distill.data.encoding import Collator
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.cost import measure_decoding, speedup

@@ -14,7 +14,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from benchmarks.timing import interleaved, ratio
 from seq2seq_distill import demo
-from seq2seq_distill.data.encoding import Collator
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.decoder import TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generate_batch, generation_config

@@ -17,8 +17,8 @@ import torch
 from benchmarks.timing import interleaved, ratio
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.generation import generate_batch, text_of
 from seq2seq_distill.decoding.loading import LoadedModel

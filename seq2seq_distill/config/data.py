@@ -26,6 +26,8 @@ class EncodeConfig:
     """Train on only the first N examples (default: all)."""
     verify: bool = False
     """Read data files again that are untouched since they were cached, by their size, time of change and inode."""
+    workers: int | None = option(None, between(1, 1024))
+    """Number of processes that tokenize (default: one for each core, divided among the processes of a machine)."""
 
 
 @dataclass(frozen=True)

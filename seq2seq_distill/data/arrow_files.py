@@ -1,7 +1,7 @@
 """Arrow files of the cache: memory-mapped, written whole or not at all, and checked by their hash."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,6 +68,12 @@ def _has_schema(path: Path, schema: pa.Schema) -> bool:
             return reader.schema.equals(schema, check_metadata=True)
     except (pa.ArrowException, OSError):  # which of the two hangs on the first bytes
         return False
+
+
+def read_arrow(path: Path) -> Iterator[pa.RecordBatch]:
+    """The batches of a file, memory-mapped, one by one."""
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
+        yield from reader
 
 
 def open_arrow(path: Path) -> Dataset:

@@ -8,25 +8,29 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import numpy as np
 from transformers import M2M100Tokenizer, MarianTokenizer, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.languages import TARGET_TOKEN, special_tokens
-from seq2seq_distill.utils.distributed import num_local_cores
+from seq2seq_distill.data.token_rows import TokenRows
 
 Side = Literal["text", "text_target"]
-Encode = Callable[[Sequence[str]], list[list[int]]]
+Encode = Callable[[Sequence[str]], TokenRows]
 
 
-def direct_encoder(tokenizer: PreTrainedTokenizerBase, side: Side) -> Encode | None:
-    """Gives the ids of texts, special tokens included, nothing cut; None where the class does all by itself."""
+def direct_encoder(tokenizer: PreTrainedTokenizerBase, side: Side, threads: int) -> Encode | None:
+    """Gives the ids of texts, special tokens included, nothing cut; None where the class does all by itself.
+
+    SentencePiece takes `threads`; the Rust library takes all cores, unless TOKENIZERS_PARALLELISM is false.
+    """
     if tokenizer.is_fast:
         return _of_tokenizers(tokenizer, side)
     if any(str(token) not in special_tokens(tokenizer) for token in tokenizer.added_tokens_encoder):
         return None  # added words are split off before SentencePiece sees the text
     if type(tokenizer) is MarianTokenizer:
-        return _of_marian(tokenizer, side)
+        return _of_marian(tokenizer, side, threads)
     if type(tokenizer) is M2M100Tokenizer:
-        return _of_m2m100(tokenizer, side)
+        return _of_m2m100(tokenizer, side, threads)
     return None
 
 
@@ -46,52 +50,53 @@ def _mode(tokenizer: Any, side: Side) -> Iterator[None]:
 def _of_tokenizers(tokenizer: PreTrainedTokenizerBase, side: Side) -> Encode:
     backend = tokenizer.backend_tokenizer
 
-    def encode(texts: Sequence[str]) -> list[list[int]]:
+    def encode(texts: Sequence[str]) -> TokenRows:
         with _mode(tokenizer, side):
             backend.no_truncation()
             backend.no_padding()
-            return [encoding.ids for encoding in backend.encode_batch_fast(list(texts))]
+            return TokenRows.from_lists([encoding.ids for encoding in backend.encode_batch_fast(list(texts))])
 
     return encode
 
 
-def _of_marian(tokenizer: Any, side: Side) -> Encode:
+def _of_marian(tokenizer: Any, side: Side, threads: int) -> Encode:
     with _mode(tokenizer, side):
-        encode_pieces = _sentencepiece(tokenizer.current_spm, tokenizer.current_encoder, str(tokenizer.unk_token))
+        encode_pieces = _sentencepiece(
+            tokenizer.current_spm, tokenizer.current_encoder, str(tokenizer.unk_token), threads
+        )
         ids = tokenizer.current_encoder
     unknown, end = ids[str(tokenizer.unk_token)], tokenizer.eos_token_id
 
-    def encode(texts: Sequence[str]) -> list[list[int]]:
+    def encode(texts: Sequence[str]) -> TokenRows:
         opening = [match and match[0] for match in map(TARGET_TOKEN.match, texts)]
         if not any(opening):
-            return [[*row, end] for row in encode_pieces(texts)]
-        rows = encode_pieces([text[len(code or "") :] for code, text in zip(opening, texts, strict=True)])
+            return encode_pieces(texts).between([], [end])
+        rows = encode_pieces([text[len(code or "") :] for code, text in zip(opening, texts, strict=True)]).to_lists()
         heads = [[] if code is None else [ids.get(code, unknown)] for code in opening]
-        return [[*head, *row, end] for head, row in zip(heads, rows, strict=True)]
+        return TokenRows.from_lists([[*head, *row, end] for head, row in zip(heads, rows, strict=True)])
 
     return encode
 
 
-def _of_m2m100(tokenizer: Any, side: Side) -> Encode:
+def _of_m2m100(tokenizer: Any, side: Side, threads: int) -> Encode:
     with _mode(tokenizer, side):
         head, tail = list(tokenizer.prefix_tokens), list(tokenizer.suffix_tokens)
-    encode_pieces = _sentencepiece(tokenizer.sp_model, tokenizer.encoder, str(tokenizer.unk_token))
-    return lambda texts: [[*head, *row, *tail] for row in encode_pieces(texts)]
+    encode_pieces = _sentencepiece(tokenizer.sp_model, tokenizer.encoder, str(tokenizer.unk_token), threads)
+    return lambda texts: encode_pieces(texts).between(head, tail)
 
 
-def _sentencepiece(pieces: Any, ids: Mapping[str, int], unknown_token: str) -> Callable[[Sequence[str]], list[Any]]:
+def _sentencepiece(pieces: Any, ids: Mapping[str, int], unknown_token: str, threads: int) -> Encode:
     """Ids of texts by a SentencePiece model whose pieces have other ids in a vocabulary."""
-    unknown, threads = ids[unknown_token], num_local_cores()
-    id_of = [ids.get(pieces.id_to_piece(piece), unknown) for piece in range(pieces.get_piece_size())].__getitem__
-    lost = pieces.unk_id()
+    unknown, lost = ids[unknown_token], pieces.unk_id()
+    id_of = np.array([ids.get(pieces.id_to_piece(piece), unknown) for piece in range(pieces.get_piece_size())])
 
-    def encode(texts: Sequence[str]) -> list[Any]:
-        rows = pieces.encode(list(texts), num_threads=threads)
+    def encode(texts: Sequence[str]) -> TokenRows:
+        rows = TokenRows.from_lists(pieces.encode(list(texts), num_threads=threads))
+        found = TokenRows(id_of[rows.values], rows.lengths)
         # What the model does not know it gives back as it stands, and the vocabulary may know it.
-        numbers = [number for number, row in enumerate(rows) if lost in row]
-        found: list[Any] = [map(id_of, row) for row in rows]
-        for number, row in zip(numbers, pieces.encode([texts[n] for n in numbers], out_type=str), strict=True):
-            found[number] = [ids.get(piece, unknown) for piece in row]
-        return found
+        numbers = np.flatnonzero(rows.count(lost)).tolist()
+        again = pieces.encode([texts[number] for number in numbers], out_type=str)
+        known = ([ids.get(piece, unknown) for piece in row] for row in again)
+        return found.replaced(dict(zip(numbers, known, strict=True)))
 
     return encode

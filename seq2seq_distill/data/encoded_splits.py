@@ -14,10 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, batches_by_length, lengths, weights_by_size
 from seq2seq_distill.data.chunk_targets import CHUNK_SPLITS, encode_chunks, without_chunks
-from seq2seq_distill.data.encoding import Collator, UnknownTokens, encode_split, truncation_shares, unknown_tokens
+from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.encoding import UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts, join_keys
+from seq2seq_distill.data.token_columns import concat_encoded
 from seq2seq_distill.utils.files import cache_root
 
 
@@ -65,6 +67,7 @@ class EncodedSplits:
                 cache_dir=cache_dir,
                 languages=(config.src_lang, config.tgt_lang),
                 key=texts.keys[split],
+                workers=config.encode.workers,
             )
             for split, dataset in texts.splits.items()
         }
@@ -193,7 +196,7 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
     data.ends = {
         split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
     }
-    data.encoded = {split: whole([task.encoded[split] for task in tasks]) for split in data.encoded}
+    data.encoded = {split: concat_encoded([task.encoded[split] for task in tasks]) for split in data.encoded}
     chunked = {split for task in tasks for split in task.chunk_targets}
     data.chunk_targets = {
         split: whole([task.chunk_targets.get(split) or without_chunks(len(task.encoded[split])) for task in tasks])

@@ -1,6 +1,5 @@
 """Texts to token ids: prefix, truncation, and what a tokenizer does not know or takes for more than text."""
 
-import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,9 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.direct_encoding import direct_encoder
 from seq2seq_distill.data.languages import TARGET_TOKEN, special_tokens
+from seq2seq_distill.data.token_rows import TokenRows
 from seq2seq_distill.data.tokenizer_comparison import PROBES
+from seq2seq_distill.utils.distributed import num_local_cores
 
 FIRST_ROWS = 64
 """Rows on which the library under a tokenizer's class is compared with the class."""
@@ -24,7 +25,7 @@ FIRST_ROWS = 64
 class EncodedTexts:
     """Token ids of some texts, and what was lost on the way; a list has an entry for each text."""
 
-    ids: list[list[int]]
+    rows: TokenRows
     """Special tokens included."""
     truncated: list[bool]
     """Whether the text was longer than the limit."""
@@ -32,9 +33,13 @@ class EncodedTexts:
     """Number of unknown tokens."""
     lost: list[str]
     """The characters, each once, for which there is no token but the unknown one."""
-    literal_specials: list[int]
-    """Texts, by number, in which a special token's name was read as that token, since the tokenizer cannot do
-    otherwise."""
+    literal: list[bool]
+    """Whether the name of a special token was read as that token, since the tokenizer cannot do otherwise."""
+
+    @property
+    def ids(self) -> list[list[int]]:
+        """The rows as lists."""
+        return self.rows.to_lists()
 
 
 class TextEncoder:
@@ -50,6 +55,7 @@ class TextEncoder:
         max_length: most tokens, special ones included; longer texts lose their end, not the special tokens. None for
             any.
         prefix: put before each text.
+        threads: of SentencePiece; by default one for each core of this process.
     """
 
     def __init__(
@@ -58,32 +64,36 @@ class TextEncoder:
         side: Literal["text", "text_target"] = "text",
         max_length: int | None = None,
         prefix: str = "",
+        *,
+        threads: int | None = None,
     ) -> None:
         self._tokenizer, self._side, self._max_length, self._prefix = tokenizer, side, max_length, prefix
         specials = special_tokens(tokenizer)
         self._special_ids = {*map(tokenizer.convert_tokens_to_ids, specials)} - {tokenizer.unk_token_id}
         self._special = re.compile("|".join(map(re.escape, sorted(specials, key=len, reverse=True))) or "(?!)")
         self._has_token: dict[str, bool] = {}
-        self._direct = direct_encoder(tokenizer, side)
+        self._direct = direct_encoder(tokenizer, side, threads or num_local_cores())
         self._is_shown = False
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Encode texts, in order."""
         if not texts:
-            return EncodedTexts([], [], [], [], [])
-        prefixed = [self._prefix_of(text) + text for text in texts]
-        ids, truncated = self._whole(prefixed)
-        literal = []
+            return EncodedTexts(TokenRows.from_lists([]), [], [], [], [])
+        prefixed = [self._prefix_of(text) + text for text in texts] if self._prefix else list(texts)
+        rows, truncated = self._whole(prefixed)
+        literal = [False] * len(texts)
         named = pc.match_substring_regex(pa.array(texts, pa.string()), self._special.pattern)
+        framed = {}
         for number in np.flatnonzero(named).tolist():
             text = texts[number]
             opening, body = self._as_text(self._prefix_of(text), text)
             if self._special_ids.intersection(body):
-                literal.append(number)
-            ids[number], truncated[number] = self._framed(opening + body)
-        unknown = [0 if self._unknown_id is None else row.count(self._unknown_id) for row in ids]
+                literal[number] = True
+            framed[number], truncated[number] = self._framed(opening + body)
+        rows = rows.replaced(framed)
+        unknown = [0] * len(texts) if self._unknown_id is None else rows.count(self._unknown_id).tolist()
         lost = [self._lost(text) if count else "" for text, count in zip(texts, unknown, strict=True)]
-        return EncodedTexts(ids, truncated, unknown, lost, literal)
+        return EncodedTexts(rows, truncated, unknown, lost, literal)
 
     def _prefix_of(self, text: str) -> str:
         has_target_token = TARGET_TOKEN.match(self._prefix) and TARGET_TOKEN.match(text)
@@ -96,12 +106,13 @@ class TextEncoder:
             self._tokenizer.backend_tokenizer.encode_special_tokens = False
         return ids
 
-    def _whole(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
+    def _whole(self, texts: list[str]) -> tuple[TokenRows, list[bool]]:
         if self._direct is not None:
             self._show_direct(texts)
         if self._direct is not None:
             return self._cut(self._direct(texts))
-        return self._by_class(texts)
+        ids, truncated = self._by_class(texts)
+        return TokenRows.from_lists(ids), truncated
 
     def _show_direct(self, texts: list[str]) -> None:
         """Compare the library with the class, on probe texts and on the first rows; give it up where they differ."""
@@ -109,19 +120,19 @@ class TextEncoder:
             self._is_shown = True
             tried = [text for text in [*PROBES, *texts[:FIRST_ROWS]] if not self._special.search(text)]
             assert self._direct is not None
-            if self._cut(self._direct(tried)) != self._by_class(tried):
+            rows, truncated = self._cut(self._direct(tried))
+            if (rows.to_lists(), truncated) != self._by_class(tried):
                 self._direct = None
 
-    def _cut(self, ids: list[list[int]]) -> tuple[list[list[int]], list[bool]]:
+    def _cut(self, rows: TokenRows) -> tuple[TokenRows, list[bool]]:
         """Rows of at most the limit, special tokens kept, and whether they were longer."""
         if self._max_length is None:
-            return ids, [False] * len(ids)
-        truncated = [len(row) > self._max_length for row in ids]
+            return rows, [False] * len(rows.lengths)
         head, tail = map(len, self._frame)
-        for number in itertools.compress(range(len(ids)), truncated):
-            row = ids[number]
-            ids[number] = self._framed(row[head : len(row) - tail])[0]
-        return ids, truncated
+        room = max(0, self._max_length - head - tail)
+        from_left = self._tokenizer.truncation_side == "left"
+        cut = rows.cut(head, room + tail) if from_left else rows.cut(head + room, tail)
+        return cut, (rows.lengths > self._max_length).tolist()
 
     def _by_class(self, texts: list[str]) -> tuple[list[list[int]], list[bool]]:
         if self._max_length is None:

@@ -1,11 +1,12 @@
 """Token ids of encoded rows as numpy views of the memory-mapped cache: no Python object for a token."""
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 from numpy.typing import NDArray
 
 Ids = NDArray[np.integer]
@@ -16,6 +17,19 @@ def list_column(dataset: Dataset, name: str) -> pa.ChunkedArray:
     if not len(dataset):
         return pa.chunked_array([], pa.list_(pa.int32()))
     return dataset.with_format("arrow")[:][name]
+
+
+def concat_encoded(parts: Sequence[Dataset]) -> Dataset:
+    """Encoded rows one after the other; where vocabularies differ in size, in the widest type of their ids."""
+    if any(part.features != parts[0].features for part in parts):
+        widest = np.result_type(*(column.type.value_type.to_pandas_dtype() for column in _id_columns(parts)))
+        ids = List(Value(widest.name))
+        parts = [part.cast(Features({**part.features, "input_ids": ids, "labels": ids})) for part in parts]
+    return concatenate_datasets(list(parts))
+
+
+def _id_columns(parts: Sequence[Dataset]) -> list[pa.ChunkedArray]:
+    return [part.data.column(name) for part in parts for name in ("input_ids", "labels")]
 
 
 class TokenColumn:

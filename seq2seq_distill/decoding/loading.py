@@ -15,7 +15,6 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 from seq2seq_distill import demo
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.run_record import read_run_record
-from seq2seq_distill.data.encoding import default_prefix, task_params
 from seq2seq_distill.data.languages import (
     TARGET_TOKEN,
     decoder_start_token_id,
@@ -23,6 +22,7 @@ from seq2seq_distill.data.languages import (
     target_prefix,
     target_tokens,
 )
+from seq2seq_distill.data.prefixes import default_prefix, task_params
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.data.tokenizers import check_json, load_tokenizer
 from seq2seq_distill.decoding.conversion import check_exported_options

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.batching import map_by_length
-from seq2seq_distill.data.encoding import Collator
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.offsets import Ends, TargetOffsets
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.decoding.generation import decoding

@@ -11,8 +11,8 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.encoded_splits import EncodedSplits, concat_tasks
-from seq2seq_distill.data.encoding import task_params
 from seq2seq_distill.data.languages import decoder_start_token_id, forced_bos_token_id
+from seq2seq_distill.data.prefixes import task_params
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts, load_texts
 from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer

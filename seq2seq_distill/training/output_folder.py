@@ -39,6 +39,7 @@ FREE_KEYS = (
     "provenance",
     "batch.workers",
     "encode.verify",
+    "encode.workers",
     "eval.n_speed",
     "trainer.accelerator",
     "trainer.devices",

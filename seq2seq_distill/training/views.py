@@ -4,15 +4,18 @@ import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
+import pyarrow as pa
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.loss_conflicts import position_conflicts
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoded_splits import EncodedSplits
-from seq2seq_distill.data.encoding import Collator, default_prefix
 from seq2seq_distill.data.languages import language_codes, plain_code
+from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts
+from seq2seq_distill.data.token_columns import list_column
 from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer, only_sources_differ
 from seq2seq_distill.data.tokenizers import load_tokenizer
 from seq2seq_distill.models import architectures
@@ -145,7 +148,10 @@ def _log_differences(student: _ViewSettings, teacher: _ViewSettings) -> None:
 def _check_targets(config: RunConfig, data: EncodedSplits, teachers: EncodedSplits) -> None:
     """Probe texts tell most tokenizers apart, the data tells what is left."""
     for split, encoded in data.encoded.items():
-        if not encoded.data.column("labels").equals(teachers.encoded[split].data.column("labels")):
+        rows, others = (
+            list_column(each, "labels").cast(pa.list_(pa.int32())) for each in (encoded, teachers.encoded[split])
+        )
+        if not rows.equals(others):
             raise ModelError(
                 f"`student.path` {config.student.path}: its tokenizer gives the targets of the {split} split other "
                 f"tokens than the teacher's: {OTHER_TOKENS}"

@@ -1,5 +1,6 @@
 """Tokenizers, the cache of encoded data, and collation."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,15 +16,12 @@ from hypothesis import strategies as st
 from tokenizers.models import WordLevel
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from seq2seq_distill.data import encoding
-from seq2seq_distill.data.encoding import (
-    Collator,
-    default_cache_dir,
-    default_prefix,
-    encode_split,
-    truncation_shares,
-)
+from seq2seq_distill.data import encoding_job
+from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.encoding import default_cache_dir, encode_split, truncation_shares
+from seq2seq_distill.data.encoding_job import EncodingJob
 from seq2seq_distill.data.languages import decoder_start_token_id, forced_bos_token_id
+from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.tokenizers import load_tokenizer, tokenizer_fingerprint, train_tokenizer
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError
 from tests.tiny_tokenizers import (
@@ -131,7 +129,7 @@ class TestEncodeSplit:
 class TestCache:
     def test_second_call_reads_the_file(self, pairs: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         first = encoded(pairs, plain_tokenizer(), tmp_path)
-        monkeypatch.setattr(encoding, "_encode", None)
+        monkeypatch.setattr(EncodingJob, "write", None)
         again = encoded(Dataset.from_dict(pairs[:]), plain_tokenizer(), tmp_path)
         assert again[:] == first[:]
 
@@ -158,7 +156,7 @@ class TestCache:
         caplog: pytest.LogCaptureFixture,
         harm: str,
     ) -> None:
-        monkeypatch.setattr(encoding, "BATCH_ROWS", 2)
+        monkeypatch.setattr(encoding_job, "BATCH_ROWS", 2)
         expected = encoded(pairs, plain_tokenizer(), tmp_path)[:]
         (path,) = tmp_path.glob("*.arrow")
         content = path.read_bytes()
@@ -200,6 +198,52 @@ class TestCache:
         (tmp_path / "file").write_text("x")
         with pytest.raises(DataError, match=r"file/cache: .*cannot be written.*SEQ2SEQ_DISTILL_CACHE"):
             encoded(pairs, plain_tokenizer(), tmp_path / "file" / "cache")
+
+
+class TestParts:
+    @pytest.fixture
+    def many(self) -> Dataset:
+        return Dataset.from_dict({"source": SOURCES * 5, "target": TARGETS * 5})
+
+    @pytest.fixture(autouse=True)
+    def small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(encoding_job, "PART_ROWS", 4)
+        monkeypatch.setattr(encoding_job, "BATCH_ROWS", 3)
+
+    @pytest.mark.parametrize("make", [t5_tokenizer, marian_tokenizer], ids=["t5", "marian"])
+    def test_rows_do_not_depend_on_the_number_of_processes(self, many: Dataset, tmp_path: Path, make: Make) -> None:
+        before = os.environ.get("TOKENIZERS_PARALLELISM")
+        whole = encoded(many, make(tmp_path), tmp_path / "one", max_target_length=4, workers=1)[:]
+        shared = encoded(many, make(tmp_path), tmp_path / "three", max_target_length=4, workers=3)[:]
+        assert shared == whole
+        assert sorted(path.suffix for path in (tmp_path / "three").iterdir()) == [".arrow", ".lock"]
+        assert os.environ.get("TOKENIZERS_PARALLELISM") == before
+
+    def test_whole_parts_are_not_encoded_again(
+        self, many: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        expected = encoded(many, plain_tokenizer(), tmp_path / "expected")[:]
+        write, done = encoding_job.write_arrow, tmp_path / "done"
+        done.mkdir()
+
+        def stopping(path: Path, schema: Any, batches: Any) -> None:
+            if len(list(done.iterdir())) == 2:
+                raise OSError(28, "No space left on device")
+            write(path, schema, batches)
+            (done / path.name).touch()
+
+        monkeypatch.setattr(encoding_job, "write_arrow", stopping)
+        with pytest.raises(DataError, match="cannot be written"):
+            encoded(many, plain_tokenizer(), tmp_path / "cache", workers=1)
+        (folder,) = (tmp_path / "cache").glob("*.parts")
+        first = (folder / f"{0:012d}.part").stat().st_mtime_ns
+        second = folder / f"{4:012d}.part"
+        second.write_bytes(second.read_bytes()[:-20])
+        written = []
+        monkeypatch.setattr(encoding_job, "rmtree", lambda parts: written.extend(sorted(parts.iterdir())))
+        monkeypatch.setattr(encoding_job, "write_arrow", write)
+        assert encoded(many, plain_tokenizer(), tmp_path / "cache", workers=1)[:] == expected
+        assert written[0].stat().st_mtime_ns == first  # and the damaged one was made again
 
 
 class TestPrefix:

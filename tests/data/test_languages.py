@@ -6,7 +6,6 @@ import logging
 import pytest
 from transformers import MarianConfig, T5Config
 
-from seq2seq_distill.data.encoding import default_prefix
 from seq2seq_distill.data.languages import (
     base_language,
     forced_bos_token_id,
@@ -16,6 +15,7 @@ from seq2seq_distill.data.languages import (
     target_prefix,
     target_tokens,
 )
+from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.tokenizers import load_tokenizer
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 from tests.tiny_tokenizers import m2m100_tokenizer, marian_tokenizer, mbart_tokenizer, nllb_tokenizer, t5_tokenizer

@@ -9,13 +9,13 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, concatenate_datasets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.languages import base_language
-from seq2seq_distill.data.sources import fingerprint, has_split, load_split
+from seq2seq_distill.data.sources import _texts_hash, fingerprint, has_split, load_split
 from seq2seq_distill.utils.errors import DataError
 
 ROWS = [
@@ -307,3 +307,14 @@ class TestFingerprint:
         one = Dataset.from_dict({"source": ["ab", "c"], "target": ["x", "y"]})
         other = Dataset.from_dict({"source": ["a", "bc"], "target": ["x", "y"]})
         assert fingerprint(one) != fingerprint(other)
+
+
+def test_hash_of_texts_depends_on_each_text_and_not_on_chunks():
+    texts = {"source": ["a", "bc", "é"], "target": ["x", "", "yz"]}
+    plain = _texts_hash(Dataset.from_dict(texts))
+    parts = [Dataset.from_dict({name: column[i : i + 1] for name, column in texts.items()}) for i in range(3)]
+    assert _texts_hash(concatenate_datasets(parts)) == plain
+    assert _texts_hash(Dataset.from_dict(texts).select([0, 1, 2])) == plain
+    others = [{**texts, "source": ["ab", "c", "é"]}, {**texts, "target": ["x", "yz", ""]}]
+    assert plain not in [_texts_hash(Dataset.from_dict(other)) for other in others]
+    assert _texts_hash(Dataset.from_dict(texts).select([2, 0])) not in (plain, _texts_hash(Dataset.from_dict(texts)))

@@ -7,7 +7,7 @@ import torch
 from transformers import MarianTokenizer
 
 from seq2seq_distill.config import EncodeConfig, RunConfig, TeacherSourceConfig
-from seq2seq_distill.data.encoding import Collator
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs, teacher_batch, teacher_run_config
 from seq2seq_distill.data.tokenizer_comparison import only_sources_differ
 from tests.tiny_tokenizers import marian_tokenizer, mbart_tokenizer, separate_marian_tokenizer

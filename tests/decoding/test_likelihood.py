@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from seq2seq_distill.data.encoding import Collator
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.decoding.decoder import TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.decoding.likelihood import mean_log_probabilities

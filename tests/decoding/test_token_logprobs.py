@@ -19,10 +19,7 @@ TEXTS = [*TARGETS[:3], "ein 北 hund"]
 
 def loaded(tmp_path, model_type):
     folder = save_teacher(tmp_path, model_type)
-    languages = {
-        "mbart": {"src_lang": "en_XX", "tgt_lang": "de_DE"},
-        "m2m_100": {"src_lang": "eng_Latn", "tgt_lang": "deu_Latn"},
-    }
+    languages = {"mbart": ("en_XX", "de_DE"), "m2m_100": ("eng_Latn", "deu_Latn")}.get(model_type, ("en", "de"))
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
     tokenizer = load_tokenizer(folder, *languages)
     return LoadedModel(model, tokenizer, "", None, generation_config(model, GenerationSettings(beams=1)))

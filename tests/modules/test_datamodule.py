@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from seq2seq_distill.config import BatchConfig, EncodeConfig, EvalConfig, RunConfig, TrainerConfig
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoded_splits import EncodedSplits
-from seq2seq_distill.data.encoding import Collator
 from seq2seq_distill.data.loaders import PlannedLoader
 from seq2seq_distill.data.texts import load_texts
 from seq2seq_distill.modules.datamodule import Seq2SeqData

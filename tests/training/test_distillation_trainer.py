@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from seq2seq_distill.config import FeatureLossConfig, LossConfig, RunConfig, ScheduleConfig
-from seq2seq_distill.data.encoding import Collator
+from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts

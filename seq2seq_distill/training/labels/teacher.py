@@ -15,7 +15,8 @@ from transformers import GenerationConfig
 
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
-from seq2seq_distill.data.encoding import Collator, default_prefix
+from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.data.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_ctranslate2
