@@ -35,7 +35,10 @@ CHUNK_SPLITS = ("train", "val")
 BATCH_ROWS = 5000
 FORMAT = 1
 """Raised when the same label set and tokenizer give other chunks."""
-SCHEMA = pa.schema([("chunk", pa.list_(pa.int32())), ("chunk_logprobs", pa.list_(pa.float32()))])
+CHUNK_FIELDS = ("chunk", "chunk_logprobs")
+"""Columns of the cache, and fields of a batch."""
+_TYPES = (pa.list_(pa.int32()), pa.list_(pa.float32()))
+SCHEMA = pa.schema(list(zip(CHUNK_FIELDS, _TYPES, strict=True)))
 
 _NONE = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
 Tokens = tuple[NDArray[np.float32], NDArray[np.int32]]

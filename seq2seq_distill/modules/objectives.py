@@ -35,6 +35,7 @@ from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weigh
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.teacher_runner import TeacherOutputs, TeacherRunner
 from seq2seq_distill.utils.constants import IGNORE_INDEX
+from seq2seq_distill.utils.errors import ConfigError
 
 
 class Objective(Protocol):
@@ -231,6 +232,11 @@ def _head_loss(
 ) -> HeadLoss:
     chunks = None
     if loss.alpha_chunk and "chunk" in batch:
+        if batch["chunk"].shape != batch["labels"].shape:
+            raise ConfigError(
+                f"`loss.alpha_chunk` {loss.alpha_chunk} is for the labels of the data, which batch_processor makes longer "
+                "or shorter: leave out one of the two"
+            )
         chunks = ChunkTargets(batch["chunk"][batch["labels"] != IGNORE_INDEX], batch["chunk_logprobs"])
     return head_loss(
         student.head,

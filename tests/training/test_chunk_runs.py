@@ -17,9 +17,10 @@ from seq2seq_distill.decoding.generation import GenerationSettings, generation_c
 from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.token_logprobs import token_logprobs
 from seq2seq_distill.models.loading import load_pretrained
+from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build
 from seq2seq_distill.training.run import run_config
-from seq2seq_distill.utils.errors import DataError
+from seq2seq_distill.utils.errors import ConfigError, DataError
 from tests.processes import Job
 from tests.system import two_processes
 from tests.tiny_runs import config, save_teacher, write_data
@@ -146,6 +147,32 @@ def test_it_is_added_to_what_a_teacher_says(folder):
     student = {"path": None, "decoder_layers": 1}
     run_config(run(folder, "run", student=student, **changes))
     assert validations(folder / "run")[-1].keys() >= {"val_ce_loss", "val_mlm_loss", "val_chunk_loss"}
+
+
+def test_of_several_tasks_one_may_have_chunks(folder):
+    tasks = [{"name": name, "data": [str(folder / name)]} for name in ("texts", "data")]
+    _, data = build(run(folder, "run", tasks=tasks))
+    counts = {0: 0, 1: 0}
+    for step in range(4):
+        batch = data.splits.training_batch(step)
+        counts[batch["task"]] += batch["chunks"]
+    assert counts[0] == 0 < counts[1]
+
+
+def test_a_batch_processor_keeps_the_chunks_and_cannot_change_the_labels(folder):
+    def plain(batch: Any) -> dict[str, Any]:
+        names = ("input_ids", "attention_mask", "labels", "row", "source_tokens", "target_tokens")
+        return {name: batch[name] for name in names}
+
+    run_config(run(folder, "plain"))
+    run_config(run(folder, "processed"), extensions=Extensions(batch_processor=plain))
+    assert_same_run(folder / "processed", folder / "plain")
+
+    def cut(batch: Any) -> dict[str, Any]:
+        return {**plain(batch), "labels": batch["labels"][:, :-1]}
+
+    with pytest.raises(ConfigError, match=r"`loss.alpha_chunk` 20.0 is for the labels of the data"):
+        run_config(run(folder, "cut"), extensions=Extensions(batch_processor=cut))
 
 
 def test_a_split_without_columns_has_no_such_term(folder):
