@@ -1,16 +1,25 @@
-"""Starts of a run over many rows: seconds and memory of the first and the second, and encoding beside its floor.
+"""Runs over many rows: encoding beside its floor, starts, fetching, memory, and resuming after a kill.
 
-    python -m benchmarks.rows [--data FOLDER] [--teacher FOLDER] [--rows 100000 1000000]
+    python -m benchmarks.rows [--data FOLDER] [--teacher FOLDER] [--rows 10000 1000000]
 
 Pairs are made by joining sentences of FOLDER (of the translation demo by default). Prints one JSON line per number of
-rows. `floor` reads the same lines whole, tokenises them by 100,000 with the library under the teacher's tokenizer on
-all cores, and writes int32 ids; `encode_over_floor` compares the seconds of reading and encoding with it.
+rows.
+
+- `encode_over_floor`: seconds of reading and encoding in a process of its own, over those of the least that must be
+  done: read the same lines whole, tokenise them by 100,000 with the library under the teacher's tokenizer on all cores,
+  write int32 ids. Medians of `--rounds`, in turns.
+- `first_start`, `second_start`: from the command to the end of the first step, and peak memory that is not mapped from
+  files, of the main process and of the largest worker.
+- `fetch_share`: median time between two steps over that of a step, without worker processes and with two.
+- `resumed`: from the command to the end of the next step, of a run of three epochs of 40 steps each that was killed in
+  the middle of the second; `equal`: whether its student is byte for byte that of an undisturbed run.
 """
 
 import argparse
+import itertools
 import json
 import os
-import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,11 +27,14 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 import sentencepiece
 from tokenizers import Tokenizer
 
+from benchmarks.recorded_run import record
 from seq2seq_distill import demo
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import load_split
@@ -64,43 +76,22 @@ def library(teacher: Path, side: str) -> Callable[[list[str]], Iterable[list[int
     return lambda lines: (encoding.ids for encoding in tokenizer.encode_batch_fast(lines))
 
 
-def start(folder: Path, teacher: Path, out: Path, cache: Path) -> dict[str, float]:
-    """Seconds of a run of two steps, and its peak memory in MB that is not mapped from files."""
+def arguments_of_run(folder: Path, teacher: Path, out: Path, **options: object) -> list[str]:
+    """The options of a short training run on the pairs."""
     arguments = {
-        **{"--task": "translation", "--teacher": teacher, "--data": folder, "--output_dir": out},
-        **{"--src_lang": "en", "--tgt_lang": "de", "--method": "sft", "--student.decoder_layers": 1},
-        **{"--batch.max_tokens": 4000, "--trainer.max_steps": 2, "--trainer.val_check_interval": 2},
-        **{"--eval.n_val": 8, "--eval.n_test": 8, "--eval.n_speed": 0, "--eval.max_target_length": 8},
-        **{"--logger": "[]", "--trainer.enable_progress_bar": "false"},
+        **{"task": "translation", "teacher": teacher, "data": folder, "output_dir": out},
+        **{"src_lang": "en", "tgt_lang": "de", "method": "sft", "student.decoder_layers": 1},
+        **{"batch.max_tokens": 4000, "trainer.max_steps": 2, "trainer.val_check_interval": 1000},
+        **{"eval.n_val": 8, "eval.n_test": 8, "eval.n_speed": 0, "eval.max_target_length": 8},
+        **{"logger": "[]", "trainer.enable_progress_bar": "false", **options},
     }
-    command = [sys.executable, "-m", "seq2seq_distill", *(str(word) for pair in arguments.items() for word in pair)]
-    begin, peak = time.perf_counter(), 0
-    with (out.with_suffix(".log")).open("wb") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env={**os.environ, "SEQ2SEQ_DISTILL_CACHE": str(cache)}
-        )
-        while process.poll() is None:
-            peak = max(peak, anonymous_memory(process.pid))
-            time.sleep(0.05)
-    if process.returncode:
-        raise SystemExit(out.with_suffix(".log").read_text("utf-8"))
-    return {"seconds": round(time.perf_counter() - begin, 1), "mb": round(peak / 1024)}
-
-
-def anonymous_memory(pid: int) -> int:
-    """RssAnon of a process in KiB; 0 once it has ended."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon")), 0)
+    return [word for name, value in arguments.items() for word in (f"--{name}", str(value))]
 
 
 def encode(folder: Path, cache: Path, teacher: Path) -> float:
     """Seconds of reading and encoding alone, in a process of its own, imports aside."""
     code = (
         "import sys, time\n"
-        "from pathlib import Path\n"
         "from seq2seq_distill.data.encoding import encode_split\n"
         "from seq2seq_distill.data.sources import map_split\n"
         "from seq2seq_distill.data.tokenizers import load_tokenizer\n"
@@ -113,40 +104,90 @@ def encode(folder: Path, cache: Path, teacher: Path) -> float:
     environment = {**os.environ, "SEQ2SEQ_DISTILL_CACHE": str(cache)}
     command = [sys.executable, "-c", code, str(folder), str(teacher)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    shutil.rmtree(cache)
     return float(done.stdout.split()[-1])
+
+
+def starts(folder: Path, teacher: Path, cache: Path) -> dict[str, Any]:
+    """The first start of a run and the second."""
+    runs = [
+        record(arguments_of_run(folder / "data", teacher, folder / f"start{turn}"), folder / "log", cache)
+        for turn in range(2)
+    ]
+    return {
+        name: {"seconds": round(run.first_step, 1), "main_mb": run.main_mb, "workers_mb": run.workers_mb}
+        for name, run in zip(("first_start", "second_start"), runs, strict=True)
+    }
+
+
+def fetching(folder: Path, teacher: Path, cache: Path, workers: int) -> dict[str, Any]:
+    """Milliseconds between two steps and of a step, medians of 40."""
+    options = {"trainer.max_steps": 43, "batch.workers": workers}
+    arguments = arguments_of_run(folder / "data", teacher, folder / f"fetching{workers}", **options)
+    run = record(arguments, folder / "log", cache)
+    steps = run.steps[2:]
+    between = median(later[0] - earlier[1] for earlier, later in itertools.pairwise(steps))
+    step = median(end - start for start, end in steps)
+    return {
+        "fetch_ms": round(1000 * between, 2),
+        "step_ms": round(1000 * step, 1),
+        "fetch_share": round(between / step, 4),
+        "main_mb": run.main_mb,
+        "workers_mb": run.workers_mb,
+    }
+
+
+def resumed(folder: Path, teacher: Path, cache: Path) -> dict[str, Any]:
+    """A run that is killed in the middle of its second epoch, and goes on."""
+    options = {"trainer.max_steps": -1, "trainer.max_epochs": 3, "trainer.limit_train_batches": 40}
+    options |= {"trainer.save_every_n_steps": 10}
+    names = ("whole", "killed")
+    whole, killed = (arguments_of_run(folder / "data", teacher, folder / name, **options) for name in names)
+    record(whole, folder / "log", cache)
+    record(killed, folder / "log", cache, killed_at=60)
+    run = record(killed, folder / "log", cache)
+    weights = [(folder / name / "best" / "model.safetensors").read_bytes() for name in names]
+    return {"seconds": round(run.first_step, 1), "steps": len(run.steps), "equal": weights[0] == weights[1]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="demo:translation", help="folder whose sentences the pairs are made of")
-    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="numbers of pairs")
     parser.add_argument("--teacher", default="demo:translation", help="folder of a translation model in float32")
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000], help="numbers of pairs")
+    parser.add_argument("--rounds", type=int, default=2, help="of encoding and its floor; 0 leaves them out")
+    parser.add_argument("--only", nargs="+", default=["starts", "fetching", "resumed"], help="what else to measure")
     arguments = parser.parse_args()
     texts = load_split(demo.data_source(arguments.data), "train", Columns(src_lang="en", tgt_lang="de"))
     sentences = {side: texts[side][:] for side in SIDES}
     teacher = Path(demo.model_source(arguments.teacher))
     for rows in arguments.rows:
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            write_pairs(folder / "data", sentences, rows)
-            least = floor(folder / "data", teacher)
-            seconds = encode(folder / "data", folder / "alone", teacher)
-            starts = [start(folder / "data", teacher, folder / f"run{turn}", folder / "cache") for turn in range(2)]
-        print(
-            json.dumps(
-                {
-                    "benchmark": "rows",
-                    "rows": rows,
-                    "floor_seconds": round(least, 1),
-                    "encode_seconds": round(seconds, 1),
-                    "encode_over_floor": round(seconds / least, 2),
-                    "first_start": starts[0],
-                    "second_start": starts[1],
-                    "children_peak_mb": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024),
-                }
-            ),
-            flush=True,
-        )
+            print(json.dumps(measure(Path(place), teacher, sentences, rows, arguments)), flush=True)
+
+
+def measure(
+    folder: Path, teacher: Path, sentences: dict[str, list[str]], rows: int, arguments: argparse.Namespace
+) -> dict[str, Any]:
+    """The line of one number of rows."""
+    write_pairs(folder / "data", sentences, rows)
+    line: dict[str, Any] = {"benchmark": "rows", "rows": rows}
+    turns = [
+        (floor(folder / "data", teacher), encode(folder / "data", folder / "alone", teacher))
+        for _ in range(arguments.rounds)
+    ]
+    if turns:
+        least, seconds = (median(times) for times in zip(*turns, strict=True))
+        line |= {"floor_seconds": round(least, 1), "encode_seconds": round(seconds, 1)}
+        line |= {"encode_over_floor": round(median(ours / theirs for theirs, ours in turns), 2)}
+    cache = folder / "cache"
+    if "starts" in arguments.only:
+        line |= starts(folder, teacher, cache)
+    if "fetching" in arguments.only:
+        line |= {f"fetching_{workers}_workers": fetching(folder, teacher, cache, workers) for workers in (0, 2)}
+    if "resumed" in arguments.only:
+        line |= {"resumed": resumed(folder, teacher, cache)}
+    return line
 
 
 if __name__ == "__main__":

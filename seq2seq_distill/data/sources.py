@@ -77,7 +77,10 @@ def map_split(source: str, split: str, columns: Columns = ANY_COLUMNS, *, verify
 
 
 def files_of_split(source: str, split: str, optional_target: bool = False) -> list[Path] | None:
-    """The files of a split, all there; None for a data set of the hub."""
+    """The files of a split, all there; None for a data set of the hub.
+
+    With `optional_target`, a file that is no table is text, with a source a line.
+    """
     path = _path(source)
     return _split_files(source, path, split, optional_target) if path.is_dir() or path.is_file() else None
 
@@ -181,7 +184,7 @@ def _split_files(source: str, path: Path, split: str, optional_target: bool = Fa
                 f"`data` {source}: a single file holds only the train split: for {split}, "
                 "choose a folder with one file per split"
             )
-        if format_of(path) not in TABLES:
+        if format_of(path) not in TABLES and not optional_target:
             raise DataError(f"`data` {source}: unsupported file type: choose a {', '.join(TABLES)} file, or a folder")
         return [path]
     files = _find_files(path, split)

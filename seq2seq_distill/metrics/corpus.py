@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
 from statistics import fmean
@@ -159,6 +159,11 @@ def signature(task: str, tgt_lang: str | None, rouge_tokenizer: RougeTokenizer =
     if rouge_tokenizer == "unicode":
         return "ROUGE, F-measure, letters of all scripts, no stemmer"
     return f"rouge-score {version('rouge-score')}, F-measure, Porter stemmer"
+
+
+def bleu_tokenizer(tgt_lang: str | None = None) -> Callable[[str], str]:
+    """Splits a text into BLEU's words, joined by spaces."""
+    return _bleu_metric(tgt_lang).tokenizer
 
 
 def _bleu_metric(tgt_lang: str | None, effective_order: bool = False) -> BLEU:

@@ -1,6 +1,7 @@
 """Reading parallel text: what is read, and the one line that tells what is wrong."""
 
 import csv
+import gzip
 import json
 import re
 from pathlib import Path
@@ -318,3 +319,17 @@ def test_hash_of_texts_depends_on_each_text_and_not_on_chunks():
     others = [{**texts, "source": ["ab", "c", "é"]}, {**texts, "target": ["x", "yz", ""]}]
     assert plain not in [_texts_hash(Dataset.from_dict(other)) for other in others]
     assert _texts_hash(Dataset.from_dict(texts).select([2, 0])) not in (plain, _texts_hash(Dataset.from_dict(texts)))
+
+
+@pytest.mark.parametrize("name", ["mono.txt", "mono.en.gz"])
+def test_a_text_file_has_a_source_a_line_where_there_need_be_no_targets(tmp_path, name):
+    path = tmp_path / name
+    with gzip.open(path, "wb") if name.endswith("gz") else path.open("wb") as file:
+        file.write("a b\r\ncé\n".encode())
+    assert load_split(str(path), "train", Columns(optional_target=True))[:] == {"source": ["a b", "cé"]}
+    with pytest.raises(DataError, match="unsupported file type"):
+        load_split(str(path), "train")
+    with gzip.open(path, "wb") if name.endswith("gz") else path.open("wb") as file:
+        file.write(b"a\n\nb\n")
+    with pytest.raises(DataError, match=f"{name}:2: blank text"):
+        load_split(str(path), "train", Columns(optional_target=True))

@@ -14,7 +14,7 @@ from pytorch_lightning import Callback
 
 from seq2seq_distill.cli import main as cli
 from seq2seq_distill.config import RunConfig, ScheduleConfig
-from seq2seq_distill.data import encoding
+from seq2seq_distill.data import text_encoder
 from seq2seq_distill.training import checkpoints
 from seq2seq_distill.training import run as train
 from seq2seq_distill.training.labels import shards
@@ -111,7 +111,7 @@ def arm(fault: str) -> list[Callback]:
             which, after = number.split(",")
             kill_while_saving(int(which), int(after))
         case "cache":  # while the n-th split is tokenised
-            encoding.TextEncoder.encode = dying_after(encoding.TextEncoder.encode, int(number))
+            text_encoder.TextEncoder.encode = dying_after(text_encoder.TextEncoder.encode, int(number))
         case "start":
             name = ("build_components", "_check_data", "build_trainer", "save_model")[int(number)]
             setattr(train, name, dying_after(getattr(train, name), 1))

@@ -41,7 +41,7 @@ def read_batches(source: str, files: list[Path], columns: Columns) -> Iterator[p
             lines.
     """
     rows = 0
-    for batch in _text_files(source, files) if format_of(files[0]) == ".source" else _tables(source, files, columns):
+    for batch in _tables(source, files, columns) if format_of(files[0]) in TABLES else _text_files(source, files):
         rows += len(batch)
         yield batch
     if not rows:
