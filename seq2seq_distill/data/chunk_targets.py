@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 import torch
 import transformers
 from datasets import Dataset
@@ -137,7 +138,7 @@ def _teacher_tokens(source: str, rows: int, files: Sequence[Path]) -> Iterator[T
         if _has_logprobs(file):
             yield from read_token_logprobs(where, file)
         else:
-            yield from repeat(None, pa.parquet.read_metadata(file).num_rows)
+            yield from repeat(None, pyarrow.parquet.read_metadata(file).num_rows)
 
 
 def _aligned(

@@ -78,7 +78,7 @@ class Extensions:
         return frozenset(name for name, term in self.terms.items() if term.over == "source")
 
     def processed(self, batch: Batch) -> Batch:
-        """A training batch as the step is to see it; its task, the teacher's sources and the chunks of its labels stay."""
+        """A training batch as the step is to see it; task, teacher's sources and chunks of the labels stay."""
         if self.batch_processor is None:
             return batch
         fixed = {"task", *CHUNK_FIELDS, *NAMES.values()}

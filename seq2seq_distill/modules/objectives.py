@@ -234,8 +234,8 @@ def _head_loss(
     if loss.alpha_chunk and "chunk" in batch:
         if batch["chunk"].shape != batch["labels"].shape:
             raise ConfigError(
-                f"`loss.alpha_chunk` {loss.alpha_chunk} is for the labels of the data, which batch_processor makes longer "
-                "or shorter: leave out one of the two"
+                f"`loss.alpha_chunk` {loss.alpha_chunk} is for the labels of the data, which batch_processor makes "
+                "longer or shorter: leave out one of the two"
             )
         chunks = ChunkTargets(batch["chunk"][batch["labels"] != IGNORE_INDEX], batch["chunk_logprobs"])
     return head_loss(
