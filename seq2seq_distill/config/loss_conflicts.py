@@ -31,9 +31,10 @@ class DistillationOptions:
 
 def weight_conflicts(loss: LossConfig, matches: Sequence[FeatureLossConfig]) -> Iterator[Problem]:
     """Weights that leave nothing to learn."""
-    if not any((loss.alpha_ce, loss.alpha_mlm, loss.alpha_hid)) and not any(match.weight for match in matches):
+    weights = (loss.alpha_ce, loss.alpha_mlm, loss.alpha_hid, loss.alpha_chunk)
+    if not any(weights) and not any(match.weight for match in matches):
         yield Problem(
-            ("loss.alpha_ce", "loss.alpha_mlm", "loss.alpha_hid", "matches"),
+            ("loss.alpha_ce", "loss.alpha_mlm", "loss.alpha_hid", "loss.alpha_chunk", "matches"),
             "`loss.alpha_ce` 0, `loss.alpha_mlm` 0 and `loss.alpha_hid` 0 leave no loss to train with: raise one",
         )
 
@@ -173,6 +174,12 @@ def _on_policy_conflicts(config: RunConfig) -> Iterator[Problem]:
     if not config.loss.on_policy:
         return
     opening = f"`loss.on_policy` {config.loss.on_policy}"
+    if config.loss.alpha_chunk:
+        yield Problem(
+            ("loss.alpha_chunk", "loss.on_policy"),
+            f"`loss.alpha_chunk` {config.loss.alpha_chunk} compares likelihoods of the labels, which {opening} "
+            "replaces: leave one out",
+        )
     if config.method != "kd":
         yield Problem(
             ("loss.on_policy", "method"),

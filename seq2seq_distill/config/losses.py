@@ -57,6 +57,9 @@ class LossConfig:
     """Weight of mlm_loss, the cross-entropy with the labels."""
     alpha_hid: float = option(0.0, at_least(0))
     """Weight of hid_loss_enc + hid_loss_dec, the mean squared distance between hidden states of paired layers."""
+    alpha_chunk: float = option(0.0, at_least(0))
+    """Weight of chunk_loss, which compares the student's likelihoods of stretches of the label with those that a label
+    set holds, whatever the tokens of the model that wrote it; also used without a teacher."""
     temperature: float = option(2.0, above(0))
     """Softmax temperature applied to both student and teacher in ce_loss."""
     divergence: DivergenceName | dict[str, float] = option("forward_kl", weights_of(get_args(DivergenceName)))

@@ -95,6 +95,8 @@ class MicroBatch:
     """Of the whole optimiser step, over all processes and accumulated batches."""
     target_tokens: int
     """Likewise."""
+    chunks: int = 0
+    """Chunks of targets with a likelihood, likewise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,7 @@ class BatchPlan:
         sizes, weights: rows of each joined source in order, and how often a row of it comes in an epoch: 2 is twice,
             0.5 is half of the rows, drawn anew in each epoch. By default every row comes once.
         apart: an optimiser step has rows of one source alone.
+        chunk_counts: [rows], the number of chunks of each target, where chunks have likelihoods.
     """
 
     source_lengths: Rows
@@ -122,6 +125,7 @@ class BatchPlan:
     sizes: Sequence[int] | None = None
     weights: Sequence[float] | None = None
     homogeneous_batches: bool = False
+    chunk_counts: Rows | None = None
 
     @property
     def key(self) -> str:
@@ -132,7 +136,7 @@ class BatchPlan:
         options = [
             getattr(self, field.name)
             for field in fields(self)
-            if field.name not in ("source_lengths", "target_lengths")
+            if field.name not in ("source_lengths", "target_lengths", "chunk_counts")
         ]
         digest.update(json.dumps([PLAN, *options]).encode())
         return digest.hexdigest()
@@ -163,6 +167,11 @@ class BatchPlan:
     def tokens(self, rows: Rows) -> tuple[int, int]:
         """Source and target tokens of these rows."""
         return int(self.source_lengths[rows].sum()), int(self.target_lengths[rows].sum())
+
+    def micro_batch(self, rows: Rows, share: Rows) -> MicroBatch:
+        """A share of the rows of an optimiser step."""
+        chunks = 0 if self.chunk_counts is None else int(self.chunk_counts[rows].sum())
+        return MicroBatch(tuple(share.tolist()), *self.tokens(rows), chunks)
 
     def _rows_of_epoch(self, rng: np.random.Generator) -> list[Rows]:
         """The rows of each source that occur in an epoch."""
@@ -313,7 +322,7 @@ class RunPlan:
             step, turn = divmod(number, accumulate)
             rows = self.rows(step)
             share = rows[turn * world + rank :: parts]
-            yield MicroBatch(tuple(share.tolist()), *self.batches.tokens(rows))
+            yield self.batches.micro_batch(rows, share)
 
     def _steps_of_epoch(self, epoch: int) -> list[Rows]:
         steps = self.batches.steps(epoch)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from datasets import Dataset
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, batches_by_length, lengths, weights_by_size
+from seq2seq_distill.data.chunk_targets import CHUNK_SPLITS, encode_chunks, without_chunks
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoding import UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches
@@ -72,6 +74,10 @@ class EncodedSplits:
         """Token ids of each split, in file order."""
         self.ends = {split: (len(encoded),) for split, encoded in self.encoded.items()}
         """Of each split, the row behind the last one of each task."""
+        self.chunk_targets: dict[str, Dataset] = {}
+        """Chunks of targets with their likelihoods, row by row, of splits that have any; if the run asks for them."""
+        if config.loss.alpha_chunk:
+            self.chunk_targets = self._encode_chunks(tokenizer, cache_dir)
         self.plan = self._plan()
         """All optimiser steps of the run."""
 
@@ -108,7 +114,7 @@ class EncodedSplits:
     def training_batch(self, step: int) -> dict[str, Tensor]:
         """The rows of an optimiser step of the run, undivided, as one batch."""
         rows = self.plan.rows(step)
-        return self.batches("train")[MicroBatch(tuple(rows.tolist()), *self.plan.batches.tokens(rows))]
+        return self.batches("train")[self.plan.batches.micro_batch(rows, rows)]
 
     def evaluation_batches(self, split: str, *, rank: int = 0, world: int = 1) -> list[MicroBatch]:
         """Batches of one task each, in length order, the longest first, as many on every process."""
@@ -125,10 +131,29 @@ class EncodedSplits:
         cached, teachers = self.cached.get(split), None
         if self.teachers is not None and cached is None:
             teachers = self.teachers.batches(split)
-        return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split])
+        chunks = self.chunk_targets.get(split)
+        return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split], chunks)
+
+    def _encode_chunks(self, tokenizer: PreTrainedTokenizerBase, cache_dir: Path | None) -> dict[str, Dataset]:
+        texts = self._texts
+        chunks = {
+            split: encode_chunks(
+                texts.splits[split],
+                self.encoded[split],
+                tokenizer,
+                texts.sources[split],
+                split,
+                key=texts.keys[split],
+                cache_dir=cache_dir,
+            )
+            for split in CHUNK_SPLITS
+            if texts.sources.get(split)
+        }
+        return {split: dataset for split, dataset in chunks.items() if dataset is not None}
 
     def _plan(self) -> RunPlan:
         config, train, sizes = self.config, self.encoded["train"], self._texts.sizes
+        chunks = self.chunk_targets.get("train")
         batches = BatchPlan(
             lengths(train, "input_ids"),
             lengths(train, "labels"),
@@ -139,6 +164,7 @@ class EncodedSplits:
             sizes=sizes,
             weights=weights_by_size(sizes, config.task_exponent) if config.tasks else config.data_weights,
             homogeneous_batches=bool(config.tasks),
+            chunk_counts=None if chunks is None else lengths(chunks, "chunk_logprobs"),
         )
         return RunPlan(
             batches,
@@ -171,6 +197,11 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
         split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
     }
     data.encoded = {split: concat_encoded([task.encoded[split] for task in tasks]) for split in data.encoded}
+    chunked = {split for task in tasks for split in task.chunk_targets}
+    data.chunk_targets = {
+        split: whole([task.chunk_targets.get(split) or without_chunks(len(task.encoded[split])) for task in tasks])
+        for split in chunked
+    }
     data.plan = data._plan()
     if any(task.teachers for task in tasks):
         data.teachers = concat_tasks(config, [task.teachers or task for task in tasks])

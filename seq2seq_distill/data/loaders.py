@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from seq2seq_distill.data.batching import MicroBatch, RunPlan
+from seq2seq_distill.data.chunk_targets import chunk_columns, collate_chunks
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs
@@ -25,7 +26,8 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
 
     With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows; with `teachers`,
     the same rows as the teacher reads them, their sources as `teacher_sources.NAMES`. Of several tasks, which end
-    before the rows `ends`, it says the batch's as `task`.
+    before the rows `ends`, it says the batch's as `task`. With `chunk_targets` it has their fields and, as `chunks`,
+    the number of the step's.
     """
 
     def __init__(
@@ -35,16 +37,19 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         cached: CachedSplit | None = None,
         teachers: "EncodedBatches | None" = None,
         ends: Sequence[int] = (),
+        chunk_targets: datasets.Dataset | None = None,
     ) -> None:
         self._encoded = encoded
         self._collate = collate
         self._cached = cached
         self._teachers = teachers
         self._ends = ends
+        self._chunk_targets = chunk_targets
         self._columns: tuple[TokenColumn, TokenColumn] | None = None
+        self._chunk_columns: tuple[TokenColumn, TokenColumn] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_columns": None}  # a worker process maps the file itself
+        return {**self.__dict__, "_columns": None, "_chunk_columns": None}  # a worker process maps the files itself
 
     def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
         self._columns = self._columns or (TokenColumn(self._encoded, "input_ids"), TokenColumn(self._encoded, "labels"))
@@ -53,6 +58,10 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         batch: dict[str, Any] = self._collate(rows)
         if self._cached is not None:
             batch |= self._cached.read(micro_batch.rows)
+        if self._chunk_targets is not None:
+            self._chunk_columns = self._chunk_columns or chunk_columns(self._chunk_targets)
+            batch |= collate_chunks(self._chunk_columns, micro_batch.rows, batch["labels"].shape)
+            batch["chunks"] = micro_batch.chunks
         if len(self._ends) > 1:  # what has no rows counts nowhere, whatever its task
             batch["task"] = bisect_right(self._ends, micro_batch.rows[0]) if micro_batch.rows else 0
         if self._teachers is not None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import xxhash
@@ -27,6 +27,8 @@ class Texts:
     """Number of training rows of each source, in order."""
     keys: Mapping[str, str]
     """Stand for the texts of each split."""
+    sources: Mapping[str, Sequence[tuple[str, int]]] = field(default_factory=dict)
+    """Of each split the sources in order, and how many rows were read of each; a split may have fewer."""
 
     @property
     def fingerprint(self) -> str:
@@ -70,4 +72,8 @@ def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
     counts = [len(next(training_parts)) if weight else 0 for weight in weights]
     ends = np.minimum(np.cumsum([0, *counts]), len(splits["train"]))
     keys = {split: join_keys([key for _, key in parts[split]], limits[split]) for split in SPLITS}
-    return Texts(splits, tuple(np.diff(ends).tolist()), keys)
+    rows = {
+        split: [(source, len(part)) for source, part in zip(used[split], datasets[split], strict=True)]
+        for split in SPLITS
+    }
+    return Texts(splits, tuple(np.diff(ends).tolist()), keys, rows)

@@ -44,14 +44,14 @@ def token_log_probabilities(
     return list(torch.cat(chunks).double().cpu().split(counted.sum(1).tolist()))
 
 
-def mean_log_probabilities(
+def label_log_probabilities(
     model: PreTrainedModel,
     collate: Collator,
     sources: Sequence[Sequence[int]],
     targets: Sequence[Sequence[int]],
     max_tokens: int = MAX_TOKENS,
-) -> list[float]:
-    """Mean log-probability of each target's tokens given its source, as labels of a training step.
+) -> list[Tensor]:
+    """Log-probability of each target's tokens given its source, as labels of a training step; as above.
 
     Args:
         model: on the device where it is to run.
@@ -60,14 +60,25 @@ def mean_log_probabilities(
         max_tokens: source plus target tokens of a batch, padding counted.
     """
 
-    def score(rows: list[tuple[Sequence[int], Sequence[int]]]) -> list[float]:
+    def score(rows: list[tuple[Sequence[int], Sequence[int]]]) -> list[Tensor]:
         examples = [{"input_ids": ids, "labels": target, "row": row} for row, (ids, target) in enumerate(rows)]
         batch: Mapping[str, Any] = to_device(collate(examples), model.device)
         labels, state = batch["labels"], forward.encode(model, batch)
         inputs = forward.decoder_inputs(model, labels)
-        scores = token_log_probabilities(model, batch["attention_mask"], state, inputs, labels)
-        return [float(row.sum()) / max(1, len(target)) for row, (_, target) in zip(scores, rows, strict=True)]
+        return token_log_probabilities(model, batch["attention_mask"], state, inputs, labels)
 
     pairs = list(zip(sources, targets, strict=True))
     with decoding(model):
         return map_by_length(score, pairs, [len(ids) + len(target) for ids, target in pairs], max_tokens=max_tokens)
+
+
+def mean_log_probabilities(
+    model: PreTrainedModel,
+    collate: Collator,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+    max_tokens: int = MAX_TOKENS,
+) -> list[float]:
+    """The mean over the tokens of each target of `label_log_probabilities`."""
+    scores = label_log_probabilities(model, collate, sources, targets, max_tokens)
+    return [float(score.sum()) / max(1, len(score)) for score in scores]

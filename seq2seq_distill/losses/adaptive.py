@@ -46,7 +46,7 @@ def adaptive_temperature(
     weights = chunks.empty(chunks.positions)
     for start, stop in chunks:
         logits, _ = chunks.logits(start, stop)
-        for first, last in chunks.blocks(stop - start):
+        for first, last in chunks.blocks(start, stop):
             block = [each[first:last] for each in logits]
             weights[start + first : start + last] = _hardness(block, exponent)
     by_target = weights.new_zeros(labelled.shape).masked_scatter_(labelled, weights)

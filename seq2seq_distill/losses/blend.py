@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from seq2seq_distill.losses.chunk_likelihood import CHUNK_LOSS
 from seq2seq_distill.losses.fused import HEAD_TERMS, HeadLoss
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.utils.constants import IGNORE_INDEX
@@ -32,7 +33,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class StepTokens:
-    """What the losses of a micro-batch are divided by: the tokens of the whole optimiser step."""
+    """What the losses of a micro-batch are divided by: the tokens and chunks of the whole optimiser step."""
 
     target: Tensor | int
     """Labels, over all micro-batches and processes."""
@@ -41,21 +42,34 @@ class StepTokens:
     parts: int = 1
     """Micro-batches of the step, over processes and accumulation. It undoes what Lightning (accumulation) and DDP (mean
     over processes) divide by afterwards, so the same rows give the same gradient however they are dealt out."""
+    chunks: Tensor | int = 0
+    """Chunks of targets with a likelihood, over all micro-batches and processes."""
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor]) -> "StepTokens":
         """Those of a batch that is a step by itself; a row of -1 counts nowhere."""
         source = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
-        return cls((batch["labels"] != IGNORE_INDEX).sum(), source.sum())
+        chunks = len(batch["chunk_logprobs"]) if "chunk_logprobs" in batch else 0
+        return cls((batch["labels"] != IGNORE_INDEX).sum(), source.sum(), chunks=chunks)
 
     @property
     def head_scale(self) -> Tensor | float:
         """Multiplies the output head's part of the loss, a sum over target tokens."""
-        return self.parts / (self.target.clamp(min=1) if isinstance(self.target, Tensor) else max(1, self.target))
+        return self.parts / _at_least_one(self.target)
+
+    @property
+    def per_chunk(self) -> Tensor | float:
+        """Target tokens for each chunk: times `head_scale`, it multiplies the head's sum over chunks."""
+        return _at_least_one(self.target) / _at_least_one(self.chunks)
 
     def counts(self, terms: Iterable[str], source_terms: Container[str]) -> dict[str, Tensor | int]:
-        """The number of tokens that divides each term."""
-        return {name: self.source if name in source_terms else self.target for name in terms}
+        """The number of tokens, or of chunks, that divides each term."""
+        counts = {name: self.source if name in source_terms else self.target for name in terms}
+        return counts | ({CHUNK_LOSS: self.chunks} if CHUNK_LOSS in counts else {})
+
+
+def _at_least_one(count: Tensor | int) -> Tensor | int:
+    return count.clamp(min=1) if isinstance(count, Tensor) else max(1, count)
 
 
 @dataclass(frozen=True)

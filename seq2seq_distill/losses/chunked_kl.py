@@ -90,7 +90,7 @@ class ChunkedKl:
                 own.sub_(own.amax(-1, keepdim=True))
         sums, labels = self.sums.rows(start, stop), self.settings.labels[start:stop]
         torch.gather(logits[0], 1, labels[:, None], out=sums.gold[:, None])
-        for first, last in self.chunks.blocks(stop - start):
+        for first, last in self.chunks.blocks(start, stop):
             block, of_block = [own[first:last] for own in logits], sums.rows(first, last)
             sparse = None
             if self.settings.sparse is not None:

@@ -3,6 +3,7 @@
 N is the number of positions, H the width, V the vocabulary.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, overload
@@ -10,6 +11,7 @@ from typing import NamedTuple, Protocol, overload
 import torch
 from torch import Tensor
 
+from seq2seq_distill.losses.chunk_likelihood import ChunkTargets
 from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.ensemble import Combination, combined
 from seq2seq_distill.losses.sparse import SparseTeacher
@@ -111,15 +113,29 @@ class HeadLossOptions:
     smoothing: float
     ce: float
     mlm: float
+    chunk: Tensor | float
+    """Of the sum over chunks."""
     scale: Tensor | float
     with_entropy: bool
     differentiate: bool
+    chunk_targets: ChunkTargets | None = None
+    """Chunks of text, not of positions."""
 
 
 class Chunks:
-    """One or two models' logits, chunk by chunk. The buffers of a chunk serve the next."""
+    """One or two models' logits, chunk by chunk. The buffers of a chunk serve the next.
 
-    def __init__(self, student: HeadInputs, teacher: HeadInputs | EnsembleInputs | None = None) -> None:
+    Args:
+        student, teacher: the models.
+        cuts: where the positions may be divided, ascending, N last; by default anywhere.
+    """
+
+    def __init__(
+        self,
+        student: HeadInputs,
+        teacher: HeadInputs | EnsembleInputs | None = None,
+        cuts: Sequence[int] | None = None,
+    ) -> None:
         self.student = _in_product_dtype(student)
         self.others = [] if teacher is None else [_in_product_dtype(teacher)]
         sides: list[HeadInputs | EnsembleInputs] = [student, *([] if teacher is None else [teacher])]
@@ -128,18 +144,30 @@ class Chunks:
             self.dtype = torch.promote_types(self.dtype, each.weight.dtype)
         self.device = student.weight.device
         self.positions, self.vocabulary = len(student.hidden), len(student.weight)
-        self.chunk, self.block = chunk_rows(self.positions, self.vocabulary, self.device.type)
+        self._cuts = cuts
+        between = [] if cuts is None else [last - first for first, last in zip([0, *cuts], cuts, strict=False)]
+        self.least = max(1, *between) if between else 1
+        """Positions that a block must be able to hold."""
+        sizes = chunk_rows(self.positions, self.vocabulary, self.device.type)
+        self.chunk, self.block = (max(self.least, size) for size in sizes)
         self._buffers = [self.empty(self.chunk, self.vocabulary) for _ in sides]
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """First and last position of each chunk."""
-        for start in range(0, self.positions, self.chunk):
-            yield start, min(start + self.chunk, self.positions)
+        return self._parts(0, self.positions, self.chunk)
 
-    def blocks(self, length: int) -> Iterator[tuple[int, int]]:
-        """First and last row of each block of a chunk of this length."""
-        for first in range(0, length, self.block):
-            yield first, min(first + self.block, length)
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """First and last row of each block of a chunk of these positions, counted from its start."""
+        for first, last in self._parts(start, stop, self.block):
+            yield first - start, last - start
+
+    def _parts(self, start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
+        while start < stop:
+            end = min(start + size, stop)
+            if self._cuts is not None:
+                end = self._cuts[bisect_right(self._cuts, end) - 1]
+            yield start, end
+            start = end
 
     def logits(self, start: int, stop: int) -> tuple[list[Tensor], Tensor | None]:
         """Logits of each model, in its buffer, and the derivative of the first one's cap, where there is one."""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seq2seq_distill.metrics.scripts import NO_SPACES
+from seq2seq_distill.utils.constants import NO_SPACES
 from seq2seq_distill.utils.errors import DataError
 
 NGRAM = 4

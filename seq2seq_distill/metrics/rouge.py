@@ -15,7 +15,7 @@ from nltk.stem.porter import PorterStemmer
 from sentencex import segment
 
 from seq2seq_distill.config.tasks import RougeTokenizer
-from seq2seq_distill.metrics.scripts import NO_SPACES
+from seq2seq_distill.utils.constants import NO_SPACES
 
 Tokens = list[str]
 

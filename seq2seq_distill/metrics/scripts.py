@@ -4,10 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-NO_SPACES = re.compile(
-    "[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]"
-)
-"""A character of Thai, Lao, Tibetan, Burmese, Khmer, Kana or Chinese."""
 MOSTLY_DROPPED = 0.5
 """Share of references that ROUGE's default tokenizer drops most of, above which its scores choose nothing."""
 SAMPLE = 1000

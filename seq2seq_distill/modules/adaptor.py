@@ -122,6 +122,8 @@ def _needs_more(loss: LossConfig, matches: Sequence[FeatureLossConfig]) -> Itera
             yield f"schedule of {name}, {course}: a batch has no step: give the options of the step"
     if loss.on_policy:
         yield f"on_policy {loss.on_policy}: sample the targets yourself, and give them as labels"
+    if loss.alpha_chunk:
+        yield f"alpha_chunk {loss.alpha_chunk}: a batch has no chunks: train with run_config"
     for number, match in enumerate(matches):
         if match.projection is not None:
             yield f"matches entry {number}, projection {match.projection}: add a projection layer to the adaptor"

@@ -9,6 +9,7 @@ from typing import Final, Literal
 from torch import Tensor
 
 from seq2seq_distill.config.tasks import METRICS
+from seq2seq_distill.data.chunk_targets import CHUNK_FIELDS
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.fused import HEAD_TERMS
@@ -77,10 +78,11 @@ class Extensions:
         return frozenset(name for name, term in self.terms.items() if term.over == "source")
 
     def processed(self, batch: Batch) -> Batch:
-        """A training batch as the step is to see it; its task and the teacher's own sources stay in any case."""
+        """A training batch as the step is to see it; task, teacher's sources and chunks of the labels stay."""
         if self.batch_processor is None:
             return batch
-        kept = {name: field for name, field in batch.items() if name == "task" or name in NAMES.values()}
+        fixed = {"task", *CHUNK_FIELDS, *NAMES.values()}
+        kept = {name: field for name, field in batch.items() if name in fixed}
         return {**kept, **self.batch_processor(batch)}
 
 

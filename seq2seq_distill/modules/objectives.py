@@ -8,7 +8,8 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.config import FeatureLossConfig, LossConfig, OptimConfig
 from seq2seq_distill.losses.adaptive import adaptive_temperature
-from seq2seq_distill.losses.blend import Losses
+from seq2seq_distill.losses.blend import Losses, StepTokens
+from seq2seq_distill.losses.chunk_likelihood import CHUNK_LOSS, ChunkTargets
 from seq2seq_distill.losses.chunks import Ensemble, Head
 from seq2seq_distill.losses.divergences import Divergences
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
@@ -34,6 +35,7 @@ from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weigh
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.teacher_runner import TeacherOutputs, TeacherRunner
 from seq2seq_distill.utils.constants import IGNORE_INDEX
+from seq2seq_distill.utils.errors import ConfigError
 
 
 class Objective(Protocol):
@@ -50,12 +52,12 @@ class Objective(Protocol):
     def step_options(self, step: int, total_steps: int, *, training: bool, sampled: bool = False) -> StepOptions:
         """The options of an optimiser step, of which `step` others came before."""
 
-    def losses(self, batch: Batch, student: ForwardPass, options: StepOptions, head_scale: Tensor | float) -> Losses:
-        """Sums and counts of all terms of a batch, the output head's part of the loss times `head_scale`."""
+    def losses(self, batch: Batch, student: ForwardPass, options: StepOptions, tokens: StepTokens) -> Losses:
+        """Sums and counts of all terms of a batch, and the output head's part of the loss, divided by `tokens`."""
 
 
 class CrossEntropyObjective:
-    """Cross-entropy with the labels, and custom losses."""
+    """Cross-entropy with the labels, likelihoods of their chunks, and custom losses."""
 
     features: frozenset[Feature] = frozenset()
 
@@ -65,15 +67,17 @@ class CrossEntropyObjective:
         self.source_terms = extensions.source_terms
 
     def step_options(self, step: int, total_steps: int, *, training: bool, sampled: bool = False) -> StepOptions:
-        return StepOptions({"mlm_loss": 1.0, **self.extensions.weights}, training=training, sampled=sampled)
+        weights = {"mlm_loss": 1.0, CHUNK_LOSS: self.loss.alpha_chunk, **self.extensions.weights}
+        return StepOptions(weights, training=training, sampled=sampled)
 
-    def losses(self, batch: Batch, student: ForwardPass, options: StepOptions, head_scale: Tensor | float) -> Losses:
-        head = _head_loss(self.loss, student, None, options, head_scale)
+    def losses(self, batch: Batch, student: ForwardPass, options: StepOptions, tokens: StepTokens) -> Losses:
+        head = _head_loss(self.loss, batch, student, None, options, tokens)
         return Losses(head, _custom_terms(self.extensions, batch, student, None, options))
 
 
 class DistillationObjective:
-    """The teacher's distributions, hidden states and feature losses, cross-entropy with the labels, and custom losses.
+    """The teacher's distributions, hidden states and feature losses, cross-entropy with the labels, likelihoods of
+    their chunks, and custom losses.
 
     Args:
         student: the model to train.
@@ -126,6 +130,7 @@ class DistillationObjective:
             **self.extensions.weights,
             "ce_loss": loss.alpha_ce,
             "mlm_loss": loss.alpha_mlm,
+            CHUNK_LOSS: loss.alpha_chunk,
             "hid_loss_enc": loss.alpha_hid,
             "hid_loss_dec": loss.alpha_hid,
             **match_weights,
@@ -145,9 +150,9 @@ class DistillationObjective:
             for match in self.matches
         }
 
-    def losses(self, batch: Batch, student: ForwardPass, options: StepOptions, head_scale: Tensor | float) -> Losses:
+    def losses(self, batch: Batch, student: ForwardPass, options: StepOptions, tokens: StepTokens) -> Losses:
         def compare(outputs: TeacherOutputs) -> Losses:
-            return self._compare(batch, student, outputs, options, head_scale)
+            return self._compare(batch, student, outputs, options, tokens)
 
         return self.teachers.run(batch, student, self.teacher_features, compare)
 
@@ -157,11 +162,11 @@ class DistillationObjective:
         student: ForwardPass,
         outputs: TeacherOutputs,
         options: StepOptions,
-        head_scale: Tensor | float,
+        tokens: StepTokens,
     ) -> Losses:
         labelled, teacher = batch["labels"] != IGNORE_INDEX, outputs.forward_pass
         temperature = self._temperature(student, teacher, labelled, options)
-        head = _head_loss(self.loss, student, outputs.distributions, options, head_scale, temperature)
+        head = _head_loss(self.loss, batch, student, outputs.distributions, options, tokens, temperature)
         if teacher is None:
             return Losses(head, _custom_terms(self.extensions, batch, student, None, options))
         # A row of -1 is padding of the plan; its one attended position must not count.
@@ -218,12 +223,21 @@ class DistillationObjective:
 
 def _head_loss(
     loss: LossConfig,
+    batch: Batch,
     student: ForwardPass,
     teacher: tuple[Head, Tensor] | Ensemble | SparseTeacher | None,
     options: StepOptions,
-    scale: Tensor | float,
+    tokens: StepTokens,
     temperature: Tensor | float = 1.0,
 ) -> HeadLoss:
+    chunks = None
+    if loss.alpha_chunk and "chunk" in batch:
+        if batch["chunk"].shape != batch["labels"].shape:
+            raise ConfigError(
+                f"`loss.alpha_chunk` {loss.alpha_chunk} is for the labels of the data, which batch_processor makes "
+                "longer or shorter: leave out one of the two"
+            )
+        chunks = ChunkTargets(batch["chunk"][batch["labels"] != IGNORE_INDEX], batch["chunk_logprobs"])
     return head_loss(
         student.head,
         student.hidden,
@@ -233,8 +247,10 @@ def _head_loss(
         divergences=Divergences(loss.divergences, loss.beta, loss.skew),
         temperature=temperature,
         label_smoothing=loss.label_smoothing,
-        scale=scale,
+        scale=tokens.head_scale,
         with_entropy=not options.training,  # a property of teacher and data: not worth its time in every step
+        chunks=chunks,
+        tokens_per_chunk=tokens.per_chunk,
     )
 
 

@@ -131,7 +131,8 @@ class SummarizationModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         options = self.step_options()
-        tokens = StepTokens(batch["target_tokens"], batch["source_tokens"], self._micro_batches_per_step)
+        counts = batch["target_tokens"], batch["source_tokens"]
+        tokens = StepTokens(*counts, self._micro_batches_per_step, batch.get("chunks", 0))
         report = self.compute_loss(self.extensions.processed(batch), options, tokens)
         self.log_dict(options.scheduled)
         self.log_dict(report.named(), prog_bar=True)
@@ -158,19 +159,20 @@ class SummarizationModule(LightningModule):
 
         Args:
             batch: `input_ids` [B, S], `attention_mask` [B, S], `labels` [B, T] (-100 where there is none), `row` [B]
-                (-1 counts nowhere), and what the architecture needs besides.
+                (-1 counts nowhere), and what the architecture needs besides; `chunk` [B, T] and `chunk_logprobs` [C]
+                where the data has likelihoods of chunks.
             options: of the step; by default `step_options()`.
             tokens: what the terms are divided by; by default the batch's own tokens.
         """
         options, tokens = options or self.step_options(), tokens or StepTokens.of(batch)
-        losses = self._step(batch, options, tokens.head_scale)
+        losses = self._step(batch, options, tokens)
         counts = tokens.counts(losses.terms, self.objective.source_terms)
         return blend(losses.terms, options.weights, counts, scale=tokens.parts, head=losses.head.loss)
 
-    def _step(self, batch: Batch, options: StepOptions, head_scale: Tensor | float) -> Losses:
-        """One forward pass: the sums and counts of all terms, the head's part of the loss times `head_scale`."""
+    def _step(self, batch: Batch, options: StepOptions, tokens: StepTokens) -> Losses:
+        """One forward pass: the sums and counts of all terms, and the head's part of the loss, divided by `tokens`."""
         student = student_pass(self.student, batch, self.objective.features)
-        return self.objective.losses(batch, student, options, head_scale)
+        return self.objective.losses(batch, student, options, tokens)
 
     @property
     def _micro_batches_per_step(self) -> int:

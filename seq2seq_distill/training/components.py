@@ -26,7 +26,7 @@ from seq2seq_distill.models.student import cut_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.models.vocabulary_rows import drop_padding_rows
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
-from seq2seq_distill.utils.errors import ModelError, UserError
+from seq2seq_distill.utils.errors import DataError, ModelError, UserError
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,13 @@ def build_components(config: RunConfig) -> RunComponents:
                 teachers[path] = _extra_teacher(first, str(path), inputs.base_tokenizer, base, "teacher")
             tasks.append(_task_components(name, _read_inputs(task), student, generation, teachers[path]))
     datas = [task.student_view.data for task in tasks]
-    return RunComponents(
-        student, tuple(tasks), concat_tasks(config, datas) if config.tasks else datas[0], extra_teachers
-    )
+    data = concat_tasks(config, datas) if config.tasks else datas[0]
+    if config.loss.alpha_chunk and "train" not in data.chunk_targets:
+        raise DataError(
+            f"`loss.alpha_chunk` {config.loss.alpha_chunk} needs log-probabilities of labels, which no training data "
+            "has: add a label set with the columns token_logprobs and token_ends, or set it to 0"
+        )
+    return RunComponents(student, tuple(tasks), data, extra_teachers)
 
 
 def _read_inputs(config: RunConfig) -> _TaskInputs:

@@ -195,6 +195,8 @@ def _problems(
         yield "compute_metrics needs generated ids here: set predict_with_generate=True"
     if loss.on_policy:
         yield f"LossConfig(on_policy={loss.on_policy}) samples targets within a step: use run_config for it"
+    if loss.alpha_chunk:
+        yield f"LossConfig(alpha_chunk={loss.alpha_chunk}) needs chunks, which batches lack: use run_config for it"
     for number, match in enumerate(matches):
         if match.projection is not None:
             yield f"matches entry {number}, projection {match.projection}: use run_config, which trains and saves it"

@@ -111,6 +111,7 @@ TOO_SMALL = {
     "loss.alpha_ce": (-0.1, 0),
     "loss.alpha_mlm": (-0.1, 0),
     "loss.alpha_hid": (-3, 0),
+    "loss.alpha_chunk": (-1, 0),
     "loss.schedule.strength": (-0.5, 0),
     "loss.schedule.warmup_steps": (-1, 0),
     "optim.warmup_steps": (-1, 0),

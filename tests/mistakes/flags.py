@@ -57,6 +57,11 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         "--encode.source_column",
     ),
     ("a strategy that copies the process", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
+    (
+        "likelihoods of labels that the student replaces",
+        command("--loss.alpha_chunk", "10", "--loss.on_policy", "0.5"),
+        "--loss.alpha_chunk",
+    ),
     ("a cache that would not be used", command("--teacher_cache", "c", "--method", "sft"), "--teacher_cache"),
     (
         "feature losses with a cache",

@@ -69,6 +69,7 @@ BATCH = {"labels": torch.tensor([[1, 2, IGNORE_INDEX]]), "attention_mask": torch
     ("loss", "matches", "message"),
     [
         (LossConfig(on_policy=0.5), [], "on_policy 0.5: sample the targets yourself"),
+        (LossConfig(alpha_chunk=9.0), [], "alpha_chunk 9.0: a batch has no chunks"),
         (LossConfig(schedule=ScheduleConfig(temperature="flsw")), [], "schedule of temperature, flsw: .* of the step"),
         (
             LossConfig(),

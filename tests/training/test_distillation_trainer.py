@@ -228,6 +228,7 @@ class TestRefusals:
             ({"compute_metrics": len}, "compute_metrics needs generated ids here: set predict_with_generate=True"),
             ({"model_init": len}, "model_init: leave it out"),
             ({"loss": LossConfig(on_policy=0.5)}, r"LossConfig\(on_policy=0.5\).*use run_config"),
+            ({"loss": LossConfig(alpha_chunk=9.0)}, r"LossConfig\(alpha_chunk=9.0\).*use run_config"),
             (
                 {"matches": [FeatureLossConfig(layers="last", projection="tanh")]},
                 "entry 0, projection tanh: use run_config",

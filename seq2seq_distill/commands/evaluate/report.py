@@ -17,8 +17,8 @@ from seq2seq_distill.commands.evaluate.scores import example_scores
 from seq2seq_distill.commands.evaluate.tables import signatures, tables
 from seq2seq_distill.config.tasks import TASKS, TITLES
 from seq2seq_distill.data.languages import base_language
-from seq2seq_distill.metrics.scripts import NO_SPACES
 from seq2seq_distill.training.output_folder import OutputFolder
+from seq2seq_distill.utils.constants import NO_SPACES
 
 EXAMPLES = 10
 """Shown of each model."""

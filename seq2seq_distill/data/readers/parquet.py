@@ -4,8 +4,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.readers.lines import BATCH_ROWS
@@ -13,6 +16,9 @@ from seq2seq_distill.utils.errors import DataError, one_line
 
 SOURCE_HASH = "source_sha256"
 """Column of a data set made by `distill label`: the hash of the source that the target of the same row was made for."""
+TOKEN_COLUMNS = ("token_logprobs", "token_ends")
+"""Columns of such a data set, null where unknown: the log-probability of each token of the target under the model that
+wrote it, and the token's end in UTF-8 bytes of the target. The end of the sequence ends one byte behind the target."""
 
 
 def read_parquet(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.Array, ...]]:
@@ -46,6 +52,52 @@ def read_parquet(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.
                 raise DataError(f"{where}: {row} of {table.metadata.num_rows} rows can be read: write the file again")
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{where}: not a Parquet file: {one_line(error)}: write the file again") from None
+
+
+def has_token_logprobs(file: Path) -> bool:
+    """Whether a table of `distill label` has the columns `TOKEN_COLUMNS`."""
+    return {SOURCE_HASH, *TOKEN_COLUMNS} <= set(pyarrow.parquet.read_schema(file).names)
+
+
+def read_token_logprobs(where: str, file: Path) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]] | None]:
+    """Of each row the log-probabilities and the ends of its tokens; None where they are unknown.
+
+    Raises:
+        DataError: a cell is no list of numbers, the lists of a row differ in length, log-probabilities are not finite
+            or above 0, or ends go back or beyond the target.
+    """
+    row = 0
+    with pyarrow.parquet.ParquetFile(file) as table:
+        for batch in table.iter_batches(BATCH_ROWS, columns=["target", *TOKEN_COLUMNS]):
+            try:
+                kinds = (pa.float32(), pa.int32())
+                lists = [batch[name].cast(pa.list_(kind)) for name, kind in zip(TOKEN_COLUMNS, kinds, strict=True)]
+            except pa.ArrowException as error:
+                raise DataError(f"{where}: {' and '.join(TOKEN_COLUMNS)}: {one_line(error)}: label it again") from None
+            parts = [(column.offsets.to_numpy(), column.values.to_numpy(zero_copy_only=False)) for column in lists]
+            sizes = pc.binary_length(batch["target"]).to_pylist()
+            known = pc.and_(lists[0].is_valid(), lists[1].is_valid()).to_numpy(zero_copy_only=False)
+            for number in range(len(batch)):
+                row += 1
+                if not known[number]:
+                    yield None
+                    continue
+                logprobs, ends = (values[offsets[number] : offsets[number + 1]] for offsets, values in parts)
+                if fault := _fault(logprobs, ends, sizes[number] or 0):
+                    raise DataError(f"{where}: row {row}: {fault}: label it again, or set the cells to null")
+                yield logprobs, ends
+
+
+def _fault(logprobs: NDArray[np.float32], ends: NDArray[np.int32], size: int) -> str:
+    if len(logprobs) != len(ends):
+        return f"token_logprobs has {len(logprobs)} entries, token_ends {len(ends)}"
+    if not (np.isfinite(logprobs).all() and (logprobs <= 0).all()):
+        return "token_logprobs is not a list of finite numbers of at most 0"
+    if not (np.isfinite(ends).all() and (np.diff(ends, prepend=0) >= 0).all()):
+        return "token_ends is not a list of ascending numbers of at least 0"
+    if len(ends) and ends[-1] > size + 1:
+        return f"token_ends goes to {ends[-1]}, and the target has {size} bytes"
+    return ""
 
 
 def _check_hashes(cells: pa.Table, before: int, where: str) -> None:
