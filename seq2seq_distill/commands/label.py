@@ -3,23 +3,38 @@
 import json
 import logging
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq_distill import metrics
+from seq2seq_distill import demo, metrics
 from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import fingerprint
+from seq2seq_distill.data.sources import fingerprint, has_split
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.decoding.loading import export_record
 from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED
+from seq2seq_distill.training.labels.answers import counts_of
+from seq2seq_distill.training.labels.language_model import (
+    label_with_causal_model,
+    labels_with_language_model,
+    load_language_model,
+    make_prompts,
+    request_fingerprint,
+    server_key,
+    show_plan,
+    wanted_of_language_model,
+)
 from seq2seq_distill.training.labels.merging import merge, references_of
+from seq2seq_distill.training.labels.server import ServerLabelling
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (
     BackwardModel,
@@ -59,23 +74,70 @@ def label(config: LabelConfig) -> dict[str, Any]:
     Raises:
         UserError: in one line.
     """
-    record = export_record(config.model) or read_run_record(config.model)
+    exported = {} if config.server else export_record(config.model)
+    record = exported if exported or config.server else read_run_record(config.model)
     config = with_run_defaults(config, record, "name what to label")
+    if not exported and labels_with_language_model(config):
+        return _label_with_language_model(replace(config, drop_cut=True))
     dataset, teacher = _dataset(config), load_label_teacher(config)
     _check_rouge(config, dataset)
     backward = BackwardModel(config) if config.backward_model else None
-    folder = LabelFolder(
-        config.folder, config.split, len(dataset), config.shard_rows, backward.fingerprint if backward else ""
-    )
+    folder = _folder(config, dataset, backward)
     found = folder.load_or_create_manifest(
         _wanted(config, teacher, dataset),
         FLAGS,
         lambda: choose_decoder(config, teacher, folder.converted, dataset[:64]["source"]),
     )
+    limits = teacher.loaded.max_length, teacher.loaded.generation.max_length - 1
+    written = "reference" if config.targets == "reference" else str(found["engine"])
+    write = partial(_write_candidates, config, teacher, folder, found, dataset)
+    return _label(config, folder, dataset, backward, write, written, limits)
+
+
+def _label_with_language_model(config: LabelConfig) -> dict[str, Any]:
+    """`label`, for a language model behind a server or in a folder."""
+    dataset = _dataset(config)
+    _check_rouge(config, dataset)
+    prompts = make_prompts(config, _shots(config))
+    model = None if config.server else load_language_model(config, prompts)
+    if config.dry_run:
+        return show_plan(config, prompts, model, dataset)
+    if config.server and rank_and_world_size()[1] > 1:
+        raise ConfigError("`server` is used by one process alone: start one, and raise `concurrency` instead")
+    backward = BackwardModel(config) if config.backward_model else None
+    folder = _folder(config, dataset, backward)
+    wanted = wanted_of_language_model(config, prompts, model, fingerprint(dataset))
+    written = "server" if model is None else "transformers"
+    folder.load_or_create_manifest(wanted, FLAGS, lambda: {"engine": written})
+
+    def write(shards: range) -> None:
+        missing = [shard for shard in shards if not folder.has_raw(shard)]
+        if model is None:
+            key, request = server_key(config), request_fingerprint(wanted)
+            ServerLabelling(config, prompts, folder, dataset, request, key).label(missing)
+            return
+        for shard in missing:
+            rows = folder.rows(shard)
+            label_with_causal_model(config, model, folder, dataset[rows.start : rows.stop]["source"], shard)
+            logger.info("rows %d to %d of %d are labelled", rows.start, rows.stop - 1, len(dataset))
+
+    return _label(config, folder, dataset, backward, write, written, (None, config.target_limit))
+
+
+def _label(
+    config: LabelConfig,
+    folder: LabelFolder,
+    dataset: Dataset,
+    backward: BackwardModel | None,
+    write: Callable[[range], None],
+    written: str,
+    limits: tuple[int | None, int],
+) -> dict[str, Any]:
+    """Write what is missing, choose and filter; `limits` are those of sources and targets, in tokens."""
     rank, world = rank_and_world_size()
     with folder.held() if rank == 0 else nullcontext():
         own = folder.shards[rank::world]
-        _write_candidates(config, teacher, folder, found, dataset, own)
+        write(own)
         if backward:
             _write_backward(backward, folder, dataset, own)
         if rank:
@@ -84,14 +146,38 @@ def label(config: LabelConfig) -> dict[str, Any]:
             folder.has_raw(shard) and (not backward or folder.has_backward(shard)) for shard in folder.shards
         ):
             time.sleep(0.5)
-        written = "reference" if config.targets == "reference" else str(found["engine"])
-        report = merge(config, folder, dataset, f"{config.model} ({written})")
-    _log_cut(config, teacher, report)
+        counts = counts_of(folder, folder.shards)
+        more = {"language_model": counts.record()} if counts.answers or counts.refused else {}
+        report = merge(config, folder, dataset, f"{config.model} ({written})", more)
+    _log_cut(config, limits, report)
     _print(config, report)
     if not report["kept"]:
         raise ConfigError(f"`output_dir` {config.folder}: the filters leave nothing: report.json says which; loosen it")
     logger.info("%d pairs in %s, for `data`", report["kept"], config.folder)
     return report
+
+
+def _folder(config: LabelConfig, dataset: Dataset, backward: BackwardModel | None) -> LabelFolder:
+    return LabelFolder(
+        config.folder, config.split, len(dataset), config.shard_rows, backward.fingerprint if backward else ""
+    )
+
+
+def _shots(config: LabelConfig) -> list[tuple[str, str]]:
+    """Pairs for the prompts, evenly spaced over the val split or, without one, train: one more than is shown."""
+    if not config.shots:
+        return []
+    sources = config.shots_data or config.data
+    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
+    if config.shots_data:
+        columns = replace(columns, source=None, target=None)
+    has_val = any(has_split(demo.data_source(source), "val") for source in sources)
+    pairs = load_rows(sources, "val" if has_val else "train", columns)
+    count = config.shots + 1
+    if len(pairs) < count:
+        raise ConfigError(f"`shots` {config.shots} needs {count} pairs, and there are {len(pairs)}: lower it")
+    chosen = pairs[[(2 * i + 1) * len(pairs) // (2 * count) for i in range(count)]]
+    return list(zip(chosen["source"], chosen["target"], strict=True))
 
 
 def _dataset(config: LabelConfig) -> Dataset:
@@ -186,17 +272,11 @@ def _write_backward(backward: BackwardModel, folder: LabelFolder, dataset: Datas
         logger.info("rows %d to %d of %d have backward scores", rows.start, rows.stop - 1, len(dataset))
 
 
-def _log_cut(config: LabelConfig, teacher: LabelTeacher, report: dict[str, Any]) -> None:
+def _log_cut(config: LabelConfig, limits: tuple[int | None, int], report: dict[str, Any]) -> None:
     """Students learn from pairs that were cut to leave text out."""
     cut, chosen = report["cut"], max(1, report["chosen"])
     line = "cut: %d of %d sources, which are longer than %s tokens, and %d targets, stopped at %d tokens"
-    numbers = (
-        cut["sources"],
-        chosen,
-        teacher.loaded.max_length,
-        cut["targets"],
-        teacher.loaded.generation.max_length - 1,
-    )
+    numbers = (cut["sources"], chosen, limits[0], cut["targets"], limits[1])
     if max(cut.values()) > MANY_CUT * chosen and not config.drop_cut:
         logger.warning(
             f"{line}: raise `max_source_length` or `max_target_length`, or drop them with `drop_cut`", *numbers

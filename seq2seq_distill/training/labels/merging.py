@@ -31,6 +31,8 @@ SCHEMA = pa.schema(
         ("backward_score", pa.float64()),
         ("source_cut", pa.bool_()),
         ("target_cut", pa.bool_()),
+        ("token_logprobs", pa.list_(pa.float32())),
+        ("token_ends", pa.list_(pa.int32())),
     ]
 )
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
@@ -40,7 +42,9 @@ REFERENCES = 10_000
 Records = list[dict[str, Any]]
 
 
-def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: str) -> dict[str, Any]:
+def merge(
+    config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: str, more: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write the data set's files, and the report of what each filter removed; returns the report.
 
     Old files go first: while some are missing, the folder is no data set.
@@ -85,8 +89,9 @@ def merge(config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: st
         "kept": len(kept) - len(dropped),
         "cut": {side: counts[f"cut {side}"] for side in ("sources", "targets")},
         "filters": filters,
-        "score_quantiles": _quantiles(kept["score"].to_pylist()),
+        "score_quantiles": _quantiles(kept["score"].drop_null().to_pylist()),
     }
+    report |= more or {}
     write_json(folder.report, report)
     return report
 
@@ -126,6 +131,8 @@ def _chosen(
                     "backward_score": None if backward is None else backward[i][rank],
                     "source_cut": candidate.source_cut,
                     "target_cut": candidate.target_cut,
+                    "token_logprobs": candidate.token_logprobs,
+                    "token_ends": candidate.token_ends,
                 }
             )
     return records

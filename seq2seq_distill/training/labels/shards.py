@@ -1,6 +1,7 @@
 """The folder of a labelled data set.
 
     label.json                           what was asked for, of which data and model, and the engine that was chosen
+    answers/00000.json ...               of a language model: what the answers took, and what was taken off them
     raw/00000.parquet ...                all candidates of `shard_rows` rows each, as the model wrote them
     backward-0123abcd/00000.parquet ...  a score for each of them, by the backward model of that fingerprint
     ctranslate2/                         the converted model
@@ -37,6 +38,8 @@ RAW = pa.schema(
         ("gain", pa.float64()),
         ("source_cut", pa.bool_()),
         ("target_cut", pa.bool_()),
+        ("token_logprobs", pa.list_(pa.float32())),
+        ("token_ends", pa.list_(pa.int32())),
     ]
 )
 BACKWARD = pa.schema([("row", pa.int64()), ("target_sha256", pa.string()), ("score", pa.float64())])
@@ -94,7 +97,7 @@ class LabelFolder:
         records = [
             (
                 *(row, text_hash(source), rank, candidate.text, _rounded(candidate.score), _rounded(candidate.gain)),
-                *(candidate.source_cut, candidate.target_cut),
+                *(candidate.source_cut, candidate.target_cut, candidate.token_logprobs, candidate.token_ends),
             )
             for row, source, own in zip(self.rows(shard), sources, candidates, strict=True)
             for rank, candidate in enumerate(own)
@@ -114,7 +117,10 @@ class LabelFolder:
             row = record["row"]
             if hashes.get(row) != record[SOURCE_HASH] or record["rank"] != len(found[row]):
                 raise DataError(f"{path}: a target of row {row} is of another source: remove the file, and run again")
-            values = (record[name] for name in ("target", "score", "gain", "source_cut", "target_cut"))
+            values = (
+                record[name]
+                for name in ("target", "score", "gain", "source_cut", "target_cut", "token_logprobs", "token_ends")
+            )
             found[row].append(Candidate(*values))
         if not all(found.values()):
             raise DataError(f"{path}: there are rows without a target: remove the file, and run again")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -170,6 +171,14 @@ def open_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, ch
     return CTranslate2Decoder(folder, loaded, threads=threads, max_tokens=config.max_tokens, device=local_device())
 
 
+@contextmanager
+def seeded(seed: int, shard: int) -> Iterator[None]:
+    """Random numbers inside depend on these two alone; outside, nothing changes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)[0] >> 1))
+        yield
+
+
 def generated(
     config: LabelConfig, teacher: LabelTeacher, decoder: Decoder, sources: Sequence[str], shard: int
 ) -> Candidates:
@@ -182,8 +191,7 @@ def generated(
         sources: the texts.
         shard: their number.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, shard]).generate_state(1, np.uint64)[0] >> 1))
+    with seeded(config.seed, shard):
         encoded = teacher.loaded.encoder.encode(sources)
         decoded = decoder.decode(encoded.ids, config.n_best)
     power = _length_power(teacher.loaded.generation)
@@ -192,7 +200,7 @@ def generated(
         for hypotheses, cut in zip(decoded, encoded.truncated, strict=True)
     ]
     if config.sample:
-        return [sorted(row, key=lambda candidate: -candidate.score) for row in candidates]
+        return [sorted(row, key=lambda candidate: -(candidate.score or 0.0)) for row in candidates]
     return candidates
 
 

@@ -1,0 +1,187 @@
+"""What a language model answers, and what of it is the target."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+CLEANED = ("reasoning", "opening", "fence", "quotes", "more_lines", "invalid_characters", "empty")
+"""What is taken off answers, in this order; and answers of which nothing is left."""
+
+
+class TokenScores(NamedTuple):
+    """What the model says of the tokens of its answer."""
+
+    log_probabilities: tuple[float, ...]
+    ends: tuple[int, ...]
+    """Where each token ends, in bytes of the text in UTF-8. The end of sentence, if it is there, is a token of no width
+    at the end of the text."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer to a prompt."""
+
+    text: str
+    at_limit: bool
+    """Whether it was stopped at the limit of tokens."""
+    scores: TokenScores | None = None
+    """None where the model gave none, or none that belong to this text."""
+
+
+_REASONING = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.I)
+_END_OF_REASONING = re.compile(r"</(think|thinking|thought|reasoning)>", re.I)
+_SUBJECT = (
+    r"(?:translat|summar|version|rendition|übersetz|zusammenfass|traduc|traduz|résum|resum|riassunt|перевод|翻译|译文"
+    r"|摘要)"
+)
+_OPENING = re.compile(
+    r"[*_#\s]*(?:(?:sure|certainly|of course|okay|ok|absolutely|gladly)\b[,.!: ]*)?"
+    rf"(?:[^\n:：]{{0,60}}{_SUBJECT}[^\n:：]{{0,60}}|here (?:is|are|it is|you go|you are)|here's[^\n:：]{{0,40}})"
+    r"[:：][*_]*\s*",
+    re.I,
+)
+_FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(?P<inside>.*?)\n?[ \t]*```", re.S)
+_QUOTES = ('""', "''", "“”", "„“", "„”", "«»", "»«", "‘’", "‚‘", "「」", "『』", "``")
+_ANY_QUOTE = frozenset("".join(_QUOTES))
+_APOSTROPHE = re.compile(r"(?<=\w)['’](?=\w)")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+Span = tuple[int, int]
+"""Start and end in the characters of an answer."""
+
+
+def clean(answer: Answer, source: str, *, one_line: bool) -> tuple[Answer, list[str]]:
+    """The answer without what is around the target, and which of `CLEANED` was found.
+
+    The target is a piece of the answer: nothing inside it changes, but for characters that no UTF-8 can spell. The log-
+    probabilities stay those of the tokens inside it, and are dropped where a token is partly outside.
+
+    Args:
+        answer: as the model gave it.
+        source: what it was asked about; what stands in the source is not taken off.
+        one_line: whether a source of one line has a target of one line.
+    """
+    text, found = answer.text, []
+    if _SURROGATE.search(text):
+        text, found = _SURROGATE.sub("\ufffd", text), ["invalid_characters"]
+        answer = Answer(text, answer.at_limit)
+    start, end = _stripped(text, (0, len(text)))
+    for name, take_off in _STEPS:
+        if name == "more_lines" and not (one_line and "\n" not in source.strip()):
+            continue
+        span = _stripped(text, take_off(text[start:end], source), start)
+        if span != (start, end):
+            found.append(name)
+        start, end = span
+    if start == end:
+        found.append("empty")
+    at_limit = answer.at_limit and "more_lines" not in found
+    scores = answer.scores and _within(answer.scores, text, start, end)
+    return replace(answer, text=text[start:end], at_limit=at_limit, scores=scores), found
+
+
+def _reasoning(text: str, source: str) -> Span:
+    """All before the target that the model thinks aloud; the opening tag may be in the prompt."""
+    if _REASONING.search(source) or _END_OF_REASONING.search(source):
+        return 0, len(text)
+    ends = [match.end() for match in _END_OF_REASONING.finditer(text)]
+    if ends:
+        return ends[-1], len(text)
+    return (len(text), len(text)) if _REASONING.match(text) else (0, len(text))
+
+
+def _opening(text: str, source: str) -> Span:
+    """Words before the target such as "Here is the translation:"."""
+    match = None if ":" in source or "：" in source else _OPENING.match(text)
+    return (match.end() if match else 0), len(text)
+
+
+def _fence(text: str, source: str) -> Span:
+    """The marks of a block of code, and what follows the block."""
+    match = None if "```" in source else _FENCE.match(text)
+    return match.span("inside") if match else (0, len(text))
+
+
+def _quotes(text: str, source: str) -> Span:
+    """A pair of quotation marks around the whole target, where the source neither begins nor ends with one."""
+    ends = {source.strip()[:1], source.strip()[-1:]}
+    inside = _APOSTROPHE.sub("", text[1:-1])
+    is_quoted = text[:1] + text[-1:] in _QUOTES and len(text) > 2 and not _ANY_QUOTE & set(inside)
+    return (1, len(text) - 1) if is_quoted and not ends & _ANY_QUOTE else (0, len(text))
+
+
+def _more_lines(text: str, source: str) -> Span:
+    """Notes below the target of a source of one line."""
+    first = text.find("\n")
+    return 0, len(text) if first < 0 else first
+
+
+_STEPS: Sequence[tuple[str, Callable[[str, str], Span]]] = (
+    ("reasoning", _reasoning),
+    ("opening", _opening),
+    ("fence", _fence),
+    ("quotes", _quotes),
+    ("more_lines", _more_lines),
+)
+
+
+def _stripped(text: str, span: Span, offset: int = 0) -> Span:
+    """A span, counted from `offset`, without the white space at its ends."""
+    start, end = span[0] + offset, span[1] + offset
+    inside = text[start:end]
+    start += len(inside) - len(inside.lstrip())
+    return start, max(start, start + len(inside.strip()))
+
+
+def align(tokens: Sequence[bytes], log_probabilities: Sequence[float], text: str, *, ended: bool) -> TokenScores | None:
+    """The scores of a text (without outer white space) whose tokens, in order, are these.
+
+    Tokens before it (such as a chain of thought that the server keeps apart) and white space around it are left out.
+
+    Args:
+        tokens: their bytes, which may end inside a character.
+        log_probabilities: of each.
+        text: what the server says that they spell.
+        ended: whether the answer ended by itself; its last token may then be the end of sentence, spelt in some way.
+
+    Returns:
+        None where the tokens do not spell the text.
+    """
+    whole = text.strip().encode("utf-8", "surrogatepass")
+    for with_end in (False, True) if ended and tokens else (False,):
+        spelt = [*tokens[:-1], b""] if with_end else list(tokens)
+        joined = b"".join(spelt)
+        # What the model thinks first is not in the text, and white space may be lost at both ends.
+        first = len(joined.rstrip()) - len(whole)
+        if not whole or first < 0 or joined[first : first + len(whole)] != whole:
+            continue
+        ends, position = [], 0
+        for token in spelt:
+            position += len(token)
+            ends.append(position)
+        return _inside(TokenScores(tuple(log_probabilities), tuple(ends)), joined, first, first + len(whole))
+    return None
+
+
+def _within(scores: TokenScores, text: str, start: int, end: int) -> TokenScores | None:
+    first = len(text[:start].encode())
+    return _inside(scores, text.encode(), first, first + len(text[start:end].encode()))
+
+
+def _inside(scores: TokenScores, data: bytes, first: int, last: int) -> TokenScores | None:
+    """The scores of the tokens in `data[first:last]`; None where a token is partly outside, white space apart.
+
+    The end of sentence stays where nothing but white space stands between.
+    """
+    kept, previous = [], 0
+    for log_probability, end in zip(*scores, strict=True):
+        is_end = previous == end == len(data)
+        if is_end and not data[last:].strip():
+            kept.append((log_probability, last - first))
+        elif end > first and previous < last:
+            if data[min(previous, first) : first].strip() or data[last : max(end, last)].strip():
+                return None
+            kept.append((log_probability, min(end, last) - first))
+        previous = end
+    return TokenScores(*map(tuple, zip(*kept, strict=True))) if kept else None
