@@ -9,12 +9,13 @@ from seq2seq_distill.config.bounds import Range, above, at_least, at_most, betwe
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import MAX_SEED
+from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.utils.errors import format_value
 
 
 @dataclass(frozen=True)
-class LabelConfig(DecodingOptions):
+class LabelConfig(DecodingOptions, RunnerOptions):
     """Write the targets of a data set with a model (pseudo-labels), or score the existing ones, and filter them."""
 
     model: str = option("", required=True)
@@ -97,6 +98,7 @@ class LabelConfig(DecodingOptions):
 
     def conflicts(self) -> Iterator[Problem]:
         """What does not go together."""
+        yield from self.runner_conflicts()
         yield from self._decoding_conflicts()
         if self.n_best == 1 and self.keep.startswith("best"):
             yield Problem(

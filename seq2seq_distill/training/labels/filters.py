@@ -6,9 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
+
 from seq2seq_distill import metrics
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.metrics.degeneration import is_loop, repetition, units
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 COMMON = 0.01
 """Share of the references' letters from which on a script is one of theirs."""
@@ -122,9 +128,15 @@ def passes(option: str, threshold: float, pairs: Pairs) -> list[bool]:
     return [value >= threshold if option.startswith("min_") else value <= threshold for value in values]
 
 
-def worst(scores: Sequence[float], fraction: float) -> set[int]:
-    """Numbers of the lowest scores, so large a share of them, rounded down; of equal ones the first."""
-    return set(sorted(range(len(scores)), key=scores.__getitem__)[: int(fraction * len(scores))])
+def worst(scores: FloatArray, fraction: float) -> BoolArray:
+    """Whether each score [N] is among the lowest, so large a share of them, rounded down; of equal ones the first."""
+    count = int(fraction * len(scores))
+    if not count:
+        return np.zeros(len(scores), bool)
+    last = np.partition(scores, count - 1)[count - 1]
+    lowest = scores < last
+    lowest[np.flatnonzero(scores == last)[: count - int(lowest.sum())]] = True
+    return lowest
 
 
 def scripts_of(texts: Iterable[str]) -> frozenset[str]:
