@@ -10,12 +10,13 @@ from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.language_models import LanguageModelOptions
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import MAX_SEED
+from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.utils.errors import format_value
 
 
 @dataclass(frozen=True)
-class LabelConfig(DecodingOptions, LanguageModelOptions):
+class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Write the targets of a data set with a model (pseudo-labels), or score the existing ones, and filter them."""
 
     model: str = option("", required=True)
@@ -99,6 +100,7 @@ class LabelConfig(DecodingOptions, LanguageModelOptions):
 
     def conflicts(self) -> Iterator[Problem]:
         """What does not go together."""
+        yield from self.runner_conflicts()
         yield from self._decoding_conflicts()
         yield from self.language_model_conflicts()
         if self.server is not None:
@@ -130,7 +132,7 @@ class LabelConfig(DecodingOptions, LanguageModelOptions):
         teacher = "a language model" if self.server is None else "a model behind `server`"
         names = ["targets", "engine", "quantization", "prefix", "max_source_length"]
         if self.server is not None:
-            names += ["beams", "length_penalty", "max_tokens"]
+            names += ["beams", "length_penalty", "max_tokens", "runner"]
         defaults = LabelConfig()
         for name in (name for name in names if getattr(self, name) != getattr(defaults, name)):
             value = format_value(getattr(self, name))

@@ -52,10 +52,10 @@ def write_counts(folder: LabelFolder, shard: int, counts: Counts) -> None:
     write_json(path, counts.record())
 
 
-def counts_of(folder: LabelFolder, shards: Iterable[int]) -> Counts:
-    """The counts of some shards together; those that are not there yet count nothing."""
+def counts_of(folder: LabelFolder, shards: Iterable[int] | None = None) -> Counts:
+    """The counts of some shards together, or of all; those that are not there yet count nothing."""
     total = Counts()
-    for path in (counts_path(folder, shard) for shard in shards):
+    for path in (counts_path(folder, shard) for shard in (folder.shards if shards is None else shards)):
         if path.exists():
             record = json.loads(path.read_text("utf-8"))
             cleaned, answers, refused = (record.pop(name) for name in ("cleaned", "answers", "refused"))

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -26,6 +27,11 @@ from seq2seq_distill.training.labels.teacher import seeded
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, raise_config_error
 
+FIXED = (
+    *("split", "n_best", "sample", "temperature", "top_k", "top_p", "seed", "shard_rows", "api", "logprobs"),
+    *("src_lang", "tgt_lang"),
+)
+"""Options that the raw candidates depend on, besides what the model, the data and the prompts say."""
 SHOWN = 3
 """Prompts that a dry run shows."""
 ESTIMATED = 1000
@@ -69,12 +75,66 @@ def make_prompts(config: LabelConfig, pairs: Sequence[tuple[str, str]]) -> Promp
     return Prompts(template, values, pairs[:-1], pairs[-1] if pairs else None)
 
 
-def load_language_model(config: LabelConfig, prompts: Prompts) -> CausalLanguageModel:
-    """The language model in a folder.
+@dataclass(frozen=True)
+class LanguageModelTeacher:
+    """The language model that labels."""
+
+    prompts: Prompts
+    model: CausalLanguageModel | None
+    """None behind a server."""
+    fingerprint: str
+    """Of its weights; behind a server, its name."""
+
+    def wanted(self, config: LabelConfig, data: str) -> dict[str, Any]:
+        """What the raw candidates depend on, as plain values; of a server, not where it is."""
+        wanted = {name: getattr(config, name) for name in FIXED} | {
+            "server": config.server is not None,
+            "max_target_length": config.target_limit,
+            "generate": config.generate or None,
+            "prompt": self.prompts.fingerprint,
+            "model": self.fingerprint,
+            "data": data,
+        }
+        if self.model is not None:
+            generation = self.model.generation.to_diff_dict()
+            generation.pop("transformers_version", None)
+            wanted |= {
+                "tokenizer": tokenizer_fingerprint(self.model.tokenizer),
+                "chat_template": self.model.tokenizer.chat_template if config.api == "chat" else None,
+                "generation": generation,
+                "max_tokens": config.max_tokens,
+            }
+        return dict(json.loads(json.dumps(wanted)))
+
+    def label(self, config: LabelConfig, folder: LabelFolder, sources: Sequence[str], shard: int) -> None:
+        """Write a shard with a model in a folder; samples depend on seed and shard alone."""
+        assert self.model is not None
+        with seeded(config.seed, shard):
+            answers = self.model.answers(sources, config.n_best)
+        counts = Counts()
+        candidates = candidates_of(config, sources, answers, counts)
+        write_counts(folder, shard, counts)
+        folder.write_raw(shard, sources, candidates)
+
+
+def load_language_model(config: LabelConfig, pairs: Sequence[tuple[str, str]]) -> LanguageModelTeacher:
+    """The language model that the config names, which is not loaded where a server has it.
+
+    Args:
+        config: of the command.
+        pairs: examples for the prompts, one more than `shots`; empty without these.
 
     Raises:
         ConfigError, ModelError: in one line.
     """
+    prompts = make_prompts(config, pairs)
+    if config.server is not None:
+        return LanguageModelTeacher(prompts, None, config.model)
+    model = _load_model(config, prompts)
+    return LanguageModelTeacher(prompts, model, model_fingerprint(model.model))
+
+
+def _load_model(config: LabelConfig, prompts: Prompts) -> CausalLanguageModel:
     path = demo.model_source(config.model)
     device = local_device()
     model = load_causal(path, torch.float32 if device.type == "cpu" else "auto", field="model")
@@ -95,34 +155,6 @@ def load_language_model(config: LabelConfig, prompts: Prompts) -> CausalLanguage
     )
 
 
-def wanted_of_language_model(
-    config: LabelConfig, prompts: Prompts, model: CausalLanguageModel | None, data: str
-) -> dict[str, Any]:
-    """What its raw candidates depend on, as plain values; of a server the name of its model, not where it is."""
-    names = ("split", "n_best", "sample", "temperature", "top_k", "top_p", "seed", "shard_rows", "api", "logprobs")
-    wanted = {name: getattr(config, name) for name in names} | {
-        "server": config.server is not None,
-        "max_target_length": config.target_limit,
-        "src_lang": config.src_lang,
-        "tgt_lang": config.tgt_lang,
-        "generate": config.generate or None,
-        "prompt": prompts.fingerprint,
-        "model": config.model,
-        "data": data,
-    }
-    if model is not None:
-        generation = model.generation.to_diff_dict()
-        generation.pop("transformers_version", None)
-        wanted |= {
-            "model": model_fingerprint(model.model),
-            "tokenizer": tokenizer_fingerprint(model.tokenizer),
-            "chat_template": model.tokenizer.chat_template if config.api == "chat" else None,
-            "generation": generation,
-            "max_tokens": config.max_tokens,
-        }
-    return dict(json.loads(json.dumps(wanted)))
-
-
 def request_fingerprint(wanted: dict[str, Any]) -> str:
     """Of all that an answer depends on besides its source; `data` and `shard_rows` are not of these."""
     of_answers = {name: value for name, value in wanted.items() if name not in ("data", "shard_rows", "split")}
@@ -141,26 +173,13 @@ def server_key(config: LabelConfig) -> str | None:
     return key or None
 
 
-def label_with_causal_model(
-    config: LabelConfig, model: CausalLanguageModel, folder: LabelFolder, sources: Sequence[str], shard: int
-) -> None:
-    """Write a shard with a model in a folder; samples depend on seed and shard alone."""
-    with seeded(config.seed, shard):
-        answers = model.answers(sources, config.n_best)
-    counts = Counts()
-    candidates = candidates_of(config, sources, answers, counts)
-    write_counts(folder, shard, counts)
-    folder.write_raw(shard, sources, candidates)
-
-
-def show_plan(
-    config: LabelConfig, prompts: Prompts, model: CausalLanguageModel | None, dataset: Dataset
-) -> dict[str, Any]:
+def show_plan(config: LabelConfig, teacher: LanguageModelTeacher, dataset: Dataset) -> dict[str, Any]:
     """Print the prompts of the first rows, and an estimate of what all will take; returns the estimate."""
+    prompts = teacher.prompts
     for source in dataset[:SHOWN]["source"]:
         print(_shown(prompts, config, source), end="\n\n", file=sys.stderr)
     rows = range(0, len(dataset), max(1, len(dataset) // ESTIMATED))
-    sizes = [_prompt_tokens(prompts, config, model, source) for source in dataset[rows]["source"]]
+    sizes = [_prompt_tokens(config, teacher, source) for source in dataset[rows]["source"]]
     estimate = {
         "rows": len(dataset),
         "requests": len(dataset),
@@ -177,7 +196,7 @@ def _shown(prompts: Prompts, config: LabelConfig, source: str) -> str:
     return "\n".join(f"[{message['role']}]\n{message['content']}" for message in prompts.messages(source))
 
 
-def _prompt_tokens(prompts: Prompts, config: LabelConfig, model: CausalLanguageModel | None, source: str) -> float:
-    if model is not None:
-        return len(model.encode(source))
-    return len(_shown(prompts, config, source).encode()) / BYTES_PER_TOKEN
+def _prompt_tokens(config: LabelConfig, teacher: LanguageModelTeacher, source: str) -> float:
+    if teacher.model is not None:
+        return len(teacher.model.encode(source))
+    return len(_shown(teacher.prompts, config, source).encode()) / BYTES_PER_TOKEN

@@ -145,7 +145,8 @@ def _ctranslate2(
     choice = {"engine": "ctranslate2", "threads": None, "why": why}
     decoder = open_decoder(config, teacher, converted, choice)
     assert isinstance(decoder, CTranslate2Decoder)
-    threads = decoder.choose_threads(sources)
+    # Workers of Ray have these cores, whatever this machine has.
+    threads = decoder.choose_threads(sources, config.cpus_per_worker if config.runner == "ray" else None)
     logger.info("labelled with CTranslate2, %d side by side with %d threads each: %s", *threads, why)
     return {**choice, "threads": list(threads)}
 
