@@ -66,17 +66,18 @@ class LanguageModelOptions:
                 value = format_value(getattr(self, name))
                 yield Problem((name, "server"), f"`{name}` {value} is for a server: add `server`, or leave it out")
         elif wrong := _url_problem(self.server):
-            yield Problem(("server",), f"`server` {format_value(self.server)} {wrong}")
+            yield Problem(("server",), f"`server` {wrong}")
 
 
 def _url_problem(url: str) -> str | None:
+    """What is wrong with it, without the parts in which there may be a key."""
     try:
         parts = urlsplit(url)
         is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         is_url = False
     if not is_url:
-        return "is no URL of a server: give one such as http://localhost:8000/v1"
+        return f"{format_value(url.partition('?')[0])} is no URL of a server: give one such as http://localhost:8000/v1"
     if parts.query or parts.fragment:
-        return "has a query: give the base URL alone, and the key in the variable of `key_variable`"
+        return "has a query, which is not shown: give the base URL alone, and the key in the variable of `key_variable`"
     return None
