@@ -27,6 +27,8 @@ class Answer:
     """Whether it was stopped at the limit of tokens."""
     scores: TokenScores | None = None
     """None where the model gave none, or none that belong to this text."""
+    mean_log_probability: float | None = None
+    """Of all tokens, whatever they spell; None where the model gave none."""
 
 
 _REASONING = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.I)
@@ -65,7 +67,7 @@ def clean(answer: Answer, source: str, *, one_line: bool) -> tuple[Answer, list[
     text, found = answer.text, []
     if _SURROGATE.search(text):
         text, found = _SURROGATE.sub("\ufffd", text), ["invalid_characters"]
-        answer = Answer(text, answer.at_limit)
+        answer = replace(answer, text=text, scores=None)
     start, end = _stripped(text, (0, len(text)))
     for name, take_off in _STEPS:
         if name == "more_lines" and not (one_line and "\n" not in source.strip()):

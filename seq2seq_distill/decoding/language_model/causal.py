@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -155,4 +156,5 @@ class CausalLanguageModel:
             if ended and not tokens[-1].strip():  # the end of the line is that of the answer
                 tokens[-1] = b""
             scores = scores or align(tokens, log_probabilities, text, ended=ended)
-        return Answer(text, not ended and len(ids) >= int(self.generation.max_new_tokens or 0), scores)
+        at_limit = not ended and len(ids) >= int(self.generation.max_new_tokens or 0)
+        return Answer(text, at_limit, scores, fmean(log_probabilities))

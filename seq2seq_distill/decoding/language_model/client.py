@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
 from seq2seq_distill.decoding.language_model.prompts import Api
 from seq2seq_distill.decoding.language_model.responses import PATHS, InvalidResponse, Response, parse_response
@@ -106,8 +106,8 @@ class Client:
     ) -> None:
         self.spent = spent or Spent()
         self._budget = budget or Budget()
-        self._url, self._api = URL(server.rstrip("/") + "/" + PATHS[api]), api
-        self._key = None if self._url.user else key  # a request can have one authorization
+        self._url, self._api = f"{server.rstrip('/')}/{PATHS[api]}", api
+        self._key = None if urlsplit(server).username else key  # a request can have one authorization
         self._slots, self._timeout, self._max_retries = asyncio.Semaphore(concurrency), timeout, max_retries
         self._random = random.Random()  # of waiting times: requests that failed together must not come back together
         self._session: aiohttp.ClientSession | None = None
@@ -177,7 +177,7 @@ class Client:
         if reply.status in _OF_THIS_REQUEST:
             raise Rejected(message)
         remedy = _REMEDIES.get(reply.status, "check the URL and the server")
-        raise ConfigError(f"`server` {self._url.with_user(None)} answers with {message}: {remedy}")
+        raise ConfigError(f"`server` {self._url} answers with {message}: {remedy}")
 
     def _parsed(self, text: str) -> Response:
         try:

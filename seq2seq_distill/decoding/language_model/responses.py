@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from seq2seq_distill.decoding.language_model.answers import Answer, align
@@ -71,12 +72,14 @@ def _answer(choice: Mapping[str, Any], api: Api) -> Answer:
     if not isinstance(text, str):
         raise TypeError("the text of an answer is no text")
     reason, log_probabilities = choice.get("finish_reason"), choice.get("logprobs")
-    scores = None
+    scores = mean = None
     if log_probabilities:
         read = _chat_tokens if api == "chat" else _completion_tokens
-        scores = align(*read(log_probabilities, text), text, ended=reason == "stop")
+        tokens, values = read(log_probabilities, text)
+        scores = align(tokens, values, text, ended=reason == "stop")
+        mean = fmean(values) if values else None
     # The scores are those of the text without the white space around it, which no target has.
-    return Answer(text.strip() if scores else text, reason == "length", scores)
+    return Answer(text.strip() if scores else text, reason == "length", scores, mean)
 
 
 def _chat_tokens(log_probabilities: Mapping[str, Any], text: str) -> tuple[list[bytes], list[float]]:
@@ -96,7 +99,7 @@ def _completion_tokens(log_probabilities: Mapping[str, Any], text: str) -> tuple
     pieces = [text[start:end] for start, end in zip(starts, starts[1:], strict=False)]
     # A token that is a part of a character has no text of its own; where it ends is then unknown.
     if any(not piece for piece in pieces[:-1]) or starts != sorted(starts):
-        return [], []
+        return [b""] * len(tokens), values
     return [_bytes(piece) for piece in pieces], values
 
 

@@ -89,6 +89,6 @@ def _candidate(config: LabelConfig, source: str, answer: Answer, counts: Counts)
     counts.answers += 1
     counts.cleaned.update(names)
     scores = cleaned.scores
-    score = None if scores is None else fmean(scores.log_probabilities)
+    score = answer.mean_log_probability if scores is None else fmean(scores.log_probabilities)
     tokens = (scores.log_probabilities, scores.ends) if config.logprobs and scores else (None, None)
     return Candidate(cleaned.text, score, None, False, cleaned.at_limit, *tokens)

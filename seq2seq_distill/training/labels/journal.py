@@ -129,6 +129,7 @@ def _answer_record(answer: Answer) -> dict[str, Any]:
         "at_limit": answer.at_limit,
         "log_probabilities": scores and [round(value, 6) for value in scores.log_probabilities],
         "ends": scores and scores.ends,
+        "mean_log_probability": answer.mean_log_probability,
     }
 
 
@@ -138,6 +139,7 @@ def _entry(record: Mapping[str, Any]) -> Entry:
             answer["text"],
             answer["at_limit"],
             answer["ends"] and TokenScores(tuple(answer["log_probabilities"]), tuple(answer["ends"])),
+            answer["mean_log_probability"],
         )
         for answer in record["answers"]
     ]
