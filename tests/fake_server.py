@@ -44,7 +44,7 @@ class FakeServer(ThreadingHTTPServer):
         self.bodies: list[Body] = []
         self.keys: set[str | None] = set()
         self.at_once = self.most_at_once = 0
-        self.finish_reason = "stop"
+        self.finish_reason, self.counts_tokens = "stop", True
 
     @property
     def url(self) -> str:
@@ -115,7 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
             choice |= {"message": {"role": "assistant", "content": text}} if api == "chat" else {"text": text}
             choices.append(choice | {"logprobs": server.logprobs(text, api) if "logprobs" in body else None})
         usage = {"prompt_tokens": 10, "completion_tokens": 5 * len(choices), "total_tokens": 10 + 5 * len(choices)}
-        return {"choices": choices[::-1], "usage": usage, "system_fingerprint": "fp_1", "model": body["model"]}
+        return {
+            "choices": choices[::-1],
+            "usage": usage if server.counts_tokens else None,
+            "system_fingerprint": "fp_1",
+            "model": body["model"],
+        }
 
     def _send(self, status: int, body: Body | bytes, *, cut: bool = False, retry_after: str | None = None) -> None:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

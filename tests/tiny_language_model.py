@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.tiny_tokenizers import SOURCES, TARGETS
 
@@ -28,26 +28,26 @@ def language_model_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_language_model(folder: Path, *, chat: bool = True, seed: int = 0, positions: int = 512) -> Path:
-    """Two layers of random weights, whose answers are of many kinds."""
+def save_language_model(
+    folder: Path, *, chat: bool = True, seed: int = 0, positions: int = 512, model_type: str = "llama"
+) -> Path:
+    """Two layers of random weights, whose answers are of many kinds; gpt2 has absolute positions."""
     tokenizer = language_model_tokenizer()
     tokenizer.chat_template = TEMPLATE if chat else None
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=positions,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=None,
-            initializer_range=0.4,
-        )
-    )
-    model.save_pretrained(folder)
+    keys = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": positions,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "initializer_range": 0.4,
+    }
+    if model_type == "llama":
+        keys |= {"intermediate_size": 64, "num_key_value_heads": 2}
+    config = AutoConfig.for_model(model_type, **keys)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

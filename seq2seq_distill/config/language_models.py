@@ -10,7 +10,15 @@ from seq2seq_distill.config.bounds import above, at_least, between, option
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.utils.errors import format_value
 
-_SERVERS_OWN = ("key_variable", "concurrency", "timeout", "max_retries", "max_requests", "max_total_tokens")
+_SERVERS_OWN = (
+    "key_variable",
+    "concurrency",
+    "timeout",
+    "max_retries",
+    "skip_unanswered",
+    "max_requests",
+    "max_total_tokens",
+)
 _NAME_OF_KEY = re.compile(r"[A-Za-z_]\w*(?i:KEY|TOKEN|SECRET|PASSWORD)")
 
 
@@ -41,6 +49,9 @@ class LanguageModelOptions:
     max_retries: int = option(8, at_least(0))
     """Number of times that a request is repeated that fails for a reason that may pass: status 429 or 5xx, a dropped
     connection or a time-out."""
+    skip_unanswered: bool = False
+    """Do without targets for rows whose requests fail too often while others are answered, instead of ending with an
+    error once all others are done."""
     max_requests: int | None = option(None, between(1, 10**15))
     """Stop after this number of requests to the server for this label set; with a higher number the command resumes."""
     max_total_tokens: int | None = option(None, between(1, 10**15))

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seq2seq_distill.cli.main import main
+from seq2seq_distill.commands import label as command
 from seq2seq_distill.commands.label import label
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.validation import find_problems
@@ -133,6 +134,13 @@ class TestFaults:
             assert list(server.asked) == ["row 5 of the data"]
         assert_each_row_once(config)
 
+    def test_rows_without_an_answer_can_be_done_without(self, config: LabelConfig) -> None:
+        never = FakeServer(fault=lambda source, before: 500 if source.startswith("row 5 ") else None, latency=0.02)
+        with serving(never) as server:
+            report = run(config, server, concurrency=2, max_retries=1, skip_unanswered=True)
+        assert report["language_model"]["refused"] == 1 and report["kept"] == ROWS - 1
+        assert rows(config, "raw")[5]["target"] == ""
+
     @pytest.mark.parametrize(
         ("status", "words"), [(401, "`key_variable`"), (404, "name of the `model`"), (302, "check the URL")]
     )
@@ -177,6 +185,17 @@ class TestLimits:
             report = run(config, server, **{name: 100 * limit})
             assert len(server.bodies) == ROWS == report["language_model"]["requests"]
         assert_each_row_once(config)
+
+    def test_a_budget_of_tokens_needs_a_server_that_counts_them(self, config: LabelConfig) -> None:
+        with serving(FakeServer()) as server:
+            server.counts_tokens = False
+            with pytest.raises(ConfigError, match="`max_total_tokens`: the `server` counts no tokens: set `max_req"):
+                run(config, server, max_total_tokens=10**9)
+
+    def test_one_process_asks(self, config: LabelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(command, "rank_and_world_size", lambda: (0, 2))
+        with serving(FakeServer()) as server, pytest.raises(ConfigError, match="`server` is asked by one process"):
+            run(config, server)
 
     def test_a_kill_costs_the_requests_in_flight(self, config: LabelConfig, tmp_path: Path) -> None:
         with serving(FakeServer(latency=0.05)) as server:

@@ -33,14 +33,14 @@ class Answer:
 
 _REASONING = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.I)
 _END_OF_REASONING = re.compile(r"</(think|thinking|thought|reasoning)>", re.I)
-_SUBJECT = (
-    r"(?:translat|summar|version|rendition|übersetz|zusammenfass|traduc|traduz|résum|resum|riassunt|перевод|翻译|译文"
-    r"|摘要)"
-)
+_WORK = r"(?:translat|summar|übersetz|zusammenfass|traduc|traduz|résum|resum|riassunt|перевод|翻译|译文|摘要)"
+_WORK_IN_SOURCE = re.compile(f"{_WORK}|[:：]", re.I)
 _OPENING = re.compile(
     r"[*_#\s]*(?:(?:sure|certainly|of course|okay|ok|absolutely|gladly)\b[,.!: ]*)?"
-    rf"(?:[^\n:：]{{0,60}}{_SUBJECT}[^\n:：]{{0,60}}|here (?:is|are|it is|you go|you are)|here's[^\n:：]{{0,40}})"
-    r"[:：][*_]*\s*",
+    r"(?:(?:(?:here|this|below|the|your|my|hier|voici|ecco|aquí|aqui|вот)\b|以下)"
+    rf"[^\n:：]{{0,60}}(?:{_WORK}|\b(?:text|version)\b)[^\n:：]{{0,60}}"
+    rf"|(?:[\w-]+ ){{0,2}}{_WORK}\w*(?: [^\n:：]{{0,30}})?)"
+    r"[*_]*[:：][*_]*\s*",
     re.I,
 )
 _FENCE = re.compile(r"\s*```[\w-]*[ \t]*\n(?P<inside>.*?)\n?[ \t]*```", re.S)
@@ -94,8 +94,8 @@ def _reasoning(text: str, source: str) -> Span:
 
 
 def _opening(text: str, source: str) -> Span:
-    """Words before the target such as "Here is the translation:"."""
-    match = None if ":" in source or "：" in source else _OPENING.match(text)
+    """Words before the target such as "Here is the translation:"; not where the source may say such a thing."""
+    match = None if _WORK_IN_SOURCE.search(source) else _OPENING.match(text)
     return (match.end() if match else 0), len(text)
 
 

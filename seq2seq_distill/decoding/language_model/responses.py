@@ -23,9 +23,11 @@ class Response:
     """In the order of their numbers."""
     prompt_tokens: int
     completion_tokens: int
-    """Of all answers; both 0 where the server does not count."""
+    """Of all answers."""
     fingerprint: str | None
     """`system_fingerprint`: of the server's software and configuration."""
+    has_usage: bool
+    """Whether the server counts tokens."""
     has_log_probabilities: bool
     """Whether there are any, of whatever use."""
 
@@ -60,6 +62,7 @@ def parse_response(body: Any, api: Api) -> Response:
             int(usage.get("prompt_tokens") or 0),
             int(usage.get("completion_tokens") or 0),
             body.get("system_fingerprint"),
+            bool(usage),
             any(choice.get("logprobs") for choice in choices),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -74,7 +77,7 @@ def _answer(choice: Mapping[str, Any], api: Api) -> Answer:
     reason, log_probabilities = choice.get("finish_reason"), choice.get("logprobs")
     scores = mean = None
     if log_probabilities:
-        read = _chat_tokens if api == "chat" else _completion_tokens
+        read = _chat_tokens if "content" in log_probabilities else _completion_tokens  # llama.cpp has one form alone
         tokens, values = read(log_probabilities, text)
         scores = align(tokens, values, text, ended=reason == "stop")
         mean = fmean(values) if values else None

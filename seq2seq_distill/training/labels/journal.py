@@ -12,16 +12,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
 from seq2seq_distill.decoding.language_model.answers import Answer, TokenScores
 from seq2seq_distill.decoding.language_model.client import Spent
 from seq2seq_distill.utils.errors import DataError
-
-SYNCED = 256
-"""Lines after which the file is synced to disk: a kill loses none of them, a power failure these at most."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Entry:
 
 
 class Journal:
-    """The answers to the rows of a shard; a context manager that is entered to add some.
+    """The answers to the rows of a shard.
 
     Args:
         path: of the file.
@@ -47,26 +43,9 @@ class Journal:
 
     def __init__(self, path: Path, request: str) -> None:
         self._path, self._request = path, request
-        self._file: int | None = None
-        self._unsynced = 0
-
-    def __enter__(self) -> Self:
-        self._path.parent.mkdir(exist_ok=True)
-        self._drop_torn_line()
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._file is not None
-        os.fsync(self._file)
-        os.close(self._file)
-        self._file = None
 
     def add(self, row: int, source: str, entry: Entry) -> None:
-        """Write the answers to a row."""
-        assert self._file is not None
+        """Write the answers to a row: after a kill they are there, after a power failure perhaps not."""
         record = {
             "row": row,
             SOURCE_HASH: text_hash(source),
@@ -77,13 +56,20 @@ class Journal:
             "rejected": entry.rejected,
             "answers": [_answer_record(answer) for answer in entry.answers],
         }
-        line = memoryview(json.dumps(record).encode() + b"\n")
-        while line:
-            line = line[os.write(self._file, line) :]
-        self._unsynced += 1
-        if self._unsynced >= SYNCED:
-            os.fsync(self._file)
-            self._unsynced = 0
+        with open(self._path, "ab") as file:
+            file.write(json.dumps(record).encode() + b"\n")
+
+    def sync(self) -> None:
+        """Make sure that what was written outlives a power failure."""
+        with open(self._path, "rb+") as file:
+            os.fsync(file.fileno())
+
+    def open(self) -> None:
+        """Make ready for further answers: the folder, and a file without a line that was torn by a kill."""
+        self._path.parent.mkdir(exist_ok=True)
+        with open(self._path, "ab+") as file:
+            file.seek(0)
+            file.truncate(file.read().rfind(b"\n") + 1)
 
     def read(self, sources: Mapping[int, str]) -> dict[int, Entry]:
         """The rows that have answers; a last line that was torn by a kill does not count.
@@ -113,13 +99,6 @@ class Journal:
                     )
                 found[row] = entry
         return found
-
-    def _drop_torn_line(self) -> None:
-        if not self._path.exists():
-            return
-        with open(self._path, "rb+") as file:
-            content = file.read()
-            file.truncate(content.rfind(b"\n") + 1)
 
 
 def _answer_record(answer: Answer) -> dict[str, Any]:

@@ -115,20 +115,16 @@ class ServerLabelling:
             spent=self._spent_before(shards),
         )
         questions = self._questions(shards)
-        try:
-            async with self._client:
-                # Twice as many as may be sent at once: those that wait before they ask again leave their places.
-                await asyncio.gather(*(self._work(questions) for _ in range(2 * config.concurrency)))
-        finally:
-            for shard in self._open.values():
-                shard.journal.__exit__(None, None, None)
+        async with self._client:
+            # Twice as many as may be sent at once: those that wait before they ask again leave their places.
+            await asyncio.gather(*(self._work(questions) for _ in range(2 * config.concurrency)))
         if self._stop is None and self._refused:
             self._stop = self._refuses_all()
         if self._stop is None and self._unanswered:
             (row, reason), count = self._unanswered[0], len(self._unanswered)
             self._stop = RunError(
-                f"`server`: {count} rows have no answer (row {row}: {reason}): repeat the command to ask again, or "
-                "raise `timeout` first"
+                f"`server`: {count} rows have no answer (row {row}: {reason}): repeat the command to ask again, with a "
+                "longer `timeout`, or do without them by `skip_unanswered` true"
             )
         if self._stop is not None:
             raise self._stop
@@ -145,7 +141,8 @@ class ServerLabelling:
             if not missing:
                 self._write(shard, sources)
                 continue
-            self._open[shard] = _OpenShard(journal.__enter__(), sources, len(missing))
+            journal.open()
+            self._open[shard] = _OpenShard(journal, sources, len(missing))
             yield from ((shard, row) for row in missing)
 
     async def _work(self, questions: Iterator[tuple[int, int]]) -> None:
@@ -171,13 +168,16 @@ class ServerLabelling:
                     raise self._refuses_all() from None
                 return
         except Unanswered as error:
-            if self._stop is None:
+            if self._stop is not None:
+                return
+            if self._last_answer < began:
+                raise RunError(
+                    f"`server` does not answer ({error}): repeat the command to go on once it does"
+                ) from None
+            if not self._config.skip_unanswered:
                 self._unanswered.append((row, str(error)))
-                if self._last_answer < began:
-                    raise RunError(
-                        f"`server` does not answer ({error}): repeat the command to go on once it does"
-                    ) from None
-            return
+                return
+            entry = Entry([], Spent(), self._config.model, rejected=str(error))
         else:
             self._last_answer = time.monotonic()
             for refused in self._refused:
@@ -196,6 +196,8 @@ class ServerLabelling:
             response = await self._client.ask(body, spent, lambda: self._stop is not None)
             if config.logprobs and not response.has_log_probabilities:
                 raise ConfigError("`logprobs`: the `server` gives no log-probabilities: leave it out, or use vLLM")
+            if config.max_total_tokens is not None and not response.has_usage:
+                raise ConfigError("`max_total_tokens`: the `server` counts no tokens: set `max_requests` instead")
             if len(response.answers) < n and not self._one_by_one:
                 self._one_by_one = True
                 logger.info("the server gives one answer a request, whatever `n_best`: it is asked once for each")
@@ -209,7 +211,7 @@ class ServerLabelling:
         found.journal.add(row, found.sources[row], entry)
         found.missing -= 1
         if not found.missing:
-            found.journal.__exit__(None, None, None)
+            found.journal.sync()
             del self._open[shard]
             self._write(shard, found.sources)
 
