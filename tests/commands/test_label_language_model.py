@@ -76,7 +76,7 @@ class TestFolder:
             assert row["score"] < 0 and row["origin"] == f"{config.model} (transformers)"
             if row["token_ends"]:
                 assert len(row["token_ends"]) == len(row["token_logprobs"])
-                assert row["token_ends"][-1] == len(row["target"].encode())
+                assert row["token_ends"][-1] == len(row["target"].encode()) + 1
         assert any(row["token_ends"] for row in found)
         assert load_split(str(config.folder), "train")["target"] == [row["target"] for row in found]
 

@@ -348,7 +348,7 @@ class TestLogProbabilities:
         for row in rows(config) + rows(config, "raw"):
             size = len(row["target"].encode())
             assert row["token_logprobs"] == [-0.5, -1.0, -1.5] and row["score"] == -1.0
-            assert row["token_ends"] == [7, size, size]
+            assert row["token_ends"] == [7, size, size + 1]
 
     def test_they_are_null_where_they_belong_to_another_text(self, config: LabelConfig) -> None:
         def answer(source: str, draw: int) -> str:

@@ -130,14 +130,14 @@ class TestCleaning:
     @pytest.mark.parametrize(
         ("tokens", "target", "kept"),
         [
-            (["Ha", "llo"], "Hallo", [(0, 2), (1, 5), ("end", 5)]),
-            ([" Ha", "llo", " \n"], "Hallo", [(0, 2), (1, 5), ("end", 5)]),
-            (["<think>", "x", "</think>", "\n\nHal", "lo"], "Hallo", [(3, 3), (4, 5), ("end", 5)]),
+            (["Ha", "llo"], "Hallo", [(0, 2), (1, 5), ("end", 6)]),
+            ([" Ha", "llo", " \n"], "Hallo", [(0, 2), (1, 5), ("end", 6)]),
+            (["<think>", "x", "</think>", "\n\nHal", "lo"], "Hallo", [(3, 3), (4, 5), ("end", 6)]),
             # After what follows the target, the end of sentence says nothing of the target.
             (['"', "Ha", "llo", '"'], "Hallo", [(1, 2), (2, 5)]),
             (['"', "Ha", 'llo"'], "Hallo", None),
             (['"Ha', "llo", '"'], "Hallo", None),
-            (["Gr", "ö", "ße"], "Größe", [(0, 2), (1, 4), (2, 7), ("end", 7)]),
+            (["Gr", "ö", "ße"], "Größe", [(0, 2), (1, 4), (2, 7), ("end", 8)]),
         ],
     )
     def test_log_probabilities_stay_those_of_the_target(
@@ -145,7 +145,7 @@ class TestCleaning:
     ) -> None:
         ends = [len("".join(tokens[: i + 1]).encode()) for i in range(len(tokens))]
         values = (*(-float(i) for i in range(len(tokens))), -9.0)
-        scores = TokenScores(values, (*ends, ends[-1]))
+        scores = TokenScores(values, (*ends, ends[-1] + 1))
         cleaned, _ = clean(Answer("".join(tokens), False, scores), "hello", one_line=True)
         expected = kept and TokenScores(
             *zip(*((-9.0 if which == "end" else -float(which), end) for which, end in kept), strict=True)
@@ -157,7 +157,7 @@ class TestAlignment:
     def test_tokens_may_end_inside_characters(self) -> None:
         tokens = [b"Gr", b"\xc3", b"\xb6", b"\xc3\x9fe", b"<|end|>"]
         values = [-1.0, -2.0, -3.0, -4.0, -5.0]
-        assert align(tokens, values, "Größe", ended=True) == TokenScores(tuple(values), (2, 3, 4, 7, 7))
+        assert align(tokens, values, "Größe", ended=True) == TokenScores(tuple(values), (2, 3, 4, 7, 8))
         assert align(tokens, values, "Größe", ended=False) is None
         assert align(tokens[:-1], values[:-1], "Größe", ended=True) == TokenScores(tuple(values[:-1]), (2, 3, 4, 7))
 
@@ -166,6 +166,9 @@ class TestAlignment:
             TokenScores((-4,), (5,))
         )
         assert align([b"Hello"], [-1.0], "Hallo", ended=True) is None
+        assert align([b"Hallo", b""], [-1.0, 1e-7], "Hallo", ended=True) == TokenScores((-1.0, 0.0), (5, 6))
+        assert align([b"Ha", b"", b"llo"], [-1.0, -2.0, -3.0], "Hallo", ended=False) == TokenScores((-1, -3), (2, 5))
+        assert align([b"Hallo"], [float("-inf")], "Hallo", ended=True) is None
         assert align([], [], "", ended=True) is None
 
     @pytest.mark.parametrize("name", ["byte-level", "sentencepiece"])
@@ -243,8 +246,12 @@ class TestCausalLanguageModel:
             assert answer.mean_log_probability == pytest.approx(sum(values) / len(values), abs=1e-4)
             if answer.scores:
                 scored += 1
-                assert answer.scores.log_probabilities == pytest.approx(values[-len(answer.scores.ends) :], abs=1e-4)
-                assert answer.scores.ends[-1] == len(answer.text.encode())
+                assert answer.scores.ends[-1] == len(answer.text.encode()) + (not answer.at_limit)
+                special = {*tokenizer.all_special_ids} - {tokenizer.eos_token_id}
+                listed = [
+                    value for value, number in zip(values, ids[len(prompt) :], strict=True) if number not in special
+                ]
+                assert answer.scores.log_probabilities == pytest.approx(listed[-len(answer.scores.ends) :], abs=1e-4)
         assert scored >= 4 and (model_type == "gpt2" or 0 < ended < len(SOURCES))
 
     def test_samples(self, folder: Path) -> None:

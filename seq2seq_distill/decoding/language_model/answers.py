@@ -1,8 +1,10 @@
 """What a language model answers, and what of it is the target."""
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import NamedTuple
 
 CLEANED = ("reasoning", "opening", "fence", "quotes", "more_lines", "invalid_characters", "empty")
@@ -14,8 +16,8 @@ class TokenScores(NamedTuple):
 
     log_probabilities: tuple[float, ...]
     ends: tuple[int, ...]
-    """Where each token ends, in bytes of the text in UTF-8. The end of sentence, if it is there, is a token of no width
-    at the end of the text."""
+    """Where each token ends, in bytes of the text in UTF-8. The end of the sequence, where the answer ended by itself,
+    comes last and ends one byte behind the text; other special tokens are left out."""
 
 
 @dataclass(frozen=True)
@@ -145,45 +147,54 @@ def align(tokens: Sequence[bytes], log_probabilities: Sequence[float], text: str
         tokens: their bytes, which may end inside a character.
         log_probabilities: of each.
         text: what the server says that they spell.
-        ended: whether the answer ended by itself; its last token may then be the end of sentence, spelt in some way.
+        ended: whether the answer ended by itself; its last token may then be the end of the sequence, however it is spelt.
 
     Returns:
         None where the tokens do not spell the text.
     """
     whole = text.strip().encode("utf-8", "surrogatepass")
-    for with_end in (False, True) if ended and tokens else (False,):
-        spelt = [*tokens[:-1], b""] if with_end else list(tokens)
-        joined = b"".join(spelt)
+    may_have_end = ended and bool(tokens)
+    for with_end in [True] if may_have_end and not tokens[-1] else [False, True][: 1 + may_have_end]:
+        body = tokens[:-1] if with_end else tokens
+        joined = b"".join(body)
         # What the model thinks first is not in the text, and white space may be lost at both ends.
         first = len(joined.rstrip()) - len(whole)
-        if not whole or first < 0 or joined[first : first + len(whole)] != whole:
-            continue
-        ends, position = [], 0
-        for token in spelt:
-            position += len(token)
-            ends.append(position)
-        return _inside(TokenScores(tuple(log_probabilities), tuple(ends)), joined, first, first + len(whole))
+        if whole and first >= 0 and joined[first : first + len(whole)] == whole:
+            ends = accumulate(map(len, body))
+            pairs = [(value, end) for value, end, token in zip(log_probabilities, ends, body, strict=False) if token]
+            if with_end:
+                pairs.append((log_probabilities[-1], len(joined) + 1))
+            return _inside(pairs, joined, first, first + len(whole))
     return None
 
 
 def _within(scores: TokenScores, text: str, start: int, end: int) -> TokenScores | None:
     first = len(text[:start].encode())
-    return _inside(scores, text.encode(), first, first + len(text[start:end].encode()))
+    tokens = list(zip(*scores, strict=True))
+    return _inside(tokens, text.encode(), first, first + len(text[start:end].encode()))
 
 
-def _inside(scores: TokenScores, data: bytes, first: int, last: int) -> TokenScores | None:
+def _inside(tokens: Sequence[tuple[float, int]], data: bytes, first: int, last: int) -> TokenScores | None:
     """The scores of the tokens in `data[first:last]`; None where a token is partly outside, white space apart.
 
-    The end of sentence stays where nothing but white space stands between.
+    The end of the sequence stays where nothing but white space stands between.
+
+    Args:
+        tokens: log-probability and end in `data` of each.
+        data: the whole answer.
+        first, last: bytes of the target.
     """
     kept, previous = [], 0
-    for log_probability, end in zip(*scores, strict=True):
-        is_end = previous == end == len(data)
-        if is_end and not data[last:].strip():
-            kept.append((log_probability, last - first))
+    for log_probability, end in tokens:
+        if end > len(data):
+            if not data[last:].strip():
+                kept.append((log_probability, last - first + 1))
         elif end > first and previous < last:
             if data[min(previous, first) : first].strip() or data[last : max(end, last)].strip():
                 return None
             kept.append((log_probability, min(end, last) - first))
         previous = end
-    return TokenScores(*map(tuple, zip(*kept, strict=True))) if kept else None
+    if not kept or not all(math.isfinite(log_probability) for log_probability, _ in kept):
+        return None
+    log_probabilities, ends = zip(*kept, strict=True)
+    return TokenScores(tuple(min(value, 0.0) for value in log_probabilities), ends)  # rounding may leave more than 0

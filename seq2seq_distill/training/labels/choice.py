@@ -25,7 +25,7 @@ class Candidate:
     token_logprobs: tuple[float, ...] | None = None
     """Log-probability of each token that the model wrote, where that was asked for and the text is as it wrote it."""
     token_ends: tuple[int, ...] | None = None
-    """Where each of them ends, in bytes of the text in UTF-8; the end of sentence has no width."""
+    """Where each of them ends, in bytes of the text in UTF-8; the end of the sequence is one byte behind the text."""
 
 
 def choose(
