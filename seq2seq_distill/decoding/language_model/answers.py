@@ -147,7 +147,7 @@ def align(tokens: Sequence[bytes], log_probabilities: Sequence[float], text: str
         tokens: their bytes, which may end inside a character.
         log_probabilities: of each.
         text: what the server says that they spell.
-        ended: whether the answer ended by itself; its last token may then be the end of the sequence, however it is spelt.
+        ended: whether the answer ended by itself; its last token may then be the end of the sequence, spelt in any way.
 
     Returns:
         None where the tokens do not spell the text.
