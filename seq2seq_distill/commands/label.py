@@ -85,7 +85,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
     with folder.held() if rank == 0 else nullcontext():
         missing = [shard for shard in folder.shards[rank::world] if not labeller.has(shard)]
         path = folder.path.absolute()
-        make = _OpenLabeller(config, path, threads_of_worker(config, found), teacher.fingerprint, key)
+        make = OpenLabeller(config, path, threads_of_worker(config, found), teacher.fingerprint, key)
         work = Work(missing, labeller.fill, make, partial(_name, folder), "`output_dir`", path)
         fill_shards(
             work, config, lambda shard: logger.info("%s of %d are labelled", _name(folder, shard), len(dataset))
@@ -115,7 +115,7 @@ def _name(folder: LabelFolder, shard: int) -> str:
 
 
 @dataclass(frozen=True)
-class _OpenLabeller:
+class OpenLabeller:
     """Makes, in a worker, what fills a shard: the same models and texts as here, or an error that says what differs."""
 
     config: LabelConfig
