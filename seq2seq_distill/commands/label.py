@@ -95,9 +95,8 @@ def label(config: LabelConfig) -> dict[str, Any]:
             _ask_server(config, teacher, folder, dataset, wanted)
         missing = [shard for shard in folder.shards[rank::world] if not labeller.has(shard)]
         path = folder.path.absolute()
-        make = _OpenLabeller(
-            config, path, threads_of_worker(config, found), is_language_model, teacher.fingerprint, key
-        )
+        threads = threads_of_worker(config, found)
+        make = OpenLabeller(config, path, threads, teacher.fingerprint, key, is_language_model)
         work = Work(missing, labeller.fill, make, partial(_name, folder), "`output_dir`", path)
         fill_shards(
             work, config, lambda shard: logger.info("%s of %d are labelled", _name(folder, shard), len(dataset))
@@ -178,18 +177,18 @@ def _name(folder: LabelFolder, shard: int) -> str:
 
 
 @dataclass(frozen=True)
-class _OpenLabeller:
+class OpenLabeller:
     """Makes, in a worker, what fills a shard: the same models and texts as here, or an error that says what differs."""
 
     config: LabelConfig
     path: Path
     """Of the folder."""
     found: dict[str, Any]
-    is_language_model: bool
     model: str
     """Fingerprint of the model."""
     texts: str
     """Stands for the texts."""
+    is_language_model: bool = False
 
     def __call__(self) -> Fill[int]:
         config, (dataset, texts) = self.config, _rows(self.config)

@@ -80,7 +80,7 @@ def fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, runner: R
     work = Work(
         [shard for shard in own if shard in missing],
         fill=partial(_fill, cache, parts, config),
-        make=_OpenCache(config, cache.folder.absolute()),
+        make=OpenCache(config, cache.folder.absolute()),
         name=_name,
         option="`teacher_cache`",
         folder=cache.folder.absolute(),
@@ -96,7 +96,7 @@ def _name(shard: Shard) -> str:
 
 
 @dataclass(frozen=True)
-class _OpenCache:
+class OpenCache:
     """Makes, in a worker, what fills a shard of the cache of a run."""
 
     config: RunConfig

@@ -20,7 +20,8 @@ from typing import Any, Generic
 import torch
 
 from seq2seq_distill.config.runner import RunnerOptions
-from seq2seq_distill.training.runners.work import Fill, Shard, Work
+from seq2seq_distill.training.runners.work import Shard, Work
+from seq2seq_distill.training.runners.worker import Worker
 from seq2seq_distill.utils.distributed import num_local_cores
 from seq2seq_distill.utils.errors import ConfigError, RunError, UserError, one_line
 from seq2seq_distill.utils.optional import optional
@@ -33,7 +34,12 @@ PATIENCE = 60.0
 """Seconds without any worker after which the log says what is awaited."""
 STORE_BYTES = 80 * 2**20
 """Size of the object store of a Ray of our own, which we do not use: about the least that Ray accepts."""
+DETAIL = re.compile(
+    r"Worker exit detail: (.*?)(?: Some common causes| There are some potential|$)|The actor is dead because (.*)"
+)
+"""What Ray says of the end of a worker."""
 SETTINGS = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else Ray prints its account of lost workers, to standard output
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # workers without a GPU are told so here, and Ray need not warn of it
 }
@@ -56,27 +62,6 @@ def fill_by_ray(work: Work[Shard], options: RunnerOptions, done: Callable[[Shard
             crew.dismiss()
 
 
-class Worker:
-    """What runs in a worker process."""
-
-    def open(self, make: Callable[[], Fill[Any]], folder: str, mark: Path, option: str) -> None:
-        """Make what fills a shard, in the folder in which the command was started, where the worker has it."""
-        try:
-            os.chdir(folder)
-        except OSError:
-            os.chdir("/")
-        if not mark.exists():
-            raise ConfigError(
-                f"{option} {mark.parent}: the worker on {socket.gethostname()} does not see this folder: choose a path "
-                "on a disk that all machines of the cluster share"
-            )
-        self._fill = make()
-
-    def fill(self, shard: Any) -> None:
-        """Fill a shard."""
-        self._fill(shard)
-
-
 class _Crew(Generic[Shard]):
     """The workers of one command, and the shards that they have."""
 
@@ -89,7 +74,7 @@ class _Crew(Generic[Shard]):
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker,
             max_restarts=0,
-            runtime_env={"env_vars": _variables(options)},
+            runtime_env={"env_vars": worker_variables(options)},
         )
         self._waiting = deque(work.shards)
         self._left = len(work.shards)
@@ -181,12 +166,10 @@ class _Crew(Generic[Shard]):
 
 
 def _reason(error: Exception) -> str:
-    """Why a worker ended, in one line."""
-    text = " ".join(str(error).split())
-    told = re.search(r"Worker exit detail: (.*?)(?: There are some potential|$)", text) or re.search(
-        r"The actor is dead because (.*)", text
-    )
-    return one_line(RuntimeError(told[1] if told else text))
+    """Why a worker ended, in one line; of Ray's account, what it knows and not what it supposes."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    told = DETAIL.search(text)
+    return one_line(RuntimeError(told[1] or told[2] if told else text))
 
 
 @contextmanager
@@ -202,6 +185,7 @@ def _connected(options: RunnerOptions) -> Iterator[Any]:
     else:
         where = {"address": options.ray_address}
     try:
+        _knock(options.ray_address or "")
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # of many types
         raise ConfigError(
@@ -212,6 +196,13 @@ def _connected(options: RunnerOptions) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError or ValueError where nobody listens at HOST:PORT: Ray would try for many minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and "/" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager
@@ -251,7 +242,7 @@ def _room(ray: Any, options: RunnerOptions) -> int:
     return room
 
 
-def _variables(options: RunnerOptions) -> dict[str, str]:
+def worker_variables(options: RunnerOptions) -> dict[str, str]:
     """Variables of a worker's environment."""
     passed = {
         name: value for name, value in os.environ.items() if name.startswith(PASSED_ON) and not name.endswith("TOKEN")
