@@ -22,7 +22,7 @@ from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
-from seq2seq_distill.config import LabelConfig, RunConfig, validate
+from seq2seq_distill.config import CacheCommandConfig, LabelConfig, RunConfig, validate
 from seq2seq_distill.config.validation import CommandConfig
 from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, format_value
 
@@ -56,7 +56,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command(RunConfig, "seq2seq_distill.training.run", "run_config"),
-    "cache": Command(RunConfig, "seq2seq_distill.commands.cache", "fill_cache"),
+    "cache": Command(CacheCommandConfig, "seq2seq_distill.commands.cache", "fill_cache"),
     "budget": Command(RunConfig, "seq2seq_distill.commands.budget", "find_budget"),
     "plan": Command(PlanConfig, "seq2seq_distill.commands.plan.command", "make_plan"),
     "student": Command(StudentOnlyConfig, "seq2seq_distill.commands.student.command", "make_student"),

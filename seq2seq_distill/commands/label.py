@@ -2,8 +2,12 @@
 
 import json
 import logging
+import socket
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
@@ -11,25 +15,36 @@ from rich.console import Console
 from rich.table import Table
 
 from seq2seq_distill import metrics
-from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
+from seq2seq_distill.commands.inputs import load_shots, map_rows, with_run_defaults
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import fingerprint
+from seq2seq_distill.data.sources import fingerprint, first_rows
+from seq2seq_distill.data.texts import KEYED, join_keys
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.decoding.loading import export_record
 from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED
+from seq2seq_distill.training.labels.answers import counts_of
+from seq2seq_distill.training.labels.filling import Labeller, threads_of_worker
+from seq2seq_distill.training.labels.language_model import (
+    LanguageModelTeacher,
+    labels_with_language_model,
+    load_language_model,
+    request_fingerprint,
+    server_key,
+    show_plan,
+)
 from seq2seq_distill.training.labels.merging import merge, references_of
+from seq2seq_distill.training.labels.server import ServerLabelling
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import (
     BackwardModel,
     LabelTeacher,
     choose_decoder,
-    generated,
     load_label_teacher,
-    open_decoder,
-    scored,
 )
+from seq2seq_distill.training.runners.fill import fill_shards
+from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.distributed import rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -54,39 +69,49 @@ FLAGS = {
 def label(config: LabelConfig) -> dict[str, Any]:
     """Label a split, or go on labelling it; then choose and filter. Returns what report.json holds.
 
-    With several processes (torchrun, SLURM) each does its share of the shards; the first of them ends the work.
+    With several processes (torchrun, SLURM) each does its share of the shards; the first of them ends the work. With
+    `runner` ray, workers do it.
 
     Raises:
         UserError: in one line.
     """
-    record = export_record(config.model) or read_run_record(config.model)
-    config = with_run_defaults(config, record, "name what to label")
-    dataset, teacher = _dataset(config), load_label_teacher(config)
+    config, is_language_model = _with_defaults(config)
+    (dataset, key), teacher = _rows(config), _load_teacher(config, is_language_model)
+    if isinstance(teacher, LanguageModelTeacher) and config.dry_run:
+        return show_plan(config, teacher, dataset)
+    if "target" not in dataset.column_names:
+        _check_without_references(config)
     _check_rouge(config, dataset)
     backward = BackwardModel(config) if config.backward_model else None
-    folder = LabelFolder(
-        config.folder, config.split, len(dataset), config.shard_rows, backward.fingerprint if backward else ""
-    )
-    found = folder.load_or_create_manifest(
-        _wanted(config, teacher, dataset),
-        FLAGS,
-        lambda: choose_decoder(config, teacher, folder.converted, dataset[:64]["source"]),
-    )
+    folder = _folder(config, config.folder, dataset, backward)
+    before = folder.recorded("data")  # of version 0.1, it is a hash over the texts
+    data = key if before is None or str(before).startswith(KEYED) else fingerprint(dataset)
+    wanted = _wanted(config, teacher, data)
+    found = folder.load_or_create_manifest(wanted, FLAGS, partial(_engine, config, teacher, folder, dataset))
+    labeller = Labeller(config, teacher, backward, folder, found, dataset)
     rank, world = rank_and_world_size()
     with folder.held() if rank == 0 else nullcontext():
-        own = folder.shards[rank::world]
-        _write_candidates(config, teacher, folder, found, dataset, own)
-        if backward:
-            _write_backward(backward, folder, dataset, own)
+        if config.server is not None:
+            _ask_server(config, teacher, folder, dataset, wanted)
+        missing = [shard for shard in folder.shards[rank::world] if not labeller.has(shard)]
+        path = folder.path.absolute()
+        threads = threads_of_worker(config, found)
+        make = OpenLabeller(config, path, threads, teacher.fingerprint, key, is_language_model)
+        work = Work(missing, labeller.fill, make, partial(_name, folder), "`output_dir`", path)
+        fill_shards(
+            work, config, lambda shard: logger.info("%s of %d are labelled", _name(folder, shard), len(dataset))
+        )
         if rank:
             return {}
-        while not all(
-            folder.has_raw(shard) and (not backward or folder.has_backward(shard)) for shard in folder.shards
-        ):
+        while not all(map(labeller.has, folder.shards)):
             time.sleep(0.5)
         written = "reference" if config.targets == "reference" else str(found["engine"])
-        report = merge(config, folder, dataset, f"{config.model} ({written})")
-    _log_cut(config, teacher, report)
+        more = {"language_model": counts_of(folder).record()} if is_language_model else {}
+        report = merge(config, folder, dataset, f"{config.model} ({written})", more)
+    if isinstance(teacher, LabelTeacher):
+        _log_cut(config, teacher, report)
+    else:
+        _log_answers(config, report)
     _print(config, report)
     if not report["kept"]:
         raise ConfigError(f"`output_dir` {config.folder}: the filters leave nothing: report.json says which; loosen it")
@@ -94,14 +119,101 @@ def label(config: LabelConfig) -> dict[str, Any]:
     return report
 
 
-def _dataset(config: LabelConfig) -> Dataset:
-    """The rows to label, of all sources that have the split."""
+def _with_defaults(config: LabelConfig) -> tuple[LabelConfig, bool]:
+    """The config with what it leaves out, and whether a language model labels."""
+    exported = {} if config.server else export_record(config.model)
+    record = exported if exported or config.server else read_run_record(config.model)
+    config = with_run_defaults(config, record, "name what to label")
+    if exported or not labels_with_language_model(config):
+        return config, False
+    return replace(config, drop_cut=True), True  # what it was stopped in the middle of is no target
+
+
+def _load_teacher(config: LabelConfig, is_language_model: bool) -> LabelTeacher | LanguageModelTeacher:
+    if not is_language_model:
+        return load_label_teacher(config)
+    if not config.shots:
+        return load_language_model(config, [])
+    columns = Columns(src_lang=config.src_lang, tgt_lang=config.tgt_lang, group="")
+    if not config.shots_data:
+        columns = replace(columns, source=config.source_column, target=config.target_column)
+    return load_language_model(config, load_shots(config.shots_data or config.data, config.shots + 1, columns))
+
+
+def _engine(
+    config: LabelConfig, teacher: LabelTeacher | LanguageModelTeacher, folder: LabelFolder, dataset: Dataset
+) -> dict[str, Any]:
+    """What runs the model, chosen when the folder is new."""
+    if isinstance(teacher, LabelTeacher):
+        return choose_decoder(config, teacher, folder.converted, dataset[:64]["source"])
+    return {"engine": "transformers" if teacher.model else "server", "threads": None, "why": "a language model"}
+
+
+def _ask_server(
+    config: LabelConfig,
+    teacher: LabelTeacher | LanguageModelTeacher,
+    folder: LabelFolder,
+    dataset: Dataset,
+    wanted: dict[str, Any],
+) -> None:
+    """Write the candidates of all shards."""
+    assert isinstance(teacher, LanguageModelTeacher)
+    if rank_and_world_size()[1] > 1:
+        raise ConfigError("`server` is asked by one process alone: start it without torchrun; raise `concurrency`")
+    labelling = ServerLabelling(
+        config, teacher.prompts, folder, dataset, request_fingerprint(wanted), server_key(config)
+    )
+    labelling.label([shard for shard in folder.shards if not folder.has_raw(shard)])
+
+
+def _folder(config: LabelConfig, path: Path, dataset: Dataset, backward: BackwardModel | None) -> LabelFolder:
+    fingerprint = backward.fingerprint if backward else ""
+    return LabelFolder(path, config.split, len(dataset), config.shard_rows, fingerprint)
+
+
+def _name(folder: LabelFolder, shard: int) -> str:
+    rows = folder.rows(shard)
+    return f"rows {rows.start} to {rows.stop - 1}"
+
+
+@dataclass(frozen=True)
+class OpenLabeller:
+    """Makes, in a worker, what fills a shard: the same models and texts as here, or an error that says what differs."""
+
+    config: LabelConfig
+    path: Path
+    """Of the folder."""
+    found: dict[str, Any]
+    model: str
+    """Fingerprint of the model."""
+    texts: str
+    """Stands for the texts."""
+    is_language_model: bool = False
+
+    def __call__(self) -> Fill[int]:
+        config, (dataset, texts) = self.config, _rows(self.config)
+        teacher = _load_teacher(config, self.is_language_model)
+        for option, value, differs in (
+            ("data", " ".join(config.data), texts != self.texts),
+            ("model", config.model, teacher.fingerprint != self.model),
+        ):
+            if differs:
+                raise ConfigError(
+                    f"`{option}` {value} is not the same on {socket.gethostname()}, where a worker runs, as here: name "
+                    "a path that is the same on all machines"
+                )
+        backward = BackwardModel(config) if config.backward_model else None
+        folder = _folder(config, self.path, dataset, backward)
+        return Labeller(config, teacher, backward, folder, self.found, dataset).fill
+
+
+def _rows(config: LabelConfig) -> tuple[Dataset, str]:
+    """The rows to label, of all sources that have the split, and what stands for them."""
     languages = config.src_lang, config.tgt_lang
     columns = Columns(config.source_column, config.target_column, *languages, group="", optional_target=True)
-    dataset = load_rows(config.data, config.split, columns)
-    if "target" not in dataset.column_names:
-        _check_without_references(config)
-    return dataset if config.n is None else dataset.select(range(min(config.n, len(dataset))))
+    dataset, key = map_rows(config.data, config.split, columns)
+    rows = first_rows(dataset, config.n)
+    return rows, KEYED + join_keys([key], None if len(rows) == len(dataset) else len(rows))
 
 
 def _check_without_references(config: LabelConfig) -> None:
@@ -128,8 +240,10 @@ def _check_rouge(config: LabelConfig, dataset: Dataset) -> None:
             )
 
 
-def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dict[str, Any]:
+def _wanted(config: LabelConfig, teacher: LabelTeacher | LanguageModelTeacher, data: str) -> dict[str, Any]:
     """What the raw candidates depend on, as plain values."""
+    if isinstance(teacher, LanguageModelTeacher):
+        return teacher.wanted(config, data)
     loaded = teacher.loaded
     generation = loaded.generation.to_diff_dict()
     for name in ("transformers_version", "use_cache"):  # the latter is the same for all
@@ -146,44 +260,9 @@ def _wanted(config: LabelConfig, teacher: LabelTeacher, dataset: Dataset) -> dic
         "generation": generation,
         "model": teacher.fingerprint,
         "tokenizer": tokenizer_fingerprint(loaded.tokenizer),
-        "data": fingerprint(dataset),
+        "data": data,
     }
     return dict(json.loads(json.dumps(wanted)))
-
-
-def _write_candidates(
-    config: LabelConfig,
-    teacher: LabelTeacher,
-    folder: LabelFolder,
-    found: dict[str, Any],
-    dataset: Dataset,
-    shards: range,
-) -> None:
-    missing = [shard for shard in shards if not folder.has_raw(shard)]
-    if not missing:
-        return
-    decoder = None if config.targets == "reference" else open_decoder(config, teacher, folder.converted, found)
-    for shard in missing:
-        rows = folder.rows(shard)
-        texts = dataset[rows.start : rows.stop]
-        if decoder is None:
-            # Half the data set away: neighbours may be alike.
-            others = dataset[[(row + len(dataset) // 2) % len(dataset) for row in rows]]["source"]
-            candidates = scored(config, teacher, texts["source"], texts["target"], others)
-        else:
-            candidates = generated(config, teacher, decoder, texts["source"], shard)
-        folder.write_raw(shard, texts["source"], candidates)
-        logger.info("rows %d to %d of %d are labelled", rows.start, rows.stop - 1, len(dataset))
-
-
-def _write_backward(backward: BackwardModel, folder: LabelFolder, dataset: Dataset, shards: range) -> None:
-    for shard in (shard for shard in shards if not folder.has_backward(shard)):
-        rows = folder.rows(shard)
-        sources = dataset[rows.start : rows.stop]["source"]
-        candidates = folder.read_raw(shard, sources)
-        pairs = [(each.text, source) for own, source in zip(candidates, sources, strict=True) for each in own]
-        folder.write_backward(shard, candidates, backward.scores(*map(list, zip(*pairs, strict=True))))
-        logger.info("rows %d to %d of %d have backward scores", rows.start, rows.stop - 1, len(dataset))
 
 
 def _log_cut(config: LabelConfig, teacher: LabelTeacher, report: dict[str, Any]) -> None:
@@ -203,6 +282,19 @@ def _log_cut(config: LabelConfig, teacher: LabelTeacher, report: dict[str, Any])
         )
     else:
         logger.info(line, *numbers)
+
+
+def _log_answers(config: LabelConfig, report: dict[str, Any]) -> None:
+    """What is wrong with the answers of a language model."""
+    counts, cut = report["language_model"], report["cut"]["targets"]
+    cleaned = ", ".join(f"{name} {count}" for name, count in counts["cleaned"].items() if count) or "nothing"
+    logger.info("taken off %d answers: %s", counts["answers"], cleaned)
+    if cut:
+        logger.warning(
+            "%d targets were stopped at %d tokens, and dropped: raise `max_target_length`", cut, config.target_limit
+        )
+    if counts["refused"]:
+        logger.warning("%d prompts were refused, which may be too long: these rows have no target", counts["refused"])
 
 
 def _print(config: LabelConfig, report: dict[str, Any]) -> None:

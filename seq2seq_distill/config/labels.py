@@ -7,18 +7,21 @@ from typing import Literal
 
 from seq2seq_distill.config.bounds import Range, above, at_least, at_most, between, fraction, option
 from seq2seq_distill.config.decoding import DecodingOptions
+from seq2seq_distill.config.language_models import LanguageModelOptions
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import MAX_SEED
+from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.utils.errors import format_value
 
 
 @dataclass(frozen=True)
-class LabelConfig(DecodingOptions):
+class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Write the targets of a data set with a model (pseudo-labels), or score the existing ones, and filter them."""
 
     model: str = option("", required=True)
-    """Model that writes or scores the targets: a Hugging Face folder or hub id, or a folder of `distill export`."""
+    """Model that writes or scores the targets: a Hugging Face folder or hub id of an encoder-decoder or a language
+    model, or a folder of `distill export`; with --server, the name by which the server knows it."""
     data: list[str] = option([])
     """Data sources to label, in the form that a run takes (default: the data of the model's run)."""
     output_dir: str = option("", required=True)
@@ -97,7 +100,11 @@ class LabelConfig(DecodingOptions):
 
     def conflicts(self) -> Iterator[Problem]:
         """What does not go together."""
+        yield from self.runner_conflicts()
         yield from self._decoding_conflicts()
+        yield from self.language_model_conflicts()
+        if self.server is not None:
+            yield from self.unused_by_language_model()
         if self.n_best == 1 and self.keep.startswith("best"):
             yield Problem(
                 ("keep", "n_best"), f"`keep` {self.keep} needs several candidates, and `n_best` is 1: raise it"
@@ -119,6 +126,37 @@ class LabelConfig(DecodingOptions):
             for name in (name for name, is_given in given.items() if is_given):
                 value = format_value(getattr(self, name))
                 yield Problem((name, "targets"), f"`{name}` {value} is for targets that the model writes: leave it out")
+
+    def unused_by_language_model(self) -> Iterator[Problem]:
+        """What a language model that labels, behind a server or here, has no use for, and what it lacks."""
+        teacher = "a language model" if self.server is None else "a model behind `server`"
+        names = ["targets", "engine", "quantization", "prefix", "max_source_length"]
+        if self.server is not None:
+            names += ["beams", "length_penalty", "max_tokens", "runner"]
+        defaults = LabelConfig()
+        for name in (name for name in names if getattr(self, name) != getattr(defaults, name)):
+            value = format_value(getattr(self, name))
+            yield Problem((name, "server"), f"`{name}` {value} does not apply to {teacher}: leave it out")
+        needed = ("task", "src_lang", "tgt_lang") if self.task == "translation" else ("task",)
+        for name in (name for name in needed if getattr(self, name) is None):
+            yield Problem((name, "server"), f"`{name}` is missing, which the prompt of {teacher} needs: name one")
+        if self.n_best > (self.beams or 1) and not self.sample:
+            yield Problem(
+                ("n_best", "sample"), f"`n_best` {self.n_best} gives {teacher} equal answers: add `sample` true"
+            )
+        if self.server is not None and self.min_score is not None and not self.logprobs:
+            yield Problem(("min_score", "logprobs"), f"`min_score` {self.min_score} needs scores: add `logprobs` true")
+        for name in ("model", "messages", "prompt", "n", "max_tokens", "seed", "stream", "logprobs"):
+            if self.server is not None and name in self.generate:
+                yield Problem(("generate",), f"`generate` {name} is set by other options: remove it")
+
+    def unused_by_encoder_decoder(self) -> Iterator[Problem]:
+        """Options of language models."""
+        defaults = LabelConfig()
+        for name in ("api", "prompt", "style", "shots", "dry_run"):
+            if getattr(self, name) != getattr(defaults, name):
+                value = format_value(getattr(self, name))
+                yield Problem((name,), f"`{name}` {value} is for language models, and `model` {self.model} is none")
 
     def _decoding_conflicts(self) -> Iterator[Problem]:
         if self.sample and (self.beams or 1) > 1:

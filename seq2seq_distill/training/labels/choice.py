@@ -14,14 +14,18 @@ class Candidate:
     """One target for a row."""
 
     text: str
-    score: float
-    """Mean log-probability of its tokens under the model that wrote it, or scored it."""
+    score: float | None
+    """Mean log-probability of its tokens under the model that wrote it, or scored it; None if a server gives none."""
     gain: float | None = None
     """By how much the score is above that of the same target for another row's source, where that was asked for."""
     source_cut: bool | None = None
     """Whether the source was longer than the model reads; None in folders of before this was written down."""
     target_cut: bool | None = None
     """Whether the target reached the limit of tokens before it ended; as above."""
+    token_logprobs: tuple[float, ...] | None = None
+    """Log-probability of each token that the model wrote, where that was asked for and the text is as it wrote it."""
+    token_ends: tuple[int, ...] | None = None
+    """Where each of them ends, in bytes of the text in UTF-8; the end of the sequence is one byte behind the text."""
 
 
 def choose(

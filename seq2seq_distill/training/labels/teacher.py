@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,8 @@ def _ctranslate2(
     choice = {"engine": "ctranslate2", "threads": None, "why": why}
     decoder = open_decoder(config, teacher, converted, choice)
     assert isinstance(decoder, CTranslate2Decoder)
-    threads = decoder.choose_threads(sources)
+    # Workers of Ray have these cores, whatever this machine has.
+    threads = decoder.choose_threads(sources, config.cpus_per_worker if config.runner == "ray" else None)
     logger.info("labelled with CTranslate2, %d side by side with %d threads each: %s", *threads, why)
     return {**choice, "threads": list(threads)}
 
@@ -171,6 +173,14 @@ def open_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, ch
     return CTranslate2Decoder(folder, loaded, threads=threads, max_tokens=config.max_tokens, device=local_device())
 
 
+@contextmanager
+def seeded(seed: int, shard: int) -> Iterator[None]:
+    """Random numbers inside depend on these two alone; outside, nothing changes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)[0] >> 1))
+        yield
+
+
 def generated(
     config: LabelConfig, teacher: LabelTeacher, decoder: Decoder, sources: Sequence[str], shard: int
 ) -> Candidates:
@@ -183,8 +193,7 @@ def generated(
         sources: the texts.
         shard: their number.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, shard]).generate_state(1, np.uint64)[0] >> 1))
+    with seeded(config.seed, shard):
         encoded = teacher.loaded.encoder.encode(sources)
         decoded = decoder.decode(encoded.ids, config.n_best)
     power = _length_power(teacher.loaded.generation)
@@ -193,7 +202,7 @@ def generated(
         for hypotheses, cut in zip(decoded, encoded.truncated, strict=True)
     ]
     if config.sample:
-        return [sorted(row, key=lambda candidate: -candidate.score) for row in candidates]
+        return [sorted(row, key=lambda candidate: -(candidate.score or 0.0)) for row in candidates]
     return candidates
 
 
