@@ -121,7 +121,7 @@ def test_a_cluster_that_is_not_there(tmp_path) -> None:
 def test_a_folder_that_the_worker_does_not_see(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="`output_dir` .*away: the worker on .* does not see this folder"):
-        Worker().open(Toy(tmp_path), str(tmp_path), tmp_path / "away" / "mark", "`output_dir`")
+        Worker().open({}, b"", str(tmp_path), tmp_path / "away" / "mark", "`output_dir`")
 
 
 def test_workers_have_the_settings_and_not_the_secrets(monkeypatch) -> None:

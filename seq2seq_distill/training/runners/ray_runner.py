@@ -74,8 +74,8 @@ class _Crew(Generic[Shard]):
             num_cpus=options.cpus_per_worker,
             num_gpus=options.gpus_per_worker,
             max_restarts=0,
-            runtime_env={"env_vars": worker_variables(options)},
         )
+        self._variables, self._make = worker_variables(options), ray.cloudpickle.dumps(work.make)
         self._waiting = deque(work.shards)
         self._left = len(work.shards)
         self._calls: dict[Any, tuple[Any, Shard | None]] = {}
@@ -103,7 +103,7 @@ class _Crew(Generic[Shard]):
 
     def _hire(self) -> None:
         actor = self._actor.remote()
-        call = actor.open.remote(self._work.make, os.getcwd(), self._mark, self._work.option)
+        call = actor.open.remote(self._variables, self._make, os.getcwd(), self._mark, self._work.option)
         self._calls[call] = actor, None
 
     def _end(self, actor: Any) -> None:

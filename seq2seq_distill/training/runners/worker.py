@@ -1,8 +1,9 @@
 """What runs in a worker process; it starts in a second, since nothing here imports torch."""
 
 import os
+import pickle
 import socket
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,20 @@ from seq2seq_distill.utils.errors import ConfigError
 class Worker:
     """An actor of Ray: fills one shard after the other."""
 
-    def open(self, make: Callable[[], Fill[Any]], folder: str, mark: Path, option: str) -> None:
-        """Make what fills a shard, in the folder in which the command was started, where the worker has it."""
+    def open(self, variables: Mapping[str, str], make: bytes, folder: str, mark: Path, option: str) -> None:
+        """Make what fills a shard, in the folder in which the command was started, where the worker has it.
+
+        Args:
+            variables: of the environment, set before `make` is unpickled and imports what reads them.
+            make: pickled, as `Work.make`.
+            folder: in which the command was started.
+            mark: a file in the folder of the shards.
+            option: that names the folder of the shards.
+
+        Raises:
+            ConfigError: the worker does not see that folder.
+        """
+        os.environ.update(variables)
         try:
             os.chdir(folder)
         except OSError:
@@ -24,7 +37,7 @@ class Worker:
                 f"{option} {mark.parent}: the worker on {socket.gethostname()} does not see this folder: choose a path "
                 "on a disk that all machines of the cluster share"
             )
-        self._fill = make()
+        self._fill: Fill[Any] = pickle.loads(make)()
 
     def fill(self, shard: Any) -> None:
         """Fill a shard."""
