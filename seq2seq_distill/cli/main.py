@@ -61,7 +61,7 @@ COMMANDS = {
     "plan": Command(PlanConfig, "seq2seq_distill.commands.plan.command", "make_plan"),
     "student": Command(StudentOnlyConfig, "seq2seq_distill.commands.student.command", "make_student"),
     "evaluate": Command(EvaluateConfig, "seq2seq_distill.commands.evaluate.command", "evaluate"),
-    "label": Command(LabelConfig, "seq2seq_distill.commands.label", "label"),
+    "label": Command(LabelConfig, "seq2seq_distill.commands.label.command", "label"),
     "export": Command(ExportConfig, "seq2seq_distill.commands.export.command", "export_model"),
     "average": Command(AverageConfig, "seq2seq_distill.commands.average.command", "average"),
     "convert": Command(ConvertConfig, "seq2seq_distill.commands.convert.command", "convert"),

@@ -30,6 +30,15 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Split to label."""
     n: int | None = option(None, at_least(1))
     """Label only the first N examples (default: all)."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Rows whose source an earlier row has get the same candidates (keep), or are left out (drop)."""
+    n_val: int | None = option(None, at_least(0))
+    """Number of sources of the training split to hold out as the label set's val split, chosen by their hashes
+    (default: 500 where the data has no other split and more than 10,000 sources, else 0)."""
+    n_test: int | None = option(None, at_least(0))
+    """Number of sources to hold out as the test split, likewise."""
+    split_sentences: bool = False
+    """Translate each source sentence by sentence, and join the translations."""
     targets: Literal["generate", "reference"] = "generate"
     """Where targets come from: generate lets the model write them; reference keeps those of the data, scores them with
     the model and filters them."""
@@ -54,9 +63,9 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Sample from the most probable tokens whose total probability reaches P. Needs --sample."""
     seed: int = option(42, between(0, MAX_SEED))
     """Random seed of sampling; needs --sample."""
-    keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "all"] = "top1"
-    """Candidates to keep: the most probable one (top1), the one closest to the reference by chrF, BLEU or ROUGE-L, or
-    all."""
+    keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "mbr-chrf", "mbr-bleu", "mbr-rouge", "all"] = "top1"
+    """Candidates to keep: the most probable one (top1); by chrF, BLEU or ROUGE-L, the one closest to the reference
+    (best-) or to all candidates of its row (mbr-, minimum Bayes risk); or all."""
     rouge_tokenizer: RougeTokenizer = "default"
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
@@ -87,6 +96,9 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Drop targets in which the fraction of letters in the references' script is below this value."""
     drop_cut: bool = False
     """Drop pairs whose source was longer than the model reads, or whose target was stopped at --max_target_length."""
+    drop_unsupported: list[Literal["numbers", "names"]] = option([])
+    """Drop targets with numbers, or capitalised names, that the source does not have; names are not looked for where
+    --tgt_lang capitalises all nouns."""
     backward_model: str | None = None
     """Model of the opposite direction, target to source, that scores each source given its target: a Hugging Face
     folder or hub id."""
@@ -105,10 +117,12 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
         yield from self.language_model_conflicts()
         if self.server is not None:
             yield from self.unused_by_language_model()
-        if self.n_best == 1 and self.keep.startswith("best"):
+        if self.n_best == 1 and self.keep.startswith(("best", "mbr")):
             yield Problem(
                 ("keep", "n_best"), f"`keep` {self.keep} needs several candidates, and `n_best` is 1: raise it"
             )
+        if self.split_sentences:
+            yield from self._split_conflicts()
         if self.drop_fraction and not self.backward_model:
             yield Problem(
                 ("drop_fraction", "backward_model"),
@@ -127,10 +141,23 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
                 value = format_value(getattr(self, name))
                 yield Problem((name, "targets"), f"`{name}` {value} is for targets that the model writes: leave it out")
 
+    def _split_conflicts(self) -> Iterator[Problem]:
+        against = {
+            "n_best": self.n_best > 1,
+            "targets": self.targets == "reference",
+            "logprobs": self.logprobs,
+            "task": self.task == "summarization",
+        }
+        for name in (name for name, is_given in against.items() if is_given):
+            value = format_value(getattr(self, name))
+            yield Problem(
+                (name, "split_sentences"), f"`{name}` {value} cannot be combined with `split_sentences`: leave one out"
+            )
+
     def unused_by_language_model(self) -> Iterator[Problem]:
         """What a language model that labels, behind a server or here, has no use for, and what it lacks."""
         teacher = "a language model" if self.server is None else "a model behind `server`"
-        names = ["targets", "engine", "quantization", "prefix", "max_source_length"]
+        names = ["targets", "engine", "quantization", "prefix", "max_source_length", "split_sentences"]
         if self.server is not None:
             names += ["beams", "length_penalty", "max_tokens", "runner"]
         defaults = LabelConfig()

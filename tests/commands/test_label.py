@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands.export.command import export_model
 from seq2seq_distill.commands.export.options import ExportConfig
-from seq2seq_distill.commands.label import label
+from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import load_split
@@ -244,7 +244,13 @@ class TestSourcesAlone:
 
     @pytest.mark.parametrize(
         "option",
-        [{"keep": "best-chrf"}, {"min_chrf": 1.0}, {"min_rouge2": 1.0}, {"min_script": 0.5}, {"targets": "reference"}],
+        [
+            {"keep": "best-chrf"},
+            {"min_chrf": 1.0},
+            {"min_rouge2": 1.0},
+            {"min_script": 0.5, "tgt_lang": None},
+            {"targets": "reference"},
+        ],
         ids=lambda option: next(iter(option)),
     )
     def test_what_needs_references_is_refused(self, config, place, tmp_path, option):

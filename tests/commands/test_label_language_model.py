@@ -16,7 +16,7 @@ from transformers import GenerationConfig
 from transformers.cli.serve import Serve
 
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.commands.label import label
+from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.utils.errors import ConfigError

@@ -105,6 +105,7 @@ class TestMeasures:
             **dict.fromkeys(MEASURES),
             "min_words": 1,
             "drop_cut": False,
+            "drop_unsupported": [],
         }
 
 

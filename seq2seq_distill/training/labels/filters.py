@@ -13,6 +13,7 @@ import numpy.typing as npt
 from seq2seq_distill import metrics
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.metrics.degeneration import is_loop, repetition, units
+from seq2seq_distill.training.labels.support import unsupported
 
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
@@ -38,6 +39,8 @@ class Pairs:
     rouge_tokenizer: RougeTokenizer = "default"
     cut: Sequence[bool] = ()
     """Whether the source or the target was cut."""
+    unsupported_kinds: Sequence[str] = ()
+    """What `unsupported` looks for."""
 
 
 def words(pairs: Pairs) -> list[float]:
@@ -107,6 +110,12 @@ def cut(pairs: Pairs) -> list[float]:
     return list(map(float, pairs.cut))
 
 
+def made_up(pairs: Pairs) -> list[float]:
+    """How many numbers or names of each target its source does not have."""
+    rows = zip(pairs.sources, pairs.targets, strict=True)
+    return [float(unsupported(pairs.unsupported_kinds, source, target)) for source, target in rows]
+
+
 MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
     "min_words": words,
     "min_score": scores,
@@ -119,8 +128,11 @@ MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
     "max_copied": copied,
     "min_script": own_script,
     "drop_cut": cut,
+    "drop_unsupported": made_up,
 }
 """Option to what is compared with it: a pair stays that has at least `min_...`, at most `max_...`, or 0."""
+DROPPED = tuple(name for name in MEASURES if name.startswith("drop_"))
+"""The last: filters without a threshold."""
 
 
 def passes(option: str, threshold: float, pairs: Pairs) -> list[bool]:

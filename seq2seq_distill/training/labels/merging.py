@@ -5,8 +5,9 @@ Shards are read, filtered and written one after the other; of all rows at once t
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,13 @@ from datasets import Dataset
 
 from seq2seq_distill import metrics
 from seq2seq_distill.config.labels import LabelConfig
-from seq2seq_distill.data.readers.parquet import SOURCE_HASH
+from seq2seq_distill.data.languages import base_language
+from seq2seq_distill.data.readers.parquet import SOURCE_HASH, TEACHER_TARGET
+from seq2seq_distill.metrics.scripts import scripts_of_language
 from seq2seq_distill.training.labels.choice import choose
+from seq2seq_distill.training.labels.distinct_sources import Numbers
 from seq2seq_distill.training.labels.filters import (
+    DROPPED,
     MEASURES,
     BoolArray,
     FloatArray,
@@ -28,7 +33,9 @@ from seq2seq_distill.training.labels.filters import (
     scripts_of,
     worst,
 )
+from seq2seq_distill.training.labels.label_rows import LabelRows
 from seq2seq_distill.training.labels.shards import LabelFolder, write_table
+from seq2seq_distill.training.labels.support import CAPITALISES_NOUNS
 from seq2seq_distill.utils.files import write_json
 
 SCHEMA = pa.schema(
@@ -60,7 +67,7 @@ class _Merging:
 
     config: LabelConfig
     folder: LabelFolder
-    dataset: Dataset
+    rows: LabelRows
     origin: str
     language: str | None
     """Of BLEU."""
@@ -69,7 +76,7 @@ class _Merging:
 
 
 def merge(
-    config: LabelConfig, folder: LabelFolder, dataset: Dataset, origin: str, more: Mapping[str, Any] | None = None
+    config: LabelConfig, folder: LabelFolder, rows: LabelRows, origin: str, more: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Write the data set's files, and the report of what each filter removed; returns the report.
 
@@ -79,14 +86,14 @@ def merge(
         DataError: a shard's rows are not those of the data.
     """
     folder.clear()
-    references = references_of(dataset)
-    language = metrics.bleu_language(config.tgt_lang, references) if config.keep == "best-bleu" else None
-    thresholds = _thresholds(config)
-    merging = _Merging(config, folder, dataset, origin, language, scripts_of(references), thresholds)
+    merging = _merging(config, folder, rows, origin)
     counts: Counter[str] = Counter()
     scores, backward = array("d"), array("d")
+    held_out: dict[str, list[pa.Table]] = {split: [] for split, sources in rows.held_out.items() if len(sources)}
     with folder.passed() as passed:
-        for shard, table in enumerate(_filtered(merging, counts)):
+        for shard in folder.shards:
+            whole, labelled = _filtered(merging, shard, counts)
+            table = _training_rows(whole, labelled, rows, held_out)
             scores.frombytes(table["score"].to_numpy().tobytes())
             if config.drop_fraction:
                 backward.frombytes(table["backward_score"].to_numpy().tobytes())
@@ -103,17 +110,20 @@ def merge(
                 write_table(folder.final(shard), table.filter(pa.array(~own)))
             else:
                 passed(shard).replace(folder.final(shard))
+    sizes = {split: _write_held_out(folder.held_out(split), tables) for split, tables in held_out.items()}
     removed = int(dropped.sum())
     filters = {
         name: {"threshold": value, "removed": counts[f"removed {name}"], "alone": counts[f"alone {name}"]}
-        for name, value in thresholds.items()
+        for name, value in merging.thresholds.items()
     }
     if config.drop_fraction:
         filters["drop_fraction"] = {"threshold": config.drop_fraction, "removed": removed, "alone": removed}
     report = {
-        "rows": len(dataset),
+        "rows": len(rows.dataset),
+        "distinct_sources": len(rows.labelled),
         "chosen": counts["chosen"],
         "kept": kept - removed,
+        **sizes,
         "cut": {side: counts[f"cut {side}"] for side in ("sources", "targets")},
         "filters": filters,
         "score_quantiles": quantiles,
@@ -123,6 +133,38 @@ def merge(
     return report
 
 
+def _merging(config: LabelConfig, folder: LabelFolder, rows: LabelRows, origin: str) -> _Merging:
+    references = references_of(rows.dataset)
+    by_bleu = config.keep in ("best-bleu", "mbr-bleu")
+    language = metrics.bleu_language(config.tgt_lang, references) if by_bleu else None
+    scripts = (
+        scripts_of(references) if references or config.min_script is None else scripts_of_language(config.tgt_lang)
+    )
+    return _Merging(config, folder, rows, origin, language, scripts, _thresholds(config))
+
+
+def _training_rows(
+    table: pa.Table, labelled: Numbers, rows: LabelRows, held_out: dict[str, list[pa.Table]]
+) -> pa.Table:
+    """What is left of a shard's rows for training; the rest goes to the splits that are held out, a row a source."""
+    stays = np.ones(len(table), dtype=bool)
+    for split, tables in held_out.items():
+        inside = rows.are_in(split, labelled)
+        stays &= ~inside
+        places = np.flatnonzero(inside)
+        tables.append(table.take(places[np.unique(labelled[places], return_index=True)[1]]))
+    return table if stays.all() else table.filter(pa.array(stays))
+
+
+def _write_held_out(path: Path, tables: Sequence[pa.Table]) -> int:
+    """Write a split that is held out. Its targets are the references where there are any; the model's are beside."""
+    table = pa.concat_tables(tables)
+    table = table.append_column(TEACHER_TARGET, table["target"])
+    targets = pc.coalesce(table["reference"], table["target"])
+    write_table(path, table.set_column(table.column_names.index("target"), "target", targets))
+    return len(table)
+
+
 def references_of(dataset: Dataset) -> list[str]:
     """The first references, which tell the script that targets are in; none, where the data has no targets."""
     return list(dataset[:REFERENCES].get("target", []))
@@ -130,59 +172,82 @@ def references_of(dataset: Dataset) -> list[str]:
 
 def _thresholds(config: LabelConfig) -> dict[str, float]:
     """The filters that are on."""
-    thresholds = {name: getattr(config, name) for name in MEASURES if getattr(config, name) is not None}
-    thresholds.pop("drop_cut")
-    return thresholds | ({"drop_cut": 0.0} if config.drop_cut else {})
+    thresholds = {name: getattr(config, name) for name in MEASURES}
+    thresholds |= {name: 0.0 if thresholds[name] else None for name in DROPPED}
+    return {name: value for name, value in thresholds.items() if value is not None}
 
 
-def _filtered(merging: _Merging, counts: Counter[str]) -> Iterator[pa.Table]:
-    """Of each shard, what passes the filters; what is chosen, cut and removed is counted."""
-    for shard in merging.folder.shards:
-        chosen = _chosen(merging, shard)
-        failed = _failed(merging, chosen)
-        number = failed.sum(0)
-        for name, misses in zip(merging.thresholds, failed, strict=True):
-            counts[f"removed {name}"] += int(misses.sum())
-            counts[f"alone {name}"] += int((misses & (number == 1)).sum())
-        counts["chosen"] += len(chosen)
-        for side in ("source", "target"):
-            counts[f"cut {side}s"] += pc.sum(chosen[f"{side}_cut"]).as_py() or 0
-        yield chosen.filter(pa.array(number == 0))
+def _filtered(merging: _Merging, shard: int, counts: Counter[str]) -> tuple[pa.Table, Numbers]:
+    """Of a shard, what passes the filters, and the number of the labelled row of each; what is chosen, cut and removed
+    is counted."""
+    chosen, labelled = _chosen(merging, shard)
+    failed = _failed(merging, chosen)
+    number = failed.sum(0)
+    for name, misses in zip(merging.thresholds, failed, strict=True):
+        counts[f"removed {name}"] += int(misses.sum())
+        counts[f"alone {name}"] += int((misses & (number == 1)).sum())
+    counts["chosen"] += len(chosen)
+    for side in ("source", "target"):
+        counts[f"cut {side}s"] += pc.sum(chosen[f"{side}_cut"]).as_py() or 0
+    passed = number == 0
+    return chosen.filter(pa.array(passed)), labelled[passed]
 
 
-def _chosen(merging: _Merging, shard: int) -> pa.Table:
-    """The candidates of a shard that `keep` leaves, each with its source and reference."""
-    config, rows = merging.config, merging.folder.rows(shard)
-    texts = merging.dataset.with_format("arrow")[rows.start : rows.stop]
-    candidates = merging.folder.read_raw(shard, texts["source"].to_pylist())
+def _chosen(merging: _Merging, shard: int) -> tuple[pa.Table, Numbers]:
+    """The candidates that `keep` leaves of each row whose source is in a shard, with source and reference; and the
+    number of the labelled row of each."""
+    config, shard_rows = merging.config, merging.folder.rows(shard)
+    sources = merging.rows.labelled[shard_rows.start : shard_rows.stop]["source"]
+    candidates = merging.folder.read_raw(shard, sources)
     backward = merging.folder.read_backward(shard, candidates) if config.backward_model else None
-    numbers = pa.array(_choice(merging, candidates, texts))
-    chosen = candidates.take(numbers)
-    places = pa.array(chosen["row"].to_numpy() - rows.start)
+    rows, labelled = merging.rows.rows_of(shard_rows, first_alone=config.duplicates == "drop")
+    texts = _texts(merging.rows.dataset, rows)
+    ends = np.append(np.flatnonzero(candidates["rank"].to_numpy() == 0), len(candidates))
+    places, numbers = _choice(merging, candidates, ends, labelled - shard_rows.start, texts)
+    chosen = candidates.take(pa.array(numbers))
     columns = {name: chosen[name] for name in SCHEMA.names if name in chosen.column_names}
-    columns["source"] = texts["source"].take(places)
+    columns["row"] = pa.array(rows[places])
+    columns["source"] = texts["source"].take(pa.array(places))
     columns["origin"] = pa.repeat(merging.origin, len(chosen))
-    columns["reference"] = texts["target"].take(places) if "target" in texts.column_names else None
-    columns["backward_score"] = None if backward is None else backward.take(numbers)
+    columns["reference"] = texts["target"].take(pa.array(places)) if "target" in texts.column_names else None
+    columns["backward_score"] = None if backward is None else backward.take(pa.array(numbers))
     empty = pa.nulls(len(chosen))
     arrays = [(empty if columns[field.name] is None else columns[field.name]).cast(field.type) for field in SCHEMA]
-    return pa.Table.from_arrays(arrays, schema=SCHEMA).combine_chunks()
+    return pa.Table.from_arrays(arrays, schema=SCHEMA).combine_chunks(), labelled[places]
 
 
-def _choice(merging: _Merging, candidates: pa.Table, texts: pa.Table) -> Any:
-    """Numbers of the candidates that `keep` leaves."""
+def _texts(dataset: Dataset, rows: Numbers) -> pa.Table:
+    """Rows of a data set; where they follow each other, without an index of each."""
+    texts = dataset.with_format("arrow")
+    if len(rows) == rows[-1] - rows[0] + 1:
+        return texts[int(rows[0]) : int(rows[-1]) + 1]
+    return texts[rows]
+
+
+def _choice(
+    merging: _Merging, candidates: pa.Table, ends: Numbers, sources: Numbers, texts: pa.Table
+) -> tuple[Numbers, Numbers]:
+    """Which candidates `keep` leaves: the place of the row of each, and the candidate's number.
+
+    Args:
+        merging: what else it depends on.
+        candidates: of the shard.
+        ends: where those of each source of the shard begin, and where the last one's end.
+        sources: of each row, the place of its source in the shard.
+        texts: of the rows.
+    """
     config = merging.config
-    starts = np.flatnonzero(candidates["rank"].to_numpy() == 0)
-    if config.keep == "top1" or len(starts) == len(candidates):
-        return starts
+    starts = ends[sources]
+    if config.keep == "top1" or len(ends) == len(candidates) + 1:
+        return np.arange(len(sources)), starts
     targets = candidates["target"].to_pylist()
     references = texts["target"].to_pylist() if "target" in texts.column_names else [""] * len(texts)
-    ends = [*starts[1:], len(candidates)]
-    return [
-        start + rank
-        for start, end, reference in zip(starts, ends, references, strict=True)
-        for rank in choose(config.keep, targets[start:end], reference, merging.language, config.rouge_tokenizer)
-    ]
+    places, numbers = [], []
+    for place, (start, end, reference) in enumerate(zip(starts, ends[sources + 1], references, strict=True)):
+        chosen = choose(config.keep, targets[start:end], reference, merging.language, config.rouge_tokenizer)
+        places += [place] * len(chosen)
+        numbers += [start + rank for rank in chosen]
+    return np.array(places), np.array(numbers)
 
 
 def _failed(merging: _Merging, chosen: pa.Table) -> BoolArray:
@@ -190,9 +255,21 @@ def _failed(merging: _Merging, chosen: pa.Table) -> BoolArray:
     names = ("source", "target", "reference", "score", "gain")
     columns = {f"{name}s": chosen[name].to_pylist() for name in names}
     cut = pc.or_(*(pc.fill_null(chosen[f"{side}_cut"], False) for side in ("source", "target"))).to_pylist()
-    pairs = Pairs(**columns, cut=cut, scripts=merging.scripts, rouge_tokenizer=merging.config.rouge_tokenizer)
+    pairs = Pairs(
+        **columns,
+        cut=cut,
+        scripts=merging.scripts,
+        rouge_tokenizer=merging.config.rouge_tokenizer,
+        unsupported_kinds=_unsupported_kinds(merging.config),
+    )
     passed = [passes(name, value, pairs) for name, value in merging.thresholds.items()]
     return ~np.array(passed, bool).reshape(len(passed), len(chosen))
+
+
+def _unsupported_kinds(config: LabelConfig) -> list[str]:
+    """What targets are searched for: no names where all nouns look like them."""
+    language = base_language(config.tgt_lang or "")
+    return [kind for kind in config.drop_unsupported if kind != "names" or language not in CAPITALISES_NOUNS]
 
 
 def _quantiles(values: FloatArray) -> dict[str, float]:

@@ -28,6 +28,7 @@ from filelock import FileLock, Timeout
 from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.training.output_folder import refuse_url
+from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import ConfigError, DataError
 from seq2seq_distill.utils.files import open_atomically, write_json
 
@@ -46,6 +47,7 @@ RAW = pa.schema(
     ]
 )
 BACKWARD = pa.schema([("row", pa.int64()), ("target_sha256", pa.string()), ("score", pa.float64())])
+RECORD = "label.json"
 PASSED = ".passed"
 """Folder of what passes the filters of a shard, until all shards have been seen."""
 DIGITS = 6
@@ -58,14 +60,14 @@ class LabelFolder:
     Args:
         path: of the folder.
         split: that is labelled.
-        rows: of the split.
+        rows: number of rows that are labelled.
         shard_rows: rows of a shard.
         backward: fingerprint of the backward model, if there is one.
     """
 
     def __init__(self, path: Path, split: str, rows: int, shard_rows: int, backward: str = "") -> None:
         self.path = path
-        self.record = path / "label.json"
+        self.record = path / RECORD
         self.report = path / "report.json"
         self.converted = path / "ctranslate2"
         self._split = split
@@ -85,6 +87,10 @@ class LabelFolder:
     def final(self, shard: int) -> Path:
         """File of the data set with what is left of a shard."""
         return self.path / f"{self._split}-{shard:05d}-of-{len(self.shards):05d}.parquet"
+
+    def held_out(self, split: str) -> Path:
+        """File of a split that is taken from the rows."""
+        return self.path / f"{split}-00000-of-00001.parquet"
 
     def has_raw(self, shard: int) -> bool:
         """Whether a shard's candidates are there, whole."""
@@ -155,17 +161,11 @@ class LabelFolder:
             raise DataError(f"{path}: a score of row {row} is of another target: remove the file, and run again")
         return table["score"]
 
-    def recorded(self, name: str) -> Any:
-        """What label.json says of a setting; None where it says nothing, or there is none."""
-        try:
-            return json.loads(self.record.read_text("utf-8"))["settings"][name]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
     def clear(self) -> None:
         """Remove the data set, its report, and what processes that were killed have left: the folder is as labelling
         left it."""
-        for path in [*self.path.glob(f"{self._split}-*-of-*.parquet"), *self.path.glob("*/.*.new"), self.report]:
+        finals = [path for split in SPLITS for path in self.path.glob(f"{split}-*-of-*.parquet")]
+        for path in [*finals, *self.path.glob("*/.*.new"), self.report]:
             path.unlink(missing_ok=True)
         shutil.rmtree(self.path / PASSED, ignore_errors=True)
 
@@ -244,6 +244,14 @@ class LabelFolder:
 
     def _backward(self, shard: int) -> Path:
         return self._backwards / f"{shard:05d}.parquet"
+
+
+def recorded_setting(path: Path, name: str) -> Any:
+    """What label.json of a folder says of a setting; None where it says nothing, or there is none."""
+    try:
+        return json.loads((path / RECORD).read_text("utf-8"))["settings"][name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def write_table(path: Path, table: pa.Table) -> None:

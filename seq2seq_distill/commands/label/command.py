@@ -14,18 +14,19 @@ from datasets import Dataset
 from rich.console import Console
 from rich.table import Table
 
-from seq2seq_distill import metrics
-from seq2seq_distill.commands.inputs import load_shots, map_rows, with_run_defaults
+from seq2seq_distill.commands.inputs import load_shots, with_run_defaults
+from seq2seq_distill.commands.label.rows import load_label_rows
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import fingerprint, first_rows
-from seq2seq_distill.data.texts import KEYED, join_keys
+from seq2seq_distill.data.sources import fingerprint
+from seq2seq_distill.data.texts import KEYED
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.decoding.loading import export_record
-from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED
 from seq2seq_distill.training.labels.answers import counts_of
 from seq2seq_distill.training.labels.filling import Labeller, threads_of_worker
+from seq2seq_distill.training.labels.filters import DROPPED
+from seq2seq_distill.training.labels.label_rows import LabelRows
 from seq2seq_distill.training.labels.language_model import (
     LanguageModelTeacher,
     labels_with_language_model,
@@ -34,9 +35,9 @@ from seq2seq_distill.training.labels.language_model import (
     server_key,
     show_plan,
 )
-from seq2seq_distill.training.labels.merging import merge, references_of
+from seq2seq_distill.training.labels.merging import merge
 from seq2seq_distill.training.labels.server import ServerLabelling
-from seq2seq_distill.training.labels.shards import LabelFolder
+from seq2seq_distill.training.labels.shards import LabelFolder, recorded_setting
 from seq2seq_distill.training.labels.teacher import (
     BackwardModel,
     LabelTeacher,
@@ -76,30 +77,25 @@ def label(config: LabelConfig) -> dict[str, Any]:
         UserError: in one line.
     """
     config, is_language_model = _with_defaults(config)
-    (dataset, key), teacher = _rows(config), _load_teacher(config, is_language_model)
+    rows, teacher = load_label_rows(config), _load_teacher(config, is_language_model)
     if isinstance(teacher, LanguageModelTeacher) and config.dry_run:
-        return show_plan(config, teacher, dataset)
-    if "target" not in dataset.column_names:
-        _check_without_references(config)
-    _check_rouge(config, dataset)
+        return show_plan(config, teacher, rows.labelled)
     backward = BackwardModel(config) if config.backward_model else None
-    folder = _folder(config, config.folder, dataset, backward)
-    before = folder.recorded("data")  # of version 0.1, it is a hash over the texts
-    data = key if before is None or str(before).startswith(KEYED) else fingerprint(dataset)
-    wanted = _wanted(config, teacher, data)
-    found = folder.load_or_create_manifest(wanted, FLAGS, partial(_engine, config, teacher, folder, dataset))
-    labeller = Labeller(config, teacher, backward, folder, found, dataset)
+    folder = _folder(config, config.folder, rows, backward)
+    wanted = _wanted(config, teacher, rows)
+    found = folder.load_or_create_manifest(wanted, FLAGS, partial(_engine, config, teacher, folder, rows.labelled))
+    labeller = Labeller(config, teacher, backward, folder, found, rows.labelled)
     rank, world = rank_and_world_size()
     with folder.held() if rank == 0 else nullcontext():
         if config.server is not None:
-            _ask_server(config, teacher, folder, dataset, wanted)
+            _ask_server(config, teacher, folder, rows.labelled, wanted)
         missing = [shard for shard in folder.shards[rank::world] if not labeller.has(shard)]
         path = folder.path.absolute()
         threads = threads_of_worker(config, found)
-        make = OpenLabeller(config, path, threads, teacher.fingerprint, key, is_language_model)
+        make = OpenLabeller(config, path, threads, teacher.fingerprint, rows.key, is_language_model)
         work = Work(missing, labeller.fill, make, partial(_name, folder), "`output_dir`", path)
         fill_shards(
-            work, config, lambda shard: logger.info("%s of %d are labelled", _name(folder, shard), len(dataset))
+            work, config, lambda shard: logger.info("%s of %d are labelled", _name(folder, shard), len(rows.labelled))
         )
         if rank:
             return {}
@@ -107,7 +103,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
             time.sleep(0.5)
         written = "reference" if config.targets == "reference" else str(found["engine"])
         more = {"language_model": counts_of(folder).record()} if is_language_model else {}
-        report = merge(config, folder, dataset, f"{config.model} ({written})", more)
+        report = merge(config, folder, rows, f"{config.model} ({written})", more)
     if isinstance(teacher, LabelTeacher):
         _log_cut(config, teacher, report)
     else:
@@ -166,9 +162,9 @@ def _ask_server(
     labelling.label([shard for shard in folder.shards if not folder.has_raw(shard)])
 
 
-def _folder(config: LabelConfig, path: Path, dataset: Dataset, backward: BackwardModel | None) -> LabelFolder:
+def _folder(config: LabelConfig, path: Path, rows: LabelRows, backward: BackwardModel | None) -> LabelFolder:
     fingerprint = backward.fingerprint if backward else ""
-    return LabelFolder(path, config.split, len(dataset), config.shard_rows, fingerprint)
+    return LabelFolder(path, config.split, len(rows.labelled), config.shard_rows, fingerprint)
 
 
 def _name(folder: LabelFolder, shard: int) -> str:
@@ -191,10 +187,10 @@ class OpenLabeller:
     is_language_model: bool = False
 
     def __call__(self) -> Fill[int]:
-        config, (dataset, texts) = self.config, _rows(self.config)
+        config, rows = self.config, load_label_rows(self.config)
         teacher = _load_teacher(config, self.is_language_model)
         for option, value, differs in (
-            ("data", " ".join(config.data), texts != self.texts),
+            ("data", " ".join(config.data), rows.key != self.texts),
             ("model", config.model, teacher.fingerprint != self.model),
         ):
             if differs:
@@ -203,45 +199,23 @@ class OpenLabeller:
                     "a path that is the same on all machines"
                 )
         backward = BackwardModel(config) if config.backward_model else None
-        folder = _folder(config, self.path, dataset, backward)
-        return Labeller(config, teacher, backward, folder, self.found, dataset).fill
+        folder = _folder(config, self.path, rows, backward)
+        return Labeller(config, teacher, backward, folder, self.found, rows.labelled).fill
 
 
-def _rows(config: LabelConfig) -> tuple[Dataset, str]:
-    """The rows to label, of all sources that have the split, and what stands for them."""
-    languages = config.src_lang, config.tgt_lang
-    columns = Columns(config.source_column, config.target_column, *languages, group="", optional_target=True)
-    dataset, key = map_rows(config.data, config.split, columns)
-    rows = first_rows(dataset, config.n)
-    return rows, KEYED + join_keys([key], None if len(rows) == len(dataset) else len(rows))
-
-
-def _check_without_references(config: LabelConfig) -> None:
-    """Refuse what compares targets with references that the data does not have."""
-    needs = {name: getattr(config, name) is not None for name in ("min_rouge2", "min_chrf", "min_script")}
-    needs |= {"targets": config.targets == "reference", "keep": config.keep.startswith("best")}
-    for name in (name for name, is_given in needs.items() if is_given):
-        raise ConfigError(
-            f"`{name}` {getattr(config, name)} needs references, and `data` {' '.join(config.data)} has none: leave it "
-            "out, or give data with targets"
-        )
-
-
-def _check_rouge(config: LabelConfig, dataset: Dataset) -> None:
-    """Refuse to choose or filter targets by a ROUGE that drops most of the references."""
-    by_rouge = {"keep": config.keep == "best-rouge", "min_rouge2": config.min_rouge2 is not None}
-    given = [f"`{name}` {getattr(config, name)}" for name, is_given in by_rouge.items() if is_given]
-    if given and config.rouge_tokenizer == "default":
-        dropped = metrics.dropped_by_rouge(references_of(dataset))
-        if dropped > MOSTLY_DROPPED:
-            raise ConfigError(
-                f"{given[0]}: ROUGE keeps only a-z and 0-9, and drops most letters of {dropped:.0%} of the references: "
-                "set `rouge_tokenizer` unicode, or choose chrF (best-chrf, `min_chrf`)"
-            )
-
-
-def _wanted(config: LabelConfig, teacher: LabelTeacher | LanguageModelTeacher, data: str) -> dict[str, Any]:
+def _wanted(config: LabelConfig, teacher: LabelTeacher | LanguageModelTeacher, rows: LabelRows) -> dict[str, Any]:
     """What the raw candidates depend on, as plain values."""
+    before = recorded_setting(config.folder, "data")  # of version 0.1, it is a hash over the texts
+    data = rows.key if before is None or str(before).startswith(KEYED) else fingerprint(rows.dataset)
+    return _wanted_of_model(config, teacher, data) | rows.settings | _newer_settings(config)
+
+
+def _newer_settings(config: LabelConfig) -> dict[str, Any]:
+    """Options that folders of before there were do not name, where they are not as they were then."""
+    return {name: getattr(config, name) or None for name in ("logprobs", "split_sentences")}
+
+
+def _wanted_of_model(config: LabelConfig, teacher: LabelTeacher | LanguageModelTeacher, data: str) -> dict[str, Any]:
     if isinstance(teacher, LanguageModelTeacher):
         return teacher.wanted(config, data)
     loaded = teacher.loaded
@@ -301,7 +275,7 @@ def _print(config: LabelConfig, report: dict[str, Any]) -> None:
     """The report as a table for people, and as a JSON line on standard output."""
     table = Table("filter", "threshold", "removed", "it alone")
     for name, row in report["filters"].items():
-        threshold = "" if name == "drop_cut" else f"{row['threshold']:g}"
+        threshold = "" if name in DROPPED else f"{row['threshold']:g}"
         table.add_row(f"--{name}", threshold, str(row["removed"]), str(row["alone"]))
     table.add_section()
     table.add_row("kept", "", f"{report['kept']} of {report['chosen']}", "")
