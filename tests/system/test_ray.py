@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import engine
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands import label as label_command
 from seq2seq_distill.config import LabelConfig, RunnerOptions
@@ -191,3 +192,10 @@ def test_a_cache_is_that_of_one_process(cluster, place, tmp_path, monkeypatch) -
     assert main([*command, "shared", "--runner", "ray", "--ray_address", cluster.address]) == 0
     assert len(files(tmp_path / "alone")) == 4
     assert files(tmp_path / "shared") == files(tmp_path / "alone")
+
+
+@pytest.mark.soak
+def test_killed_at_random_moments(tmp_path) -> None:
+    """Of labels and of a cache, with four workers, two of which are killed, and one that joins."""
+    for line in engine.equalities(tmp_path, rows=2000, cache_rows=9000, shard_rows=100, width=32, seed=1):
+        assert line["equal"] and line["killed"] == 2 and line["joined"] == 1, line
