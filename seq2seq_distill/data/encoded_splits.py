@@ -94,6 +94,10 @@ class EncodedSplits:
         """The target texts of a split, as they were read: never cut (truncated references would inflate scores)."""
         return list(self._texts.splits[split]["target"])
 
+    def teacher_targets(self, split: str) -> list[str] | None:
+        """What the teachers of label sets wrote for the rows of a split; None where a row is of other data."""
+        return self._texts.teacher_targets(split)
+
     def task_of(self, split: str, row: int) -> int:
         """Number of the task that a row belongs to."""
         return bisect_right(self.ends[split], row)

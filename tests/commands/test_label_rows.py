@@ -176,6 +176,24 @@ class TestHeldOut:
         given = run(tmp_path / "run", data=[str(alone.folder)], teacher=str(place / "teacher"), method="sft")
         assert run_config(replace(given, tgt_lang="de", src_lang="en"))["student"]
 
+    def test_results_compare_with_the_teacher_that_wrote_them(self, alone, config, place, tmp_path):
+        label(alone)
+        student = replace(run(tmp_path / "run", method="sft", src_lang="en", tgt_lang="de"), teacher=None)
+        student = replace(student, student=replace(student.student, path=str(place / "teacher"), decoder_layers=None))
+        results = run_config(replace(student, data=[str(alone.folder)]))
+        assert results["teacher"] is None and "which its teacher wrote" in results["scored_by"]
+        pairs = tmp_path / "pairs"
+        pairs.mkdir()
+        for side in ("source", "target"):
+            (pairs / f"train.{side}").write_bytes((place / "data" / f"train.{side}").read_bytes())
+        given = replace(config, data=[str(pairs)], n_val=4, n_test=5, output_dir=str(tmp_path / "second-labels"))
+        label(given)
+        results = run_config(replace(student, data=[str(given.folder)], output_dir=str(tmp_path / "second")))
+        test = rows(given.folder, "test")
+        columns = [[row[name] for row in test] for name in ("teacher_target", "reference")]
+        assert results["teacher"] == pytest.approx(metrics.bleu(*columns, "de"))
+        assert set(results["kept"]) == {"bleu", "chrf"}
+
     def test_references_stay_targets(self, config, place, tmp_path):
         pairs = tmp_path / "pairs"
         pairs.mkdir()
