@@ -21,8 +21,6 @@ from seq2seq_distill.training.runners.worker import Worker
 from seq2seq_distill.utils.errors import ConfigError, DataError, RunError
 from tests.tiny_runs import save_teacher, write_data
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
