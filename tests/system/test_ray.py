@@ -2,9 +2,8 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +18,8 @@ from seq2seq_distill.training.runners.ray_runner import worker_variables
 from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.training.runners.worker import Worker
 from seq2seq_distill.utils.errors import ConfigError, DataError, RunError
+from tests.system.toy_shards import Toy
 from tests.tiny_runs import save_teacher, write_data
-
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture(scope="module")
@@ -35,43 +33,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         yield cluster
         cluster.shutdown()
-
-
-@dataclass(frozen=True)
-class Toy:
-    """Work without a model: a shard is a file, and what befalls its worker stands in its name."""
-
-    folder: Path
-
-    def __call__(self) -> Fill[str]:
-        return self.fill
-
-    def fill(self, shard: str) -> None:
-        if "dies" in shard or shard.startswith("once") and not self.has_been_here(shard):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if "wrong" in shard:
-            raise DataError(f"`data` d: {shard} is wrong: mend it")
-        if "bug" in shard:
-            raise ZeroDivisionError(shard)
-        if "large" in shard and not self.has_been_here(shard):
-            raise MemoryError
-        deadline = time.monotonic() + 60
-        while shard.startswith("third") and len(self.workers()) < 3 and time.monotonic() < deadline:
-            (self.folder / f"worker-{os.getpid()}").touch()
-            time.sleep(0.05)
-        (self.folder / f"worker-{os.getpid()}").touch()
-        variables = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES")
-        (self.folder / shard).write_text(f"{Path.cwd()} {[os.environ.get(name) for name in variables]}")
-
-    def has_been_here(self, shard: str) -> bool:
-        try:
-            (self.folder / f"been-{shard}").touch(exist_ok=False)
-        except FileExistsError:
-            return True
-        return False
-
-    def workers(self) -> list[Path]:
-        return list(self.folder.glob("worker-*"))
 
 
 def fill(address: str | None, folder: Path, shards: list[str], done=lambda shard: None, **options) -> None:
@@ -189,7 +150,7 @@ def test_a_cache_is_that_of_one_process(cluster, place, tmp_path, monkeypatch) -
     command = ["cache", "--task", "translation", "--src_lang", "en", "--tgt_lang", "de", "--student.decoder_layers"]
     command += ["1", "--teacher", str(place / "teacher"), "--data", str(place / "data"), "--teacher_cache"]
     assert main([*command, "alone"]) == 0
-    assert main([*command, "shared", "--runner", "ray", "--ray_address", cluster.address]) == 0
+    assert main([*command, "shared", "--runner", "ray", "--ray_address", cluster.address, "--workers", "1"]) == 0
     assert len(files(tmp_path / "alone")) == 4
     assert files(tmp_path / "shared") == files(tmp_path / "alone")
 
