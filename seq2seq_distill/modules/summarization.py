@@ -29,6 +29,7 @@ from seq2seq_distill.modules.optim import build_optimizer, build_schedule
 from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.tasks import Task
+from seq2seq_distill.modules.weight_average import weight_average
 from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -93,7 +94,7 @@ class SummarizationModule(LightningModule):
         """Let any Trainer carry out the plan of the run; those that a Trainer has already are not added again."""
         planned = PlannedTraining(self.config.trainer)
         planned.apply_plan(self.trainer)  # before other callbacks are set up, which look at the interval of validations
-        callbacks: list[Callback] = [SeedByBatch(self.config.seed), planned]
+        callbacks: list[Callback] = [SeedByBatch(self.config.seed), planned, *weight_average(self.config.optim)]
         present = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [callback for callback in callbacks if type(callback) not in present]
 
