@@ -9,6 +9,7 @@ from seq2seq_distill.config.losses import (
     ScheduleConfig,
     WeightSchedule,
 )
+from seq2seq_distill.config.noise import NoiseConfig
 from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.teachers import CacheConfig, EnsembleConfig, TeacherSourceConfig
@@ -25,6 +26,7 @@ __all__ = [
     "FeatureLossConfig",
     "LabelConfig",
     "LossConfig",
+    "NoiseConfig",
     "OptimConfig",
     "RunConfig",
     "ScheduleConfig",
