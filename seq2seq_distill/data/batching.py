@@ -18,6 +18,7 @@ import xxhash
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from seq2seq_distill.data.noise.forms import Forms
 from seq2seq_distill.data.step_counts import StepCounts
 from seq2seq_distill.data.token_columns import list_column
 
@@ -29,8 +30,6 @@ ARRAYS = ("source_lengths", "target_lengths", "chunk_counts", "forms", "drawn", 
 """Fields of a plan that are no options."""
 PLAN = 1
 """Raised when the same options give other batches."""
-FORMS = 1
-"""Of a seed: sets the draws of forms apart from those of the order."""
 POOL = 1000
 """Batches in a pool inside which rows are grouped by length."""
 ALL = slice(None)
@@ -108,25 +107,6 @@ class MicroBatch:
     """Whether the teacher knows the target of each row, where there are disturbed forms."""
     distill_tokens: int | None = None
     """Tokens of the targets that the teacher knows, of the whole optimiser step; None if it knows all."""
-
-
-@dataclass(frozen=True, eq=False)
-class Forms:
-    """Disturbed forms of the rows, V of each; an epoch has one of them.
-
-    Args:
-        source_lengths, target_lengths: [V, rows], in tokens.
-        distilled: [V, rows], whether the target is that of the data, which the teacher knows.
-    """
-
-    source_lengths: Rows
-    target_lengths: Rows
-    distilled: NDArray[np.bool_]
-
-    def draw(self, seed: int, epoch: int) -> Rows:
-        """The form of each row in an epoch, from 1 on, [rows]."""
-        count, rows = self.source_lengths.shape
-        return np.random.default_rng([seed, epoch, FORMS]).integers(1, count + 1, rows, dtype=np.int32)
 
 
 @dataclass(frozen=True, eq=False)

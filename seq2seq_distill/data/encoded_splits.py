@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import (
     BatchPlan,
-    Forms,
     MicroBatch,
     RunPlan,
     batches_by_length,
@@ -25,6 +24,7 @@ from seq2seq_distill.data.chunk_targets import CHUNK_SPLITS, encode_chunks, with
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoding import UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches
+from seq2seq_distill.data.noise.forms import Forms
 from seq2seq_distill.data.noise.variants import Variant
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts, join_keys

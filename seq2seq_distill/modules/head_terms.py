@@ -71,7 +71,7 @@ def head_terms(
     weights = {**weights, "ce_loss": weights["ce_loss"] * float(tokens.per_distilled)}
     temperature = temperature[known] if isinstance(temperature, Tensor) else temperature
     first, second = part(known, _at(teacher, known), temperature, **of_data), part(~known, None)
-    return HeadLoss(first.loss + second.loss, {**first.terms, **add(second.terms, first.terms)})
+    return HeadLoss(first.loss + second.loss, {**first.terms, **add(first.terms, second.terms)})
 
 
 def _known_positions(batch: Batch) -> Tensor:

@@ -21,7 +21,16 @@ def noisy(folder: Path, extra: dict[str, Any] | None = None, **trainer: Any) -> 
     run["optim"] = {**run["optim"], "ema": 0.5, "lr": 0.01}
     run["loss"] = {**run["loss"], "alpha_hid": 0.0}
     run["eval"] = {**run["eval"], "monitor": "loss"}
+    run["noise"] = {"no_stop": 0.5, "typos": 0.3, "subword_sampling": 0.2, "variants": 2}
     return {**run, "extra": extra or {}}
+
+
+def write_sentences(folder: Path) -> None:
+    """Data whose training rows end with a stop."""
+    write_data(folder, rows=28)
+    for side in ("source", "target"):
+        file = folder / f"train.{side}"
+        file.write_text(file.read_text("utf-8").replace("\n", " .\n"), "utf-8")
 
 
 def checkpoint(folder: Path) -> dict[str, Any]:
@@ -32,7 +41,7 @@ def checkpoint(folder: Path) -> dict[str, Any]:
 def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, and two under ddp and fsdp2, whole and resumed."""
     folder = tmp_path_factory.mktemp("noisy")
-    write_data(folder / "data", rows=28)
+    write_sentences(folder / "data")
     config(folder)
     two_processes.run(folder, noisy(folder / "one", {"record": str(folder / "one.json")}, devices=1))
     saving = {"devices": 2, "save_every_n_steps": 2}
@@ -51,6 +60,8 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 def test_two_processes_are_one(together: Path, strategy: str) -> None:
     ours, theirs = losses(recorded(together / f"{strategy}.json", 2)), losses(recorded(together / "one.json", 1))
+    distilled = [record["distilled"] for record in recorded(together / "one.json", 1)]
+    assert 0 < sum(distilled[0]) < 28 * 2 and len(distilled[0]) == 28 * 2  # some rows have a teacher, and some do not
     assert len(ours) == STEPS and ours == pytest.approx(theirs, rel=1e-4)
     ours, theirs = checkpoint(together / strategy), checkpoint(together / "one")
     for state in ("state_dict", "current_model_state"):
