@@ -226,7 +226,7 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
     }
     data.plan = data._plan()
     if any(task.teachers for task in tasks):
-        data.teachers = concat_tasks(config, [task.teachers or task for task in tasks])
+        data.teachers = concat_tasks(config, [task.teachers or task.clean() for task in tasks])
     return data
 
 

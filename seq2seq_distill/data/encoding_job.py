@@ -38,21 +38,26 @@ class Encoders:
     def disturbed(
         self, variant: Variant, first: int, sources: list[str], targets: list[str]
     ) -> tuple[list[EncodedTexts], list[bool]]:
-        """The rows from `first` on in a disturbed form, both sides, and whether each has its own target still.
+        """The rows from `first` on in a disturbed form, both sides, and whether each has the tokens of its own target.
 
         A row whose disturbed form has unknown tokens where its own text has none stays as it is.
         """
         forms = variant.texts(first, sources, targets)
         changed = [row for row, target in enumerate(forms[1]) if target != targets[row]]
+        known, lost = [True] * len(targets), set()
         for encoder, clean, other in zip((self.source, self.target), (sources, targets), forms, strict=True):
-            before, after = (encoder.encode([texts[row] for row in changed]).unknown for texts in (clean, other))
-            lost = [row for row, was, now in zip(changed, before, after, strict=True) if now > was]
-            for row in lost:
-                forms[0][row], forms[1][row] = sources[row], targets[row]
+            before, after = (encoder.encode([texts[row] for row in changed]) for texts in (clean, other))
+            pairs = zip(changed, before.unknown, after.unknown, before.ids, after.ids, strict=True)
+            for row, was, now, ids, others in pairs:
+                if now > was:
+                    lost.add(row)
+                if encoder is self.target:
+                    known[row] = ids == others
+        for row in lost:
+            forms[0][row], forms[1][row], known[row] = sources[row], targets[row], True
         sampler = self.sampler
         resample = None if sampler is None else lambda row, ids: sampler.sample(ids, variant.rng(first + row))
-        sides = [self.source.encode(forms[0], resample), self.target.encode(forms[1])]
-        return sides, [form == target for form, target in zip(forms[1], targets, strict=True)]
+        return [self.source.encode(forms[0], resample), self.target.encode(forms[1])], known
 
 
 @dataclass(frozen=True)

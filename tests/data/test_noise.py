@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from seq2seq_distill.config.noise import CHANGES_TARGETS, NoiseConfig
+from seq2seq_distill.data import encoding_job
 from seq2seq_distill.data.encoding import encode_split
 from seq2seq_distill.data.noise.kinds import KINDS, disturbed
 from seq2seq_distill.data.noise.subwords import SubwordSampler, UnigramSegmenter
@@ -150,6 +151,13 @@ class TestEncoding:
         assert {True, False} == set(first["distilled"])
         for row in range(len(clean)):
             assert (first["labels"][row] == clean["labels"][row]) is first["distilled"][row]
+
+    def test_rows_know_their_place_in_the_split(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        noise = NoiseConfig(no_stop=0.5, typos=0.5, subword_sampling=0.2)
+        whole = self.rows(tmp_path / "whole", noise)
+        monkeypatch.setattr(encoding_job, "PART_ROWS", 4)
+        monkeypatch.setattr(encoding_job, "BATCH_ROWS", 3)
+        assert self.rows(tmp_path / "parts", noise)[:] == whole[:]
 
     def test_what_the_vocabulary_cannot_write_stays(self, tmp_path: Path) -> None:
         rows = self.rows(tmp_path, NoiseConfig(upper=1.0, emoji=0.5))  # its pieces are of small letters
