@@ -278,11 +278,15 @@ def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTo
 
 
 def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None) -> None:
-    """Freeze what the config says; by default an encoder that is the teacher's, unchanged, with the embeddings."""
+    """Freeze what the config says; by default an encoder that is the teacher's, unchanged, with the embeddings.
+
+    What noise does to a source an encoder can only learn to undo: with noise it is trained by default.
+    """
     unchanged = False
     if teacher is not None and _is_cut(config):
         every_layer = range(architectures.depths(teacher.model.config)[0])
-        unchanged = list(student.config.distilled_encoder_layers) == list(every_layer)
+        copied = list(student.config.distilled_encoder_layers) == list(every_layer)
+        unchanged = copied and not config.noise.is_on
     encoder = unchanged if config.student.freeze_encoder is None else config.student.freeze_encoder
     embeddings = encoder if config.student.freeze_embeds is None else config.student.freeze_embeds
     freeze_parts(student, encoder=encoder, embeddings=embeddings)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
@@ -29,6 +30,7 @@ class OpenModel:
     """A model ready to decode, and what is known of its size."""
 
     decoder: Decoder
+    tokenizer: PreTrainedTokenizerBase
     parameters: int | None
     bytes: int | None
     """Of the weights on disk."""
@@ -67,7 +69,7 @@ def open_model(config: EvaluateConfig, name: str) -> OpenModel | None:
         model = loaded.torch_model
         folder = Path(str(cached_file(str(model.name_or_path), "config.json"))).parent
         parameters, size = count_parameters(model), size_of(folder)
-    return OpenModel(decoder, parameters, size, loaded.generation.num_beams or 1)
+    return OpenModel(decoder, loaded.tokenizer, parameters, size, loaded.generation.num_beams or 1)
 
 
 def decode_all(
