@@ -271,3 +271,14 @@ def test_log_probabilities_of_tokens_stand_beside_the_targets(config):
         assert len(row["token_logprobs"]) == len(row["token_ends"]) and max(row["token_logprobs"]) <= 0
         assert row["token_ends"] == sorted(row["token_ends"]) and row["token_ends"][-1] <= size + 1
         assert row["target_cut"] or row["token_ends"][-1] == size + 1
+
+
+def test_sources_in_another_language_are_left_out(config, tmp_path):
+    texts = ["The children are playing in the old garden.", "Die Kinder spielen im alten Garten am Fluss.", "ok"]
+    as_text(tmp_path / "mixed.txt", texts)
+    report = label(replace(config, data=[str(tmp_path / "mixed.txt")], lang_id=True))
+    assert report["rows"] == 2
+    assert {row["source"] for row in rows(config.folder)} <= {texts[0], texts[2]}
+    with pytest.raises(ConfigError, match="all 3 sources are in another language than `src_lang` ja"):
+        as_text(tmp_path / "mixed.txt", [texts[0], texts[1], texts[0] + texts[0]])
+        label(replace(config, data=[str(tmp_path / "mixed.txt")], lang_id=True, src_lang="ja"))
