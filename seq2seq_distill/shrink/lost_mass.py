@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.models import architectures, forward
+from seq2seq_distill.shrink.pieces import Side
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ _BATCH = 8
 def lost_mass(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    encoders: Mapping[str, TextEncoder],
+    encoders: Mapping[Side, TextEncoder],
     sources: Sequence[str],
     targets: Sequence[str],
     rows: Sequence[int],
@@ -37,12 +38,13 @@ def lost_mass(
 
     None if there are no rows, or the tokenizer has no pad token.
     """
-    texts = {"source": list(sources[:ROWS]), "target": list(targets[:ROWS])}
+    texts: dict[Side, list[str]] = {"source": list(sources[:ROWS]), "target": list(targets[:ROWS])}
     pad = tokenizer.pad_token_id
     if not texts["source"] or pad is None:
         return None
     ids = {side: encoders[side].encode(texts[side]).ids for side in texts}
-    limits = dict(zip(("source", "target"), architectures.max_positions(model.config), strict=True))
+    source, target = architectures.max_positions(model.config)
+    limits = {"source": source, "target": target}
     cut = {side: [row[: min(limits[side] or LENGTH, LENGTH)] for row in ids[side]] for side in ids}
     collate = Collator(int(pad), architectures.extra_inputs(model.config))
     device = next(model.parameters()).device

@@ -3,18 +3,21 @@
 A text whose pieces are all kept is segmented as before, if the rest of its tokenizer is cut by these rules:
 
 Unigram takes the path of the highest score. A path that is still there is still the best, as long as an unknown
-character, whose score lies below the lowest of all pieces, does not become cheaper: the piece of the lowest score stays.
+character, whose score lies below the lowest of all pieces, does not become cheaper: the piece of the lowest score
+stays.
 
-BPE merges the applicable pair of the lowest rank. Of each merge that makes a kept piece, both parts stay, and so on down
-to single characters; then every merge that the text had is still there, and none is new.
+BPE merges the applicable pair of the lowest rank. Of each merge that makes a kept piece, both parts stay, and so on
+down to single characters; then every merge that the text had is still there, and none is new.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 BYTE_PIECES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 """What stands for the bytes of characters that have no piece, where a tokenizer has such pieces."""
 
+Side = Literal["source", "target"]
 Parts = Callable[[str], Iterable[str]]
 
 

@@ -8,14 +8,15 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sentencepiece import sentencepiece_model_pb2 as protos
+from sentencepiece import sentencepiece_model_pb2
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.data.languages import special_tokens
-from seq2seq_distill.shrink.pieces import BYTE_PIECES, PieceTable, parts_by_splits
+from seq2seq_distill.data.languages import TARGET_TOKEN, special_tokens
+from seq2seq_distill.shrink.pieces import BYTE_PIECES, PieceTable, Side, parts_by_splits
 from seq2seq_distill.shrink.tokenizers_json import cut_config
 from seq2seq_distill.utils.errors import ModelError
 
+protos: Any = sentencepiece_model_pb2  # its classes are made when it is imported
 _NORMAL = protos.ModelProto.SentencePiece.NORMAL
 _UNIGRAM, _BPE = protos.TrainerSpec.UNIGRAM, protos.TrainerSpec.BPE
 
@@ -80,24 +81,12 @@ class MarianVocabulary:
         self._config, self._separate = _saved_config(tokenizer), separate or tokenizer.separate_vocabs
         self._models = [PieceModel(tokenizer.spm_source), PieceModel(tokenizer.spm_target)]
         vocabularies = [tokenizer.encoder, getattr(tokenizer, "target_encoder", tokenizer.encoder)]
-        self.sides = (("source",), ("target",)) if self._separate else (("source", "target"),)
+        self.sides: tuple[tuple[Side, ...], ...] = (
+            (("source",), ("target",)) if self._separate else (("source", "target"),)
+        )
         models = [[model] for model in self._models] if self._separate else [self._models]
-        roles = special_tokens(tokenizer)
         self.tables = tuple(
-            PieceTable(
-                ids,
-                tuple(
-                    token
-                    for token in dict.fromkeys(
-                        [*sorted(roles, key=lambda token: ids.get(token, 0)), *sorted(languages)]
-                    )
-                    if token in ids and token not in dropped_languages
-                ),
-                frozenset(piece for model in group for piece in model.required if piece in ids),
-                frozenset(dropped_languages),
-                lambda piece, group=group: [part for model in group for part in model.parts(piece)],
-                spells_bytes=all(BYTE_PIECES[0] in model.others for model in group),
-            )
+            _marian_table(ids, group, [*special_tokens(tokenizer), *sorted(languages)], dropped_languages)
             for ids, group in zip(vocabularies, models, strict=False)
         )
 
@@ -122,7 +111,7 @@ class MarianVocabulary:
 class M2M100Vocabulary:
     """One SentencePiece model over vocab.json; all languages of the class follow the last of its tokens."""
 
-    sides = (("source", "target"),)
+    sides: tuple[tuple[Side, ...], ...] = (("source", "target"),)
 
     def __init__(self, tokenizer: Any) -> None:
         self._config, self._model = _saved_config(tokenizer), PieceModel(tokenizer.sp_model)
@@ -155,7 +144,7 @@ class M2M100Vocabulary:
 class PLBartVocabulary:
     """One SentencePiece model, whose pieces are the tokens; all languages of the class follow the last of them."""
 
-    sides = (("source", "target"),)
+    sides: tuple[tuple[Side, ...], ...] = (("source", "target"),)
 
     def __init__(self, tokenizer: Any) -> None:
         self._config, self._model = _saved_config(tokenizer), PieceModel(tokenizer.sp_model)
@@ -184,6 +173,25 @@ class PLBartVocabulary:
         self._model.write(orders[0], folder / "sentencepiece.bpe.model")
         new = {token: number for number, token in enumerate(orders[0])}
         _write_json(folder / "tokenizer_config.json", cut_config(self._config, new))
+
+
+def _marian_table(
+    ids: dict[str, int], models: Sequence[PieceModel], special: Collection[str], dropped: Collection[str]
+) -> PieceTable:
+    """The table of a vocabulary for one or two models; special tokens come before languages, whatever their ids."""
+
+    def parts(piece: str) -> list[str]:
+        return [part for model in models for part in model.parts(piece)]
+
+    first = [token for token in dict.fromkeys(special) if token in ids and token not in dropped]
+    return PieceTable(
+        ids,
+        tuple(sorted(first, key=lambda token: (bool(TARGET_TOKEN.fullmatch(token)), ids[token]))),
+        frozenset(piece for model in models for piece in model.required if piece in ids),
+        frozenset(dropped),
+        parts,
+        spells_bytes=all(BYTE_PIECES[0] in model.others for model in models),
+    )
 
 
 def _special_first(table: PieceTable, tokens: Collection[str]) -> list[str]:

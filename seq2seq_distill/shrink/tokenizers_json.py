@@ -1,4 +1,4 @@
-"""The vocabulary of a tokenizer of the Rust library (T5, mBART, NLLB, Pegasus, BART, LED, ...), cut in tokenizer.json."""
+"""The vocabulary of a tokenizer of the Rust library (T5, mBART, NLLB, Pegasus, BART, ...), cut in tokenizer.json."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tokenizers import pre_tokenizers
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.languages import special_tokens
-from seq2seq_distill.shrink.pieces import BYTE_PIECES, PieceTable, parts_by_merges
+from seq2seq_distill.shrink.pieces import BYTE_PIECES, PieceTable, Side, parts_by_merges
 from seq2seq_distill.utils.errors import ModelError
 
 _SENTINEL = re.compile(r"<(extra_id|unk)_\d+>")
@@ -35,7 +35,7 @@ class JsonVocabulary:
         ModelError: the model is WordPiece, or another one that cannot be cut.
     """
 
-    sides = (("source", "target"),)
+    sides: tuple[tuple[Side, ...], ...] = (("source", "target"),)
 
     def __init__(
         self, tokenizer: PreTrainedTokenizerBase, dropped_languages: Collection[str], languages: Collection[str]

@@ -5,15 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.text_encoder import TextEncoder
-from seq2seq_distill.models import architectures
 from seq2seq_distill.shrink.lost_mass import lost_mass
 from seq2seq_distill.shrink.piece_choice import Counts, choose_pieces, count_tokens, without_special
-from seq2seq_distill.shrink.pieces import PieceTable
+from seq2seq_distill.shrink.pieces import PieceTable, Side
 from seq2seq_distill.shrink.token_ids import named_ids
 from seq2seq_distill.shrink.vocabulary import cut_tokenizer, vocabulary_of
 from seq2seq_distill.shrink.vocabulary_rows import take_rows
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Side = Literal["source", "target"]
 SIDES: Final[tuple[Side, Side]] = ("source", "target")
 _SHOWN = 100
 """Characters of a report that are listed."""
@@ -98,11 +96,11 @@ def trim_vocabulary(
         tokens = [token for token, number in table.ids.items() if number in needed]
         kept.append(choose_pieces(table, [counts[side] for side in sides], tokens, coverage=coverage, size=size))
     cut, orders = cut_tokenizer(vocabulary, kept, model.config)
-    places = {side: number for number, sides in enumerate(vocabulary.sides) for side in sides}
+    places: dict[Side, int] = {side: number for number, sides in enumerate(vocabulary.sides) for side in sides}
     tables = {side: vocabulary.tables[places[side]] for side in SIDES}
     rows = {side: [tables[side].ids[token] for token in orders[places[side]]] for side in SIDES}
     trimmed = take_rows(model, rows["source"], rows["target"])
-    report = {
+    report: dict[str, Any] = {
         "vocabulary": {
             "before": dict(zip(SIDES, trimmed.config.trimmed_vocabulary, strict=True)),
             "after": {side: len(rows[side]) for side in SIDES},

@@ -12,7 +12,7 @@ from transformers import M2M100Tokenizer, MarianTokenizer, PLBartTokenizer, PreT
 
 from seq2seq_distill.data.languages import language_tokens, match_language, plain_code, some_languages, target_tokens
 from seq2seq_distill.data.tokenizers import tokenizer_of
-from seq2seq_distill.shrink.pieces import PieceTable
+from seq2seq_distill.shrink.pieces import PieceTable, Side
 from seq2seq_distill.shrink.sentencepiece_files import M2M100Vocabulary, MarianVocabulary, PLBartVocabulary
 from seq2seq_distill.shrink.tokenizers_json import JsonVocabulary
 from seq2seq_distill.utils.errors import ConfigError, ModelError
@@ -27,7 +27,7 @@ class Vocabulary(Protocol):
     """The vocabulary of a tokenizer, or its two."""
 
     @property
-    def sides(self) -> tuple[tuple[str, ...], ...]:
+    def sides(self) -> tuple[tuple[Side, ...], ...]:
         """The sides, `source` and `target`, that each table is for."""
         ...
 
@@ -95,9 +95,9 @@ def cut_tokenizer(
     Raises:
         ModelError: the class gives a token another id than its place.
     """
-    kept = [set(tokens) for tokens in kept]
+    stay = [set(tokens) for tokens in kept]
     while True:
-        orders = vocabulary.order(kept)
+        orders = vocabulary.order(stay)
         with tempfile.TemporaryDirectory() as name:
             config.save_pretrained(name)
             vocabulary.write(orders, Path(name))
@@ -107,7 +107,7 @@ def cut_tokenizer(
         known = [tokens & set(table.ids) for tokens, table in zip(back, vocabulary.tables, strict=True)]
         if not any(known):
             break
-        for tokens, further in zip(kept, known, strict=True):
+        for tokens, further in zip(stay, known, strict=True):
             tokens |= further
     for ids, order, new in zip(found, orders, back, strict=True):
         wrong = [token for number, token in enumerate(order) if ids.get(token) != number]

@@ -51,9 +51,6 @@ def take_rows(model: PreTrainedModel, source: Sequence[int], target: Sequence[in
                 index = torch.tensor(list(rows[id(weight)]), device=weight.device)
                 cut[id(weight)] = nn.Parameter(weight.detach()[index], weight.requires_grad)
             module._parameters[name] = cut[id(weight)]
-            bias = module._parameters.get("bias")
-            if isinstance(module, nn.Linear) and bias is not None:
-                module.bias = nn.Parameter(bias.detach()[torch.tensor(list(target))], bias.requires_grad)
     bias: Any = getattr(trimmed, "final_logits_bias", None)
     if bias is not None:
         trimmed.final_logits_bias = bias[:, torch.tensor(list(target), device=bias.device)]
@@ -87,7 +84,8 @@ def _with_two_vocabularies(model: PreTrainedModel) -> PreTrainedModel:
     config.share_encoder_decoder_embeddings = False
     config.decoder_vocab_size = config.vocab_size
     with torch.random.fork_rng(devices=[]):
-        two = type(model)(config).to(model.dtype).train(model.training)
+        two = type(model)(config)
+    two.to(dtype=model.dtype, device=model.device).train(model.training)  # type: ignore[call-arg]
     two.load_state_dict({name: weight for name, weight in state.items() if not name.endswith("shared.weight")})
     two.generation_config = model.generation_config
     return two
