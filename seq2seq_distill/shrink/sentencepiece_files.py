@@ -138,7 +138,10 @@ class M2M100Vocabulary:
         self._model.write(new, folder / "sentencepiece.bpe.model")
         pieces = len(orders[0]) - len(self._languages)
         _write_json(folder / "vocab.json", {token: number for token, number in new.items() if number < pieces})
-        _write_json(folder / "tokenizer_config.json", cut_config(self._config, new))
+        config = cut_config(self._config, new)
+        # Some checkpoints have forgotten that languages are special tokens.
+        config["added_tokens_decoder"] |= {str(new[token]): _special_token(token) for token in self._languages}
+        _write_json(folder / "tokenizer_config.json", config)
 
 
 class PLBartVocabulary:
@@ -197,6 +200,15 @@ def _marian_table(
 def _special_first(table: PieceTable, tokens: Collection[str]) -> list[str]:
     special = set(table.special)
     return [*table.special, *sorted((t for t in tokens if t not in special), key=table.ids.__getitem__)]
+
+
+def _special_token(content: str) -> dict[str, Any]:
+    """How tokenizer_config.json describes a special token."""
+    return {
+        "content": content,
+        "special": True,
+        **dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized"), False),
+    }
 
 
 def _saved_config(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -41,6 +41,12 @@ def take_rows(model: PreTrainedModel, source: Sequence[int], target: Sequence[in
         trimmed = _with_two_vocabularies(trimmed)
         encoder, decoder = (_embedding(stack) for stack in (trimmed.get_encoder(), trimmed.get_decoder()))
     head = forward.output_head(trimmed).weight
+    for side, wanted, there in (("source", source, encoder), ("target", target, decoder), ("target", target, head)):
+        if max(wanted) >= len(there):
+            raise ModelError(
+                f"it has {len(there)} {side} tokens, but its tokenizer has a token with the id {max(wanted)}: save it "
+                f"anew after resize_token_embeddings({max(wanted) + 1})"
+            )
     rows = {id(encoder): source, id(decoder): target, id(head): target, id(_shared(trimmed)): source}
     cut: dict[int, nn.Parameter] = {}
     for module in trimmed.modules():
