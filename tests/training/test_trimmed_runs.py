@@ -95,7 +95,7 @@ def test_two_processes_trim_once_and_give_the_student_of_one(place, finished):
         torch.testing.assert_close(weights["two"][name], weight, rtol=1e-5, atol=1e-5)
 
 
-def test_other_options_make_it_anew_unless_a_run_goes_on_with_it(place):
+def test_other_options_make_it_anew(place):
     run = config(place, output_dir=str(place / "options"), **TRIM)
     small, large = ({"target": None}, {"target": None})
     for found, coverage in ((small, 0.5), (large, 1.0)):
@@ -103,6 +103,15 @@ def test_other_options_make_it_anew_unless_a_run_goes_on_with_it(place):
         assert trimmed.trim == TrimConfig() and trimmed.teacher == str(place / "options" / "trimmed")
         found["target"] = load_pretrained(trimmed.teacher).config.vocab_size
     assert small["target"] < large["target"]
+
+
+def test_a_run_with_checkpoints_goes_on_with_its_trimmed_teacher(place, finished):
+    """Other data are refused later; until then nothing is written."""
+    run, _ = finished
+    before = (run / "trimmed" / REPORT).read_bytes()
+    changed = config(place, output_dir=str(run), **{**TRIM, "eval": {**TRIM["eval"], "n_val": 1}})
+    assert with_trimmed_teacher(changed).teacher == str(run / "trimmed")
+    assert (run / "trimmed" / REPORT).read_bytes() == before
 
 
 def test_caches_do_not_survive_a_trim(place):
