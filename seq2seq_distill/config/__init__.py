@@ -16,6 +16,7 @@ from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.teachers import CacheConfig, EnsembleConfig, TeacherSourceConfig
 from seq2seq_distill.config.training import EvalConfig, OptimConfig, TrainerConfig
+from seq2seq_distill.config.trimming import TrimConfig
 from seq2seq_distill.config.validation import find_problems, validate
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "TaskConfig",
     "TeacherSourceConfig",
     "TrainerConfig",
+    "TrimConfig",
     "WeightSchedule",
     "find_problems",
     "validate",

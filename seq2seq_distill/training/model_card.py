@@ -37,7 +37,8 @@ def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> s
         "",
         f"{origin} on {_quoted(config.sources)}"
         + (f" by {how[config.method]}" if teachers else "")
-        + ", with seq2seq_distill.",
+        + ", with seq2seq_distill."
+        + (" Its vocabulary was reduced to the pieces that this data needs." if config.trim.is_on else ""),
         "",
         USAGE.format(max_new_tokens=config.eval.max_target_length),
     ]

@@ -1,5 +1,6 @@
 """Exported models give what transformers gives, for each family that CTranslate2 can hold."""
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -20,6 +21,7 @@ from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.parity import Parity, compare
 from seq2seq_distill.metrics.corpus import bleu
 from seq2seq_distill.models import forward
+from seq2seq_distill.shrink.trimming import ParallelTexts, trim_vocabulary
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import tiny_model
 from tests.tiny_runs import save_marian_with_own_sources, save_teacher, write_data
@@ -104,6 +106,23 @@ def test_outputs_and_scores_are_those_of_transformers(trained, tmp_path):
     for beams in (1, 4):
         parity = trained.parity(tmp_path, beams)
         assert parity.passes and parity.score_gap < 1e-4, f"{beams} beams: {parity}"
+
+
+def test_outputs_of_a_trimmed_model_are_those_of_transformers(trained, tmp_path):
+    texts, forced = ParallelTexts(SOURCES[:4], TARGETS[:4]), trained.settings(4).forced_bos_token_id
+    for separate in (False, True) if trained.kind == "marian" else (False,):
+        trimmed = trim_vocabulary(trained.model, trained.tokenizer, texts, coverage=0.9, separate=separate)
+        config = copy.deepcopy(trimmed.model.generation_config)
+        config.update(num_beams=4, max_length=60, early_stopping=True)
+        config.forced_bos_token_id = None if forced is None else trimmed.rows["target"].index(forced)
+        loaded = LoadedModel(trimmed.model, trimmed.tokenizer, "", None, config)
+        folder = tmp_path / str(separate)
+        folder.mkdir()
+        save_converted(folder, trimmed.model, trimmed.tokenizer, config, "float32", "--format ctranslate2")
+        sources = trimmed.tokenizer([trained._pair()[0] for _ in range(32)])["input_ids"]
+        exported = CTranslate2Decoder(folder, loaded, threads=(1, 1))
+        parity = compare(TransformersDecoder(loaded), exported, sources, config.max_length)
+        assert parity.passes and parity.score_gap < 1e-4, f"separate {separate}: {parity}"
 
 
 def test_the_stock_converter_still_needs_what_is_put_right(trained, tmp_path):
