@@ -30,6 +30,7 @@ _HOMES = {
     "ModelError": "utils.errors",
     "create_student": "models.student",
     "load_teacher": "models.teacher",
+    "load_decoder": "decoding.text_generator",
     "load_tokenizer": "data.tokenizers",
     "cross_entropy": "losses.logits",
     "kl_divergence": "losses.logits",

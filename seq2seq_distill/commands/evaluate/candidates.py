@@ -16,8 +16,8 @@ from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDe
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.loading import export_record, load_exported, load_model
 from seq2seq_distill.metrics.cost import PeakMemory, count_parameters, model_bytes
-from seq2seq_distill.utils.distributed import local_device
-from seq2seq_distill.utils.errors import ConfigError, DataError
+from seq2seq_distill.utils.distributed import device_of
+from seq2seq_distill.utils.errors import DataError
 from seq2seq_distill.utils.optional import optional
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model.bin")
@@ -88,13 +88,6 @@ def decode_all(
         dist.all_gather_object(parts, decoded)
     by_row = {row: hypothesis for part in parts for row, hypothesis in part.items()}
     return [by_row[row] for row in range(len(texts))]
-
-
-def device_of(name: str) -> torch.device:
-    """The device of `device`: auto is a GPU where there is one, this process's own among several."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`device` cuda: torch sees no GPU here: choose cpu, or auto")
-    return local_device(name)
 
 
 def read_outputs(file: str, rows: int, wanted: int) -> list[str]:
