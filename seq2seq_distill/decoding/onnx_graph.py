@@ -28,7 +28,8 @@ class Graph:
     """
 
     def __init__(self, onnx: Any, *, quantize: bool = False, parent: Graph | None = None) -> None:
-        self.onnx, self.quantize = onnx, quantize if parent is None else parent.quantize
+        self.onnx = onnx
+        self.quantize: bool = quantize if parent is None else parent.quantize
         self.nodes: list[Any] = []
         self._root: Graph = self if parent is None else parent._root
         self._weights: dict[Any, Any] = {}

@@ -16,7 +16,7 @@ import numpy as np
 from torch import nn
 
 from seq2seq_distill.decoding import onnx_layers as layers
-from seq2seq_distill.decoding.conversion import NORMS
+from seq2seq_distill.decoding.conversion import NORMS, check_family
 from seq2seq_distill.decoding.onnx_graph import FLOAT, Graph
 from seq2seq_distill.decoding.onnx_layers import Attention
 from seq2seq_distill.models import forward
@@ -26,6 +26,8 @@ from seq2seq_distill.utils.optional import optional
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+MAX_BYTES = 2**31 - 1
+"""Of a file, by the limit of protocol buffers."""
 INT64, BOOL = 7, 9
 """onnx.TensorProto's"""
 BART_LIKE = {**{kind: before for kind, (before, _) in NORMS.items()}, "m2m_100": True, "blenderbot": True}
@@ -35,12 +37,6 @@ FAMILIES = (*BART_LIKE, *T5_LIKE)
 """Model types that can be exported."""
 
 
-def check_family(model_type: str, wanted_by: str) -> None:
-    """Raise ModelError, which opens with `wanted_by`, for models that cannot be exported."""
-    if model_type not in FAMILIES:
-        raise ModelError(f"{wanted_by} cannot hold {model_type} models: choose one of {', '.join(FAMILIES)}")
-
-
 def save_onnx(folder: Path, model: PreTrainedModel, quantization: str, wanted_by: str) -> None:
     """The files `encoder_model.onnx` and `decoder_model_merged.onnx` of `folder`/onnx; with int8, `..._quantized.onnx`.
 
@@ -48,7 +44,7 @@ def save_onnx(folder: Path, model: PreTrainedModel, quantization: str, wanted_by
         ConfigError: the package onnx is not installed.
         ModelError: the model cannot be exported.
     """
-    check_family(model.config.model_type, wanted_by)
+    check_family(model.config.model_type, FAMILIES, wanted_by)
     onnx = optional("onnx", wanted_by)
     optional("onnx.helper", wanted_by)
     optional("onnx.numpy_helper", wanted_by)
@@ -56,6 +52,11 @@ def save_onnx(folder: Path, model: PreTrainedModel, quantization: str, wanted_by
     suffix = "_quantized" if quantization == "int8" else ""
     for name, build in (("encoder_model", encoder_graph), ("decoder_model_merged", decoder_graph)):
         built = build(Graph(onnx, quantize=quantization == "int8"), model)
+        if built.ByteSize() > MAX_BYTES:
+            raise ModelError(
+                f"{wanted_by}: a file of {built.ByteSize() / 1e9:.1f} GB is more than the 2 GB that ONNX holds: choose "
+                "`quantization` int8, or `format` ctranslate2"
+            )
         onnx.checker.check_model(built)
         onnx.save_model(built, str(folder / "onnx" / f"{name}{suffix}.onnx"))
 

@@ -12,14 +12,13 @@ import torch
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.run_record import model_of_run, read_run_record, task_like, with_recorded_options
 from seq2seq_distill.config.values import option_problems
-from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
+from seq2seq_distill.decoding.exported import open_exported
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS
 from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_exported, load_model
 from seq2seq_distill.utils.distributed import device_of
 from seq2seq_distill.utils.errors import ConfigError, raise_config_error
-from seq2seq_distill.utils.optional import optional
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,7 @@ def open_generator(name: str, options: DecodingOptions, *, device: str, dtype: s
     if record:
         folder = Path(name).expanduser()
         loaded = load_exported(folder, "model", options, settings)
-        optional("ctranslate2", f"`model` {name}")
-        decoder = CTranslate2Decoder(folder, loaded, max_tokens=batch_tokens, device=place)
+        decoder = open_exported(folder, loaded, max_tokens=batch_tokens, device=place)
     else:
         loaded = load_model(name, "model", options, settings, getattr(torch, dtype))
         decoder = TransformersDecoder(loaded, max_tokens=batch_tokens, device=place)
