@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all soak cov check bench audit wheel
+.PHONY: help setup demo test test-all node soak cov check bench audit wheel
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -31,6 +31,9 @@ test: $(VENV)/.developing ## run the tests, the code's on representative archite
 
 test-all: $(VENV)/.developing ## run the tests on all architectures
 	$(BIN)/python -m pytest -n auto --dist worksteal --all-families
+
+node: tests/browser/package-lock.json ## install transformers.js, for the tests of ONNX folders under node and in a browser
+	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
 
 soak: $(VENV)/.developing ## kill and resume runs many times, on one process and on two
 	$(BIN)/python -m pytest -m soak tests/system

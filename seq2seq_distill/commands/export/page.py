@@ -4,6 +4,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from babel import Locale
 from jinja2 import Environment, StrictUndefined
 
 from seq2seq_distill.commands.export.options import ExportConfig
@@ -13,6 +14,9 @@ from seq2seq_distill.utils.files import write_text
 
 TRANSFORMERS_JS = "4.3.1"
 """Version of @huggingface/transformers that the page was tested with."""
+
+LANGUAGES = Locale("en").languages
+"""Names by two-letter code."""
 
 
 def write_page(folder: Path, config: ExportConfig, loaded: LoadedModel) -> None:
@@ -30,10 +34,15 @@ def _words(config: ExportConfig) -> dict[str, str]:
     if config.task == "summarization":
         labels = {"title": "Summarise", "source_label": "Text", "target_label": "Summary"}
         return {**labels, "verb": "Summarise", "unit": "summary"}
-    source, target = (base_language(code) if code else "" for code in (config.src_lang, config.tgt_lang))
+    source, target = map(_language_name, (config.src_lang, config.tgt_lang))
     pair = f" {source} to {target}" if source and target else ""
-    labels = {"source_label": f"Text ({source})" if source else "Text", "target_label": "Translation"}
+    labels = {"source_label": f"Text in {source}" if source else "Text", "target_label": "Translation"}
     return {"title": f"Translate{pair}", **labels, "verb": "Translate", "unit": "sentence"}
+
+
+def _language_name(code: str | None) -> str:
+    """In English; the code itself where it has no name."""
+    return LANGUAGES.get(base_language(code), code) if code else ""
 
 
 def _settings(config: ExportConfig, loaded: LoadedModel) -> dict[str, Any]:
