@@ -12,7 +12,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.data.languages import special_tokens
+from seq2seq_distill.data.languages import special_tokens, target_tokens
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.utils.errors import ModelError, format_value
 
@@ -85,9 +85,10 @@ def _tokenizer(tokenizer: Any, wanted_by: str) -> Tokenizer:
         raise ModelError(f"{wanted_by} cannot hold a {name}, which has no tokenizer.json: choose `format` ctranslate2")
     proto: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]
     proto.ParseFromString(model.serialized_model_proto())
+    specials = [*special_tokens(tokenizer), *target_tokens(tokenizer, "marian").values()]
     made = Tokenizer(_unigram(tokenizer.encoder, {piece.piece: piece.score for piece in proto.pieces}, tokenizer))
     made.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in _in_order(special_tokens(tokenizer), tokenizer)]
+        [AddedToken(token, special=True, normalized=False) for token in _in_order(specials, tokenizer)]
     )
     made.normalizer = _normalizer(proto.normalizer_spec)
     made.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme="always")

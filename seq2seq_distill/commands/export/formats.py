@@ -54,7 +54,7 @@ def _save_onnx(
     model, generation = loaded.torch_model, loaded.generation
     save_onnx(folder, model, precision, wanted_by)
     loaded.tokenizer.save_pretrained(folder)
-    compared = write_tokenizer_json(folder, loaded.tokenizer, texts, wanted_by)
+    compared = write_tokenizer_json(folder, loaded.tokenizer, [loaded.prefix + text for text in texts], wanted_by)
     without_beams(generation).save_pretrained(folder)
     _save_config(folder, model.config, precision)
     kind = model.config.model_type
