@@ -283,10 +283,7 @@ class TestCommand:
         capsys.readouterr()
         assert main(["label", "--model", str(out), *places, "--split", "val"]) == 0
         labels = json.loads(capsys.readouterr().out.splitlines()[-1])
-        assert (
-            labels["kept"] == 6
-            and json.loads((tmp_path / "made" / "label.json").read_text())["engine"] == "onnxruntime"
-        )
+        assert labels["kept"] == 6 and '"onnxruntime"' in (tmp_path / "made" / "label.json").read_text()
         more = ["--n_speed", "2", "--task", "translation", "--n", "3"]
         places[-1] = str(tmp_path / "evaluation")
         assert main(["evaluate", "--models", str(things[0]), str(out), *places, *more]) == 0
