@@ -331,6 +331,11 @@ class TestCommand:
         command = ["export", "--model", str(run / "best"), "--output_dir", str(tmp_path / "out"), "--n", "2"]
         assert main([*command, "--max_target_length", "8"]) == 0
 
+    def test_no_page_for_what_transformers_js_does_not_know(self, tmp_path, capsys):
+        things = save_teacher(tmp_path / "model", "pegasus"), write_data(tmp_path / "data")
+        assert main(self.command(things, "--format", "onnx", "--page", "true")) == 2
+        assert "--page: transformers.js has no class for pegasus models" in capsys.readouterr().err
+
     def test_without_data_there_is_nothing_to_compare(self, things, tmp_path, capsys):
         assert main(["export", "--model", str(things[0]), "--output_dir", str(tmp_path / "out")]) == 2
         assert "--data is missing: name the source of real texts" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from datasets import Dataset
 
 from seq2seq_distill import demo, metrics
 from seq2seq_distill.commands.evaluate.scores import corpus_scores
-from seq2seq_distill.commands.export.formats import FORMATS
+from seq2seq_distill.commands.export.formats import FORMATS, NOT_IN_BROWSERS, Format
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.export.page import write_page
 from seq2seq_distill.commands.inputs import with_run_defaults
@@ -28,7 +28,7 @@ from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.cost import count_parameters
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.output_folder import check_free
-from seq2seq_distill.utils.errors import ConfigError, format_value
+from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 from seq2seq_distill.utils.files import write_folder, write_json
 from seq2seq_distill.utils.optional import optional
 
@@ -47,34 +47,20 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         UserError: in one line; nothing is written if the outputs differ.
     """
     form, wanted_by = FORMATS[config.format], f"`format` {config.format}"
-    config = replace(config, model=model_of_run(config.model))
-    if unknown := unknown_to_engines(config.generate):
-        raise ConfigError(f"{wanted_by} has no {', '.join(unknown)} of `generate`: leave it out")
-    for package in form.packages:
-        optional(package, wanted_by)
-    record = export_record(config.model) or read_run_record(config.model)
-    config = with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
-    target = check_free(config.folder)
-    texts = _texts(config)
+    config = _with_defaults(config, form, wanted_by)
+    target, texts = check_free(config.folder), _texts(config)
     settings = GenerationSettings.of_command(config)
     loaded = load_model(config.model, "model", config, settings)
-    model, num_beams = loaded.torch_model, loaded.generation.num_beams or 1
-    check_family(model.config.model_type, form.families, wanted_by)
+    missing = _check_model(config, form, loaded, wanted_by)
+    beams = max(2, loaded.generation.num_beams or 1)
     searches = {
-        name: generation_config(model, replace(settings, beams=beams))
-        for name, beams in (("greedy", 1), ("beams", max(2, num_beams)))
+        name: generation_config(loaded.torch_model, replace(settings, beams=count))
+        for name, count in (("greedy", 1), ("beams", beams))
     }
-    missing = not_held(loaded.generation)
-    if missing:
-        logger.warning(
-            "%s has no %s, which the model's generation settings ask for: the export decodes without",
-            form.title,
-            ", ".join(f"{name} {format_value(value, 40)}" for name, value in missing.items()),
-        )
-    remedy = "nothing was written; serve it with transformers"
     sample = texts.select(range(min(config.n, len(texts))))
-    convert = form.convert(wanted_by)
-    parities = check_parity(loaded, searches, loaded.encode(sample["source"]), convert, wanted_by, remedy)
+    remedy = "nothing was written; serve it with transformers"
+    sources = loaded.encode(sample["source"])
+    parities = check_parity(loaded, searches, sources, form.convert(wanted_by), wanted_by, remedy)
     saved: dict[str, Any] = {}
 
     def fill(folder: Path) -> None:
@@ -84,21 +70,9 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
 
     write_folder(target, fill)
     report = {
-        "model": config.model,
-        "task": config.task,
-        "data": config.data,
-        "src_lang": config.src_lang,
-        "tgt_lang": config.tgt_lang,
-        "prefix": loaded.prefix,
-        "max_source_length": loaded.max_length,
-        "max_target_length": loaded.generation.max_length - 1,
-        "format": config.format,
+        **_record(config, loaded),
         **saved,
-        "quantization": config.precision,
-        "beams": num_beams,
         "settings_not_held": missing,
-        "parameters": count_parameters(model),
-        "max_positions": architectures.max_positions(model.config),
         "parity_in_float32": {name: asdict(parity) for name, parity in parities.items()},
     }
     if config.precision != "float32" and config.task:
@@ -108,6 +82,57 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     logger.info("exported %s to %s", config.model, config.folder)
     logger.info("use it: distill generate --model %s", shlex.quote(str(config.folder)))
     return report
+
+
+def _with_defaults(config: ExportConfig, form: Format, wanted_by: str) -> ExportConfig:
+    """The config with what the model's run or export says, once it is clear that the format is there."""
+    config = replace(config, model=model_of_run(config.model))
+    if unknown := unknown_to_engines(config.generate):
+        raise ConfigError(f"{wanted_by} has no {', '.join(unknown)} of `generate`: leave it out")
+    for package in form.packages:
+        optional(package, wanted_by)
+    record = export_record(config.model) or read_run_record(config.model)
+    return with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
+
+
+def _check_model(config: ExportConfig, form: Format, loaded: LoadedModel, wanted_by: str) -> dict[str, Any]:
+    """The generation settings of the model that the format does not hold.
+
+    Raises:
+        ModelError: it cannot hold the model.
+    """
+    kind = loaded.torch_model.config.model_type
+    check_family(kind, form.families, wanted_by)
+    if config.page and kind in NOT_IN_BROWSERS:
+        raise ModelError(f"`page`: transformers.js has no class for {kind} models: leave it out")
+    missing = not_held(loaded.generation)
+    if missing:
+        logger.warning(
+            "%s has no %s, which the model's generation settings ask for: the export decodes without",
+            form.title,
+            ", ".join(f"{name} {format_value(value, 40)}" for name, value in missing.items()),
+        )
+    return missing
+
+
+def _record(config: ExportConfig, loaded: LoadedModel) -> dict[str, Any]:
+    """What export.json says of the model, whatever its format; other commands take their defaults from it."""
+    model = loaded.torch_model
+    return {
+        "model": config.model,
+        "task": config.task,
+        "data": config.data,
+        "src_lang": config.src_lang,
+        "tgt_lang": config.tgt_lang,
+        "prefix": loaded.prefix,
+        "max_source_length": loaded.max_length,
+        "max_target_length": loaded.generation.max_length - 1,
+        "format": config.format,
+        "quantization": config.precision,
+        "beams": loaded.generation.num_beams or 1,
+        "parameters": count_parameters(model),
+        "max_positions": architectures.max_positions(model.config),
+    }
 
 
 def _texts(config: ExportConfig) -> Dataset:
