@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import cache, encoder, generate, gpu, labels, padding, server, timing, trimming
+from benchmarks import cache, encoder, generate, gpu, labels, padding, server, timing, translate_file, trimming
 from benchmarks.step import Shape
 from benchmarks.students import compare_pooled
 from benchmarks.trial import built, demo_config
@@ -88,6 +88,12 @@ def test_labels():
 def test_server():
     line = server.measure(rows=20, latency=0.01, concurrency=8)
     assert line["rows"] == 20 and line["least"] == pytest.approx(0.025) and line["ratio"] > 1
+
+
+def test_translate_file(tmp_path):
+    generator = translate_file.open_model(None, tmp_path / "model", beams=1)
+    line = translate_file.compare(generator, tmp_path, n=4, rounds=1)
+    assert line["equal_outputs"] == 1 and line["generate_over_translate_file_lines_per_second"] > 0
 
 
 def test_gpu_at_the_size_of_a_cpu(monkeypatch, capsys):

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 
 from seq2seq_distill import metrics
-from seq2seq_distill.commands.evaluate.candidates import OpenModel, device_of
+from seq2seq_distill.commands.evaluate.candidates import OpenModel
 from seq2seq_distill.commands.evaluate.comet import comet_scores
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.evaluate.scores import corpus_scores, mean_scores
@@ -18,6 +18,7 @@ from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.decoding.decoder import Hypothesis
 from seq2seq_distill.metrics.degeneration import count_faults, output_statistics
 from seq2seq_distill.training.output_folder import versions
+from seq2seq_distill.utils.distributed import device_of
 
 MEMORY_EXAMPLES = 8
 """Examples decoded one at a time to count the memory of tensors."""
