@@ -43,7 +43,7 @@ def drawn(vocabulary, ids, covered, extra, seed):
     return kept
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(covered=st.integers(1, 4), extra=st.floats(0, 0.8), seed=SEEDS)
 def test_covered_texts_keep_their_pieces(kind, covered, extra, seed):
     model, tokenizer, texts, ids = kind
