@@ -28,7 +28,7 @@ _HOMES = {
     "ConfigError": "utils.errors",
     "DataError": "utils.errors",
     "ModelError": "utils.errors",
-    "create_student": "models.student",
+    "create_student": "shrink.student",
     "load_teacher": "models.teacher",
     "load_tokenizer": "data.tokenizers",
     "cross_entropy": "losses.logits",

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
 
 from seq2seq_distill.data.tokenizers import asks_for_trust, check_json, code_refused
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.pruning import CONFIG_ERRORS, first_line
+from seq2seq_distill.models.config_errors import CONFIG_ERRORS, first_line
 from seq2seq_distill.utils.errors import ModelError
 
 if TYPE_CHECKING:

@@ -22,9 +22,9 @@ from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.models.student import cut_student
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.models.vocabulary_rows import drop_padding_rows
+from seq2seq_distill.shrink.student import cut_student
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import DataError, ModelError, UserError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq_distill.config import StudentConfig
 from seq2seq_distill.models import architectures, layer_map
-from seq2seq_distill.models.pruning import cut_config, keep_prompts, override, rebuild_settings, select_layers
+from seq2seq_distill.shrink.depth import cut_config, keep_prompts, override, rebuild_settings, select_layers
 from seq2seq_distill.utils.errors import ModelError
 
 if TYPE_CHECKING:
