@@ -16,7 +16,7 @@ from seq2seq_distill.utils.errors import ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
+RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
 
 
 def select_layers(layers: nn.ModuleList, ids: Sequence[int]) -> None:
@@ -27,7 +27,7 @@ def select_layers(layers: nn.ModuleList, ids: Sequence[int]) -> None:
         # in T5 the first block alone holds the position biases and hands them on to the others
         sources = dict(first.named_modules())
         for name, module in list(kept[0].named_modules()):
-            for bias in _RELATIVE_BIASES:
+            for bias in RELATIVE_BIASES:
                 if hasattr(sources[name], bias) and not hasattr(module, bias):
                     setattr(module, bias, getattr(sources[name], bias))
     del layers[:]
