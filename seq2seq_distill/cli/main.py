@@ -22,6 +22,7 @@ from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
+from seq2seq_distill.commands.trim.options import TrimOnlyConfig
 from seq2seq_distill.config import LabelConfig, RunConfig, validate
 from seq2seq_distill.config.validation import CommandConfig
 from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, format_value
@@ -36,6 +37,7 @@ Commands:
   budget    find the largest batch that fits into memory
   label     write targets for a data set with the teacher (pseudo-labels)
   cache     compute the teacher's outputs once, for runs with --teacher_cache
+  trim      reduce the vocabulary of a model
   student   create a student without training it
   evaluate  score, time and compare models
   export    convert a model to a format that is fast to serve
@@ -59,6 +61,7 @@ COMMANDS = {
     "cache": Command(RunConfig, "seq2seq_distill.commands.cache", "fill_cache"),
     "budget": Command(RunConfig, "seq2seq_distill.commands.budget", "find_budget"),
     "plan": Command(PlanConfig, "seq2seq_distill.commands.plan.command", "make_plan"),
+    "trim": Command(TrimOnlyConfig, "seq2seq_distill.commands.trim.command", "trim"),
     "student": Command(StudentOnlyConfig, "seq2seq_distill.commands.student.command", "make_student"),
     "evaluate": Command(EvaluateConfig, "seq2seq_distill.commands.evaluate.command", "evaluate"),
     "label": Command(LabelConfig, "seq2seq_distill.commands.label", "label"),

@@ -13,6 +13,7 @@ from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.teachers import CacheConfig, EnsembleConfig, TeacherSourceConfig
 from seq2seq_distill.config.training import EvalConfig, OptimConfig, TrainerConfig
+from seq2seq_distill.config.trimming import TrimConfig
 from seq2seq_distill.config.validation import find_problems, validate
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "TaskConfig",
     "TeacherSourceConfig",
     "TrainerConfig",
+    "TrimConfig",
     "WeightSchedule",
     "find_problems",
     "validate",

@@ -11,6 +11,7 @@ from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.task_conflicts import task_conflicts
 from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.config.training import TrainerConfig
+from seq2seq_distill.config.trimming import trim_conflicts
 from seq2seq_distill.utils.errors import format_value
 from seq2seq_distill.utils.optional import missing_problem
 
@@ -60,6 +61,8 @@ def run_conflicts(config: RunConfig) -> Iterator[Problem]:
     yield from _extra_conflicts(config.trainer)
     yield from _strategy_conflicts(config)
     yield from task_conflicts(config)
+    yield from trim_conflicts(config.trim)
+    yield from _trim_teacher_conflicts(config)
 
 
 def layer_conflicts(student: StudentConfig) -> Iterator[Problem]:
@@ -128,6 +131,27 @@ def _source_conflicts(config: RunConfig) -> Iterator[Problem]:
             ("student.vocab_size", "teacher"),
             f"`student.vocab_size` {student.vocab_size}: a student shares its teacher's tokenizer; leave it out",
         )
+
+
+def _trim_teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """A trimmed teacher has tokens of its own, which others do not share."""
+    if not config.trim.is_on:
+        return
+    name = "trim.size" if config.trim.coverage is None else "trim.coverage"
+    opening = f"`{name}` {config.trim.size if config.trim.coverage is None else config.trim.coverage}"
+    refused: dict[str, tuple[Any, str]] = {
+        "student.path": (config.student.path, "trim the student's teacher beforehand, by `distill trim`"),
+        "tasks": (config.tasks, "leave `trim` out"),
+        "ensemble.teachers": (config.ensemble.teachers, "leave one of the two out"),
+    }
+    for option, (value, remedy) in refused.items():
+        if value:
+            yield Problem(
+                (name, option),
+                f"{opening} cannot be combined with `{option}`, whose tokens would stay as they are: {remedy}",
+            )
+    if config.teacher is None and config.data:
+        yield Problem((name, "teacher"), f"{opening} trims the vocabulary of a teacher: name one by `teacher`")
 
 
 def _length_conflicts(trainer: TrainerConfig) -> Iterator[Problem]:

@@ -11,6 +11,7 @@ from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.config.teachers import MAX_WEIGHT, CacheConfig, EnsembleConfig, TeacherSourceConfig
 from seq2seq_distill.config.training import EvalConfig, OptimConfig, TrainerConfig
+from seq2seq_distill.config.trimming import TrimConfig
 
 MAX_SEED = 2**32 - 1
 
@@ -57,6 +58,7 @@ class RunConfig:
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = option(["tensorboard"], without_repeats)
     """Loggers to write training logs with; [] for none."""
     student: StudentConfig = field(default_factory=StudentConfig)
+    trim: TrimConfig = field(default_factory=TrimConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -22,13 +22,13 @@ _LOADING_ERRORS: Final = (OSError, EOFError, RuntimeError, AssertionError, Safet
 
 
 def load_pretrained(
-    path: str | Path, dtype: torch.dtype = torch.float32, *, field: str = "student.path"
+    path: str | Path, dtype: torch.dtype | Literal["auto"] = torch.float32, *, field: str = "student.path"
 ) -> PreTrainedModel:
     """An encoder-decoder from a folder or a Hub id, in eval mode, whatever the dtype of the checkpoint.
 
     Args:
         path: folder or Hub id.
-        dtype: of the loaded weights.
+        dtype: of the loaded weights; "auto" for that of the checkpoint.
         field: name of the option that holds `path`; it opens the error.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
-from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config import RunConfig, TrimConfig
 from seq2seq_distill.data.encoded_splits import EncodedSplits, concat_tasks
 from seq2seq_distill.data.languages import decoder_start_token_id, forced_bos_token_id
 from seq2seq_distill.data.prefixes import task_params
@@ -26,6 +26,7 @@ from seq2seq_distill.shrink.student import check_layout
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import save_model
 from seq2seq_distill.training.student import freeze_student, is_cut, is_saved, make_student, narrow_student
+from seq2seq_distill.training.trimming import with_trimmed_teacher
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import DataError, ModelError, UserError
 
@@ -95,6 +96,15 @@ class RunComponents:
 
 
 @dataclass(frozen=True)
+class WholeTeacher:
+    """The teacher of a run as it was before its vocabulary was trimmed."""
+
+    teacher: Teacher
+    view: EncodedView
+    """How it reads the texts."""
+
+
+@dataclass(frozen=True)
 class _TaskInputs:
     """The texts of a task, and the tokenizers that read them."""
 
@@ -120,13 +130,15 @@ def of_task(name: str) -> Iterator[None]:
 def build_components(config: RunConfig, student_init: Path | None = None) -> RunComponents:
     """Load or make everything that does not depend on processes: texts, tokenizers, teachers, student, encoded data.
 
-    The student is made for the first task: cut from its teacher, or loaded.
+    The student is made for the first task: cut from its teacher, or loaded. With `trim`, the teacher is the trimmed
+    one, which the tasks' configs name.
 
     Args:
         config: the run's.
         student_init: folder in which process 0 saves a student that is narrower than its teacher, and from which it is
             read if it is there; by default it is not saved.
     """
+    given, config = config, with_trimmed_teacher(config)
     names = [str(entry.name) for entry in config.tasks] or [""]
     first, *further = config.each_task()
     with of_task(names[0]):
@@ -146,7 +158,7 @@ def build_components(config: RunConfig, student_init: Path | None = None) -> Run
         tasks = [_task_components(names[0], inputs, views, student, generation, teacher)]
         student.generation_config = tasks[0].student_generation
         if student_init is not None and first.student.widths and not is_saved(student, student_init):
-            save_model(student_init, student, inputs.student_tokenizer, model_card(config, student.config))
+            save_model(student_init, student, inputs.student_tokenizer, model_card(given, student.config))
         base = teacher.model if teacher else student
         extra_teachers = tuple(
             _extra_teacher(config, path, inputs.base_tokenizer, base, "ensemble.teachers")
@@ -223,6 +235,19 @@ def teacher_of(config: RunConfig, tokenizer: PreTrainedTokenizerBase) -> Teacher
     teacher = load_teacher(path, dtype=torch.float32)
     _configure_generation(teacher_run_config(config), teacher.model, tokenizer)
     return teacher
+
+
+def load_whole_teacher(config: RunConfig) -> WholeTeacher | None:
+    """The teacher of a run with its whole vocabulary, to be tested beside the trimmed one; None if none was trimmed."""
+    if not config.trim.is_on:
+        return None
+    # Of the training split nothing is read here.
+    whole = replace(config, trim=TrimConfig(), encode=replace(config.encode, n_train=1))
+    inputs = _read_inputs(whole)
+    teacher = teacher_of(whole, inputs.teacher_tokenizer)
+    assert teacher is not None  # refused by the checks of RunConfig
+    tokenizers = (inputs.base_tokenizer, inputs.teacher_tokenizer)
+    return WholeTeacher(teacher, encode_texts(whole, inputs.texts, tokenizers, teacher.model, teacher.model)[1])
 
 
 def _extra_teacher(

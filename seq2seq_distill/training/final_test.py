@@ -9,14 +9,14 @@ from transformers import PreTrainedModel
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.corpus import bleu_language, signature
 from seq2seq_distill.training.build import MODULES
-from seq2seq_distill.training.components import TaskComponents, teacher_of
-from seq2seq_distill.training.results import build_results, measure_models, test_model
+from seq2seq_distill.training.components import TaskComponents, WholeTeacher, teacher_of
+from seq2seq_distill.training.results import build_results, measure_models, test_model, with_whole_teacher
 
 
 def test_task(
-    task: TaskComponents, student: PreTrainedModel, trainer: Trainer
+    task: TaskComponents, student: PreTrainedModel, trainer: Trainer, whole: WholeTeacher | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Decode, score and time student and teacher.
+    """Decode, score and time student and teacher, and the teacher with its whole vocabulary if the run trimmed it.
 
     Returns the content of results.json for the task, and the lines of test_generations.jsonl; both are empty except on
     process 0.
@@ -28,6 +28,8 @@ def test_task(
     teacher = teacher or teacher_of(config, task.teacher_view.tokenizer)
     if teacher is not None:
         models["teacher"], views["teacher"] = teacher.model, task.teacher_view
+    if whole is not None:
+        models["whole_teacher"], views["whole_teacher"] = whole.teacher.model, whole.view
     scores, outputs = {}, {}
     with replace(task, teacher=teacher).generating_as_for_task(student):
         for name, model in models.items():
@@ -43,4 +45,5 @@ def test_task(
     records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
     language = bleu_language(config.tgt_lang, data["student"].references("test"))
     scored_by = signature(kind, language, config.eval.rouge_tokenizer)
-    return build_results(kind, sides["student"], sides.get("teacher"), speed, scored_by), records
+    results = build_results(kind, sides["student"], sides.get("teacher"), speed, scored_by)
+    return with_whole_teacher(results, sides.get("whole_teacher")), records

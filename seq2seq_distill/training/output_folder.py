@@ -60,6 +60,7 @@ class OutputFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.run_yaml = self.path / RUN_YAML
+        self.trimmed = self.path / "trimmed"
         self.student_init = self.path / "student_init"
         self.best = self.path / "best"
         self.checkpoints = self.path / "checkpoints"
@@ -87,7 +88,7 @@ class OutputFolder:
 
     def recover(self) -> None:
         """Put right what a kill between two renames left: a folder whose name is missing gets its old content."""
-        for path in (self.student_init, self.best):
+        for path in (self.trimmed, self.student_init, self.best):
             old = backup_path(path)
             if old.exists() and not path.exists():
                 os.replace(old, path)

@@ -1,7 +1,7 @@
 """The judgement at the end of a run: the best student beside its teacher, on the test split."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning import Trainer
@@ -74,6 +74,20 @@ def build_results(
     }
 
 
+def with_whole_teacher(results: dict[str, Any], whole: dict[str, Any] | None) -> dict[str, Any]:
+    """The results with the figures of the teacher before its vocabulary was trimmed, if it was."""
+    if whole is None:
+        return results
+    student, compared = results["student"], build_results(results["task"], results["student"], whole, None, "")
+    times = whole["ms_per_token"], student["ms_per_token"]
+    return {
+        **results,
+        "whole_teacher": whole,
+        "kept_of_whole": compared["kept"],
+        "speedup_over_whole": times[0] / times[1] if all(times) else None,
+    }
+
+
 def merge_task_results(by_task: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The content of results.json: the results of each task by its name, and means of the figures that all have.
 
@@ -108,31 +122,43 @@ def print_table(
     results: Mapping[str, Any], caption: str = "", console: Console | None = None, *, title: str | None = None
 ) -> None:
     """Show student and teacher side by side."""
-    student, teacher = results["student"], results["teacher"] or {}
     table = Table(title=f"{title or results['task']}: test split", caption=caption)
-    for column in ("", "student", "teacher", "student / teacher"):
+    head, *rows = _table_rows(results)
+    for column in head:
         table.add_column(column, justify="left" if not column else "right")
-    for name, value in student.items():
-        other = teacher.get(name)
-        table.add_row(
-            name, format_number(value), format_number(other), f"{value / other:.3f}" if value and other else ""
-        )
-    if results["speedup"]:
-        table.add_row("speed-up per token", "", "", f"{results['speedup']:.2f}")
+    for row in rows:
+        table.add_row(*row)
     (console or Console()).print(table)
+
+
+def _table_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """Head and rows of the table of student and teacher, and of the teacher with its whole vocabulary."""
+    others = {"teacher": results["teacher"] or {}}
+    speeds = [results["speedup"]]
+    if results.get("whole_teacher"):
+        others["whole teacher"] = results["whole_teacher"]
+        speeds.append(results["speedup_over_whole"])
+    rows = [["", "student", *(cell for name in others for cell in (name, f"student / {name}"))]]
+    for name, value in results["student"].items():
+        row = [name, format_number(value)]
+        for other in (other.get(name) for other in others.values()):
+            row += [format_number(other), f"{value / other:.3f}" if value and other else ""]
+        rows.append(row)
+    if results["speedup"]:
+        cells = (cell for speed in speeds for cell in ("", f"{speed:.2f}"))
+        rows.append(["speed-up per token", "", *cells])
+    return rows
 
 
 def markdown_table(results: Mapping[str, Any]) -> list[str]:
     """The same table in Markdown, line by line."""
-    teacher = results["teacher"] or {}
-    lines = ["| | student | teacher | student / teacher |", "|---|---:|---:|---:|"]
-    for name, value in results["student"].items():
-        other = teacher.get(name)
-        share = f"{value / other:.3f}" if value and other else ""
-        lines.append(f"| {name} | {format_number(value)} | {format_number(other)} | {share} |")
-    if results["speedup"]:
-        lines.append(f"| speed-up per token | | | {results['speedup']:.2f} |")
-    return lines
+    head, *rows = _table_rows(results)
+    rule = "|".join(["---", *["---:"] * (len(head) - 1)])
+    return [_markdown_row(head), f"|{rule}|", *map(_markdown_row, rows)]
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 def format_number(value: float | None) -> str:

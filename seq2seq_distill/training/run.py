@@ -20,7 +20,7 @@ from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, check_extensions
 from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole
-from seq2seq_distill.training.components import RunComponents, build_components, of_task
+from seq2seq_distill.training.components import RunComponents, build_components, load_whole_teacher, of_task
 from seq2seq_distill.training.failures import LastBatch, translate_errors
 from seq2seq_distill.training.final_test import test_task
 from seq2seq_distill.training.model_card import model_card
@@ -167,7 +167,8 @@ def _test_best_student(
 ) -> dict[str, Any]:
     """Test the best student and its teachers on all processes; process 0 writes, shows and returns the results."""
     student = AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)
-    tested = {task.name: test_task(task, student, trainer) for task in components.tasks}
+    whole = load_whole_teacher(config)
+    tested = {task.name: test_task(task, student, trainer, whole) for task in components.tasks}
     results: dict[str, Any] = {}
     if trainer.is_global_zero:
         results = merge_task_results({name: result for name, (result, _) in tested.items()})
