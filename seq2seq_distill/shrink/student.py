@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq_distill.config import StudentConfig
+from seq2seq_distill.config.student import WIDTHS
 from seq2seq_distill.models import architectures, layer_map
 from seq2seq_distill.shrink.depth import cut_config, keep_prompts, override, rebuild_settings, select_layers
 from seq2seq_distill.shrink.width import changed_widths, narrow, resolve_widths, widths_of
@@ -159,4 +160,5 @@ def describe_cut(config: PreTrainedConfig) -> str | None:
         return None
     parts = [f"{side} layers {' '.join(map(str, ids or ()))}" for side, ids in layers.items()]
     widths = getattr(config, "distilled_widths", {})
-    return ", ".join([*parts, *(f"{name} {size} of {whole}" for name, (size, whole) in widths.items())])
+    parts += ["{} {} of {}".format(name, *widths[name]) for name in WIDTHS if name in widths]
+    return ", ".join(parts)

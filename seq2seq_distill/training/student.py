@@ -20,6 +20,7 @@ from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.shrink.depth import rebuild_settings
 from seq2seq_distill.shrink.student import cut_student
 from seq2seq_distill.utils.distributed import is_rank_zero, local_device
 
@@ -59,7 +60,9 @@ def narrow_student(config: RunConfig, teacher: Teacher, data: EncodedSplits, fol
     while folder is not None and not is_rank_zero() and _saved_key(folder) != key:
         time.sleep(0.5)
     if folder is not None and _saved_key(folder) == key:
-        return load_pretrained(folder)
+        student = load_pretrained(folder)
+        rebuild_settings(student)  # what a new model does not train, a loaded one would
+        return student
     teacher.to(local_device(config.trainer.accelerator))
     student = cut_student(config.student, teacher.model, batches)
     torch.nn.Module.to(student, "cpu")
