@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from seq2seq_distill.config.bounds import above, at_least, fraction, fraction_or_size, increasing_from_zero, option
 
-WIDTHS = ("encoder_ffn_dim", "decoder_ffn_dim", "num_heads")
+WIDTHS = ("encoder_ffn_dim", "decoder_ffn_dim", "num_heads", "d_model")
 """Options that make a student narrower than its teacher."""
 
 
@@ -31,8 +31,11 @@ class StudentConfig:
     """Inner width of the decoder's feed-forward blocks, as --student.encoder_ffn_dim (default: the teacher's)."""
     num_heads: int | None = option(None, at_least(1))
     """Number of attention heads; only for T5 and its relatives (default: the teacher's)."""
+    d_model: int | None = option(None, at_least(1))
+    """Width of the hidden states, a multiple of the width of an attention head; only for BART and relatives with
+    learned positions (default: the teacher's)."""
     calibration_rows: int = option(256, at_least(1))
-    """Training rows whose activations decide which feed-forward units and heads a narrower student keeps."""
+    """Training rows whose activations decide what a narrower student keeps."""
     repair: bool = True
     """Correct the remaining weights of a narrower student by least squares, so that each block's outputs stay close to
     the teacher's."""

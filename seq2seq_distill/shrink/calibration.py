@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,32 +58,47 @@ class Calibration:
         if not self._batches:
             raise ModelError("a narrower student is calibrated on data, but `batches` is empty: give some")
 
+    def with_model(self, model: PreTrainedModel) -> Calibration:
+        """The same data for another model."""
+        return Calibration(model, self._batches)
+
     @torch.no_grad()
     def moments(self, side: str, module: nn.Linear) -> Moments:
         """Moments of the inputs of `module`, which is part of the stack `side`, over all positions without padding."""
-        width = module.in_features
-        total = torch.zeros(width, dtype=torch.float64, device=self._model.device)
-        gram = torch.zeros(width, width, dtype=torch.float64, device=self._model.device)
-        count = 0
-        for inputs in self._inputs(side, module):
-            vectors = inputs.double()
-            total += vectors.sum(0)
-            gram.addmm_(vectors.T, vectors)
-            count += len(vectors)
-        return Moments(total / count, gram / count, count)
+        return moments_of(self.inputs(side, module))
 
-    def _inputs(self, side: str, module: nn.Linear) -> Iterator[Tensor]:
-        """Of each batch, the inputs [N, F] at the N positions that are not padding."""
-        states = [None] * len(self._batches) if side == "encoder" else self._encoder_states
-        for batch, state in zip(self._batches, states, strict=True):
+    @torch.no_grad()
+    def inputs(self, side: str, module: nn.Module, of_source: bool | None = None) -> Iterator[Tensor]:
+        """Of each batch, the inputs [N, F] of `module` at the N positions that are not padding.
+
+        Args:
+            side: the stack that `module` is part of.
+            module: any that is called with one tensor.
+            of_source: whether that tensor has the source's positions (default: in the encoder).
+        """
+        for batch, state in zip(self._batches, self._states(side), strict=True):
             with _stopping_at(module) as caught:
-                if state is None:
-                    forward.encode(self._model, batch)
-                else:
-                    inputs = forward.decoder_inputs(self._model, batch["labels"])
-                    forward.decode(self._model, batch, state, inputs)
-            mask = batch["attention_mask"].bool() if state is None else batch["labels"] != IGNORE_INDEX
+                self._pass(batch, state)
+            if of_source or (of_source is None and side == "encoder"):
+                mask = batch["attention_mask"].bool()
+            else:
+                mask = batch["labels"] != IGNORE_INDEX
             yield self._without_padding(caught[0], mask)
+
+    @torch.no_grad()
+    def run(self, side: str) -> None:
+        """Pass the first batch through a whole stack."""
+        self._pass(self._batches[0], self._states(side)[0])
+
+    def _pass(self, batch: Mapping[str, Any], state: Tensor | None) -> None:
+        """Through the decoder or, without the encoder's state, through the encoder."""
+        if state is None:
+            forward.encode(self._model, batch)
+        else:
+            forward.decode(self._model, batch, state, forward.decoder_inputs(self._model, batch["labels"]))
+
+    def _states(self, side: str) -> Sequence[Tensor | None]:
+        return [None] * len(self._batches) if side == "encoder" else self._encoder_states
 
     @cached_property
     def _encoder_states(self) -> list[Tensor]:
@@ -99,6 +114,20 @@ class Calibration:
         elif length > width:  # LED, Pegasus-X and BigBird-Pegasus fill the last window up
             mask = pad(mask, (0, length - width))
         return inputs[mask]
+
+
+def moments_of(batches: Iterable[Tensor]) -> Moments:
+    """Moments of the vectors [N, F] of all batches."""
+    total: Tensor | None = None
+    gram: Tensor | None = None
+    count = 0
+    for batch in batches:
+        vectors = batch.double()
+        sums, products = vectors.sum(0), vectors.T @ vectors
+        total, gram = (sums, products) if total is None or gram is None else (total + sums, gram + products)
+        count += len(vectors)
+    assert total is not None and gram is not None  # a calibration has batches
+    return Moments(total / count, gram / count, count)
 
 
 class _Reached(Exception):

@@ -65,11 +65,44 @@ def least_squares(weight: Tensor, bias: Tensor | None, kept: Tensor, moments: Mo
     rest = torch.ones(whole.shape[1], dtype=torch.bool, device=whole.device).index_fill_(0, kept, False)
     matrix = moments.second if bias is None else moments.covariance
     among_kept = matrix[kept][:, kept]
-    damping = DAMPING * among_kept.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
-    damped = among_kept + damping * torch.eye(len(kept), dtype=torch.float64, device=whole.device)
-    correction = torch.linalg.solve(damped, matrix[kept][:, rest] @ whole[:, rest].T).T
+    correction = _solve(among_kept, matrix[kept][:, rest] @ whole[:, rest].T).T
     repaired = whole[:, kept] + correction
     if bias is None:
         return repaired.to(weight.dtype), None
     shift = whole @ moments.mean - repaired @ moments.mean[kept]
     return repaired.to(weight.dtype), (bias.double() + shift).to(bias.dtype)
+
+
+def corrected(weight: Tensor, bias: Tensor, moments: Moments, outputs: slice) -> tuple[Tensor, Tensor]:
+    """The linear map whose outputs are nearest to given targets, damped towards the map itself.
+
+    Args:
+        weight: [O, I]
+        bias: [O]
+        moments: of vectors [I + ...] of an input and, at `outputs`, what the map's output lacks to its target.
+        outputs: of length O.
+
+    Returns:
+        Weight [O, I] and bias [O]. The mean squared distance from the targets is at most that of the given map.
+    """
+    size = weight.shape[1]
+    correction = _solve(moments.covariance[:size, :size], moments.covariance[:size, outputs]).T
+    shift = moments.mean[outputs] - correction @ moments.mean[:size]
+    return (weight.double() + correction).to(weight.dtype), (bias.double() + shift).to(bias.dtype)
+
+
+def corrected_norm(weight: Tensor, bias: Tensor, moments: Moments, outputs: slice) -> tuple[Tensor, Tensor]:
+    """As `corrected`, for the weight [F] and the bias [F] of a norm, whose outputs read one input each."""
+    size = len(weight)
+    variance = moments.covariance.diagonal()[:size]
+    damping = DAMPING * variance.mean()
+    correction = moments.covariance[:size, outputs].diagonal() / (variance + damping)
+    shift = moments.mean[outputs] - correction * moments.mean[:size]
+    return (weight.double() + correction).to(weight.dtype), (bias.double() + shift).to(bias.dtype)
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """(M + d I)^-1 R, with d = 1% of the mean of M's diagonal."""
+    damping = DAMPING * matrix.diagonal().mean().clamp(min=torch.finfo(torch.float32).tiny)
+    damped = matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
+    return torch.linalg.solve(damped, right)

@@ -11,6 +11,7 @@ from seq2seq_distill.config import StudentConfig
 from seq2seq_distill.config.student import WIDTHS
 from seq2seq_distill.models import architectures, layer_map
 from seq2seq_distill.shrink.depth import cut_config, keep_prompts, override, rebuild_settings, select_layers
+from seq2seq_distill.shrink.hidden_size import narrow_hidden
 from seq2seq_distill.shrink.width import changed_widths, narrow, resolve_widths, widths_of
 from seq2seq_distill.utils.errors import ModelError
 
@@ -33,6 +34,7 @@ def create_student(
     encoder_ffn_dim: float | None = None,
     decoder_ffn_dim: float | None = None,
     num_heads: int | None = None,
+    d_model: int | None = None,
     batches: Iterable[Mapping[str, Tensor]] | None = None,
     repair: bool = True,
 ) -> PreTrainedModel:
@@ -55,6 +57,8 @@ def create_student(
             below 1, which are rounded to a multiple of 8; by default the teacher's. T5 and its relatives have one
             for both.
         num_heads: number of attention heads of T5 and its relatives; by default the teacher's.
+        d_model: width of the hidden states of BART and relatives with learned positions, a multiple of the width of a
+            head, since whole heads go with it; by default the teacher's.
         batches: calibration data for a narrower student, some thousand tokens: `input_ids` and `attention_mask`
             [B, S], `labels` [B, T] with -100 on padding, and the family's extra inputs.
         repair: correct the remaining weights by least squares on the calibration data (`shrink.repair`).
@@ -68,7 +72,7 @@ def create_student(
         ModelError: the architecture is not supported, the teacher has no such layers or widths, there are no
             batches for a narrower student, or an override is unknown or would change the shape of a tensor.
     """
-    widths = resolve_widths(teacher.config, encoder_ffn_dim, decoder_ffn_dim, num_heads)
+    widths = resolve_widths(teacher.config, encoder_ffn_dim, decoder_ffn_dim, num_heads, d_model)
     narrower = widths != widths_of(teacher.config)
     if narrower and batches is None:
         raise ModelError("a narrower student is calibrated on data: give `batches`")
@@ -93,8 +97,11 @@ def create_student(
     rebuild_settings(student)
     vars(student.config).pop("distilled_widths", None)  # of a teacher that was narrowed itself
     if narrower:
-        narrow(student, widths, batches or (), repair=repair)
+        batches = list(batches or ())
+        narrow(student, widths, batches, repair=repair)
         rebuild_settings(student)
+        if widths.d_model != teacher.config.d_model:
+            student = narrow_hidden(student, widths.d_model, batches, repair=repair)
         student.config.distilled_widths = changed_widths(teacher.config, student.config)
     return student
 

@@ -14,6 +14,7 @@ from seq2seq_distill.models import architectures
 from seq2seq_distill.shrink import blocks
 from seq2seq_distill.shrink.blocks import SIDES, Block
 from seq2seq_distill.shrink.calibration import Calibration
+from seq2seq_distill.shrink.hidden_size import check_hidden_size
 from seq2seq_distill.shrink.repair import columns, largest, least_squares, unit_scores
 from seq2seq_distill.utils.errors import ModelError
 
@@ -34,17 +35,20 @@ class Widths:
     """Inner width of the encoder's and of the decoder's feed-forward blocks."""
     num_heads: int | None
     """Of T5 and its relatives; None where the number follows from the width of the model."""
+    d_model: int
+    """Width of the hidden states."""
 
     def by_option(self) -> dict[str, int]:
         """The widths by the options that set them."""
         heads = {} if self.num_heads is None else {"num_heads": self.num_heads}
-        return {"encoder_ffn_dim": self.ffn[0], "decoder_ffn_dim": self.ffn[1], **heads}
+        return {"encoder_ffn_dim": self.ffn[0], "decoder_ffn_dim": self.ffn[1], **heads, "d_model": self.d_model}
 
 
 def widths_of(config: PreTrainedConfig) -> Widths:
     """The widths of a model with this config."""
     key = architectures.architecture_of(config).num_heads
-    return Widths(architectures.ffn_dims(config), None if key is None else getattr(config, key))
+    heads = None if key is None else getattr(config, key)
+    return Widths(architectures.ffn_dims(config), heads, architectures.widths(config)[1])
 
 
 def resolve_widths(
@@ -52,6 +56,7 @@ def resolve_widths(
     encoder_ffn_dim: float | None = None,
     decoder_ffn_dim: float | None = None,
     num_heads: int | None = None,
+    d_model: int | None = None,
 ) -> Widths:
     """The widths that a student of a teacher with this config gets; None stands for the teacher's.
 
@@ -69,14 +74,17 @@ def resolve_widths(
             f"`student.encoder_ffn_dim` {encoder} and `student.decoder_ffn_dim` {decoder}: {architecture.model_type} "
             f"models have one {architecture.ffn_dim[0]} for both stacks: set both to the same value"
         )
-    if num_heads is None or whole.num_heads is None:
-        if num_heads is not None:
+    if d_model is not None:
+        check_hidden_size(config, d_model)
+    heads = whole.num_heads
+    if num_heads is not None:
+        if heads is None:
             raise ModelError(
                 f"`student.num_heads` {num_heads}: the heads of {architecture.model_type} models divide their width "
                 "and cannot be removed alone: leave it out"
             )
-        return Widths((encoder, decoder), whole.num_heads)
-    return Widths((encoder, decoder), int(_size("`student.num_heads`", num_heads, whole.num_heads)))
+        heads = _size("`student.num_heads`", num_heads, heads)
+    return Widths((encoder, decoder), heads, d_model or whole.d_model)
 
 
 def _size(subject: str, value: float | None, whole: int) -> int:

@@ -75,7 +75,7 @@ def test_blocks_are_nearer_to_the_teachers_repaired_than_sliced(model_type: str)
         for repair in (True, False):
             model = copy.deepcopy(teacher)
             calibration, block = Calibration(model, data(model)), blocks.feed_forward(model, side, layer)
-            inputs = torch.cat(list(calibration._inputs(side, block.output)))
+            inputs = torch.cat(list(calibration.inputs(side, block.output)))
             expected = block.output(inputs)
             kept = _narrow_output(calibration, block, 16, None, repair)
             errors[repair] = float((block.output(inputs) - expected).square().mean())
@@ -213,5 +213,5 @@ def test_fractions_are_rounded_to_eights() -> None:
 
 def test_narrowing_in_place_writes_the_config() -> None:
     model = tiny_model("t5gemma")
-    narrow(model, Widths((16, 24), None), data(model))
+    narrow(model, Widths((16, 24), None, 16), data(model))
     assert (model.config.encoder.intermediate_size, model.config.decoder.intermediate_size) == (16, 24)
