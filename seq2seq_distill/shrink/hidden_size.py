@@ -126,13 +126,17 @@ class _Step:
 
 
 def _dimension_scores(model: PreTrainedModel, calibration: Calibration) -> Tensor:
-    """[d_model]: root of the sum over batches of squares of mean absolute outputs, summed over all norms."""
+    """[d_model]: root of the sum over batches of squares of mean absolute outputs, summed over all norms.
+
+    Each norm counts alike: what reads it can make up for its scale.
+    """
     scores = torch.zeros(model.config.d_model, dtype=torch.float64, device=model.device)
     for side in _SIDES:
         for name, module in _stack(model, side).named_modules():
             if isinstance(module, nn.LayerNorm) and name:
                 means = [module(x).abs().double().mean(0) for x in calibration.inputs(side, module)]
-                scores += torch.stack(means).square().sum(0).sqrt()
+                norms = torch.stack(means).square().sum(0).sqrt()
+                scores += norms / norms.sum()
     return scores
 
 

@@ -73,7 +73,8 @@ def create_student(
             batches for a narrower student, or an override is unknown or would change the shape of a tensor.
     """
     widths = resolve_widths(teacher.config, encoder_ffn_dim, decoder_ffn_dim, num_heads, d_model)
-    narrower = widths != widths_of(teacher.config)
+    whole = widths_of(teacher.config)
+    narrower = widths != whole
     if narrower and batches is None:
         raise ModelError("a narrower student is calibrated on data: give `batches`")
     encoder_depth, decoder_depth = architectures.depths(teacher.config)
@@ -100,7 +101,7 @@ def create_student(
         batches = list(batches or ())
         narrow(student, widths, batches, repair=repair)
         rebuild_settings(student)
-        if widths.d_model != teacher.config.d_model:
+        if widths.d_model != whole.d_model:
             student = narrow_hidden(student, widths.d_model, batches, repair=repair)
         student.config.distilled_widths = changed_widths(teacher.config, student.config)
     return student

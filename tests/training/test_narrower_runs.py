@@ -119,3 +119,14 @@ def test_widths_need_a_student_that_is_cut(tmp_path: Path) -> None:
     run = narrow(tmp_path, student={"decoder_layers": None, "path": str(tmp_path / "teacher")})
     with pytest.raises(ConfigError, match="`student.encoder_ffn_dim` 0.5 narrows a student that is cut from a teacher"):
         run_config(run)
+
+
+def test_fewer_hidden_dimensions_learn_through_projections(tmp_path: Path) -> None:
+    """Inner states of unlike widths are refused by name, and compared where a match has a projection."""
+    student = {"encoder_ffn_dim": None, "decoder_ffn_dim": None, "d_model": 8}
+    run = narrow(tmp_path, "bart", student=student, matches=[{"layers": "last", "projection": "linear"}])
+    run_config(run)
+    saved = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
+    assert saved["d_model"] == 8 and saved["distilled_widths"] == {"d_model": [8, 16]}
+    with pytest.raises(ConfigError, match="student's encoder is 8 wide and the teacher's 16: set `loss.alpha_hid` 0"):
+        run_config(narrow(tmp_path, "bart", student=student, loss={"alpha_hid": 1.0}, output_dir=str(tmp_path / "2")))
