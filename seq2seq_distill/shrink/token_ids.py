@@ -62,5 +62,5 @@ def _changed(record: dict[str, Any], new: Change) -> dict[str, Any]:
 
 def _replaced(value: Any, new: Change) -> Any:
     if isinstance(value, list | tuple):
-        return [_replaced(item, new) for item in value]
+        return [item for item in (_replaced(item, new) for item in value) if item is not None]
     return new(int(value)) if isinstance(value, int) and value >= 0 else value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers import MarianMTModel, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.shrink.depth import rebuild_settings
@@ -82,7 +82,7 @@ def _shared(model: PreTrainedModel) -> Tensor:
 
 def _with_two_vocabularies(model: PreTrainedModel) -> PreTrainedModel:
     """The same model, its encoder and decoder with embeddings of their own."""
-    if not isinstance(model, MarianMTModel):
+    if model.config.model_type != "marian":
         raise ModelError(
             f"`trim.separate` true: a {model.config.model_type} model has one vocabulary for both sides: leave it out"
         )

@@ -1,5 +1,6 @@
 """The verbs beside a run: student, average, convert, through the command itself."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands.average.command import mean_weights
 from seq2seq_distill.training.run import run_config
 from tests.tiny_models import tiny_batch, tiny_model
-from tests.tiny_runs import config, save_teacher
+from tests.tiny_runs import config, save_teacher, write_data
 from tests.tiny_tokenizers import plain_tokenizer
 
 
@@ -95,6 +96,58 @@ class TestStudent:
         assert line.startswith(f"--teacher {tmp_path}/bare: ")
         assert "no tokenizer" in line and line.endswith("save one in the same folder")
         assert not (tmp_path / "s").exists()
+
+
+class TestTrim:
+    @pytest.fixture(scope="class")
+    def data(self, tmp_path_factory):
+        return write_data(tmp_path_factory.mktemp("data"))
+
+    def test_writes_a_model_that_says_what_it_lost(self, teacher, data, tmp_path):
+        out = tmp_path / "small"
+        arguments = ["trim", "--model", str(teacher), "--data", str(data), "--output_dir", str(out)]
+        assert main([*arguments, "--task", "translation", "--trim.coverage", "0.9"]) == 0
+        model, tokenizer = load(out), AutoTokenizer.from_pretrained(out)
+        report = json.loads((out / "trimming.json").read_text("utf-8"))
+        assert model.config.vocab_size == len(tokenizer) == report["vocabulary"]["after"]["source"]
+        assert model.config.vocab_size < load(teacher).config.vocab_size
+        assert report["made_of"]["trim"]["coverage"] == 0.9
+        assert report["pieces"]["source"]["coverage"] >= 0.9
+        assert report["parameters"]["after"] == model.num_parameters() < report["parameters"]["before"]
+        assert report["held_out"]["target"]["length_growth"] == 1.0  # whole words are known or not
+        assert 0 < report["held_out"]["lost_mass"] < 1
+
+    def test_keeps_the_precision(self, teacher, data, tmp_path):
+        half = tmp_path / "half"
+        load(teacher, dtype=torch.bfloat16).save_pretrained(half)
+        AutoTokenizer.from_pretrained(teacher).save_pretrained(half)
+        arguments = ["trim", "--model", str(half), "--data", str(data), "--output_dir", str(tmp_path / "small")]
+        assert main([*arguments, "--trim.size", "40"]) == 0
+        assert load(tmp_path / "small", dtype="auto").dtype == torch.bfloat16
+
+    def test_mistakes(self, teacher, data, tmp_path, capsys):
+        start = ("trim", "--model", teacher, "--data", data, "--output_dir", tmp_path / "small")
+        missing = fails(capsys, *start)
+        assert missing.startswith("--trim.coverage and --trim.size are missing: give one")
+        small = fails(capsys, *start, "--trim.size", "16", "--trim.languages", "de")
+        assert small.startswith("--trim.languages de: the model has no tokens for languages")
+        save_teacher(tmp_path / "fsmt", "fsmt")
+        refused = fails(capsys, "trim", "--model", tmp_path / "fsmt", *start[3:], "--trim.size", "40")
+        assert refused.startswith(f"--model {tmp_path}/fsmt: the vocabulary of fsmt models cannot be trimmed")
+        assert not (tmp_path / "small").exists()
+
+    def test_characters_that_can_no_longer_be_written_are_warned_of(self, data, tmp_path, caplog):
+        save_teacher(tmp_path / "teacher", "marian")
+        few = tmp_path / "few"
+        few.mkdir()
+        for side in ("source", "target"):
+            (few / f"train.{side}").write_text("a\n", "utf-8")
+        arguments = ["trim", "--model", str(tmp_path / "teacher"), "--data", str(few), "--trim.coverage", "1.0"]
+        assert main([*arguments, "--output_dir", str(tmp_path / "small")]) == 0
+        [warning] = [record for record in caplog.records if record.levelname == "WARNING"]
+        assert "characters can no longer be written" in warning.getMessage()
+        report = json.loads((tmp_path / "small" / "trimming.json").read_text("utf-8"))
+        assert report["held_out"] is None and report["lost_characters"]["count"] > 10
 
 
 class TestConvert:

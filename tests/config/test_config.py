@@ -13,10 +13,12 @@ from seq2seq_distill.commands.convert.options import ConvertConfig
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
+from seq2seq_distill.commands.trim.options import TrimOnlyConfig
 from seq2seq_distill.config import (
     BatchConfig,
     DivergenceName,
     EncodeConfig,
+    EnsembleConfig,
     EvalConfig,
     FeatureLossConfig,
     LabelConfig,
@@ -24,7 +26,9 @@ from seq2seq_distill.config import (
     OptimConfig,
     RunConfig,
     StudentConfig,
+    TaskConfig,
     TrainerConfig,
+    TrimConfig,
     validate,
 )
 from seq2seq_distill.config.conflicts import REFUSED_TRAINER_OPTIONS, TRAINER_EXTRAS
@@ -33,7 +37,7 @@ from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.utils.errors import ConfigError
 
 GROUPS = {field.name: field.default_factory for field in fields(RunConfig) if is_dataclass(field.default_factory)}
-CONFIGS = (RunConfig, StudentOnlyConfig, AverageConfig, ConvertConfig)
+CONFIGS = (RunConfig, StudentOnlyConfig, TrimOnlyConfig, AverageConfig, ConvertConfig)
 
 
 def run(**changes: Any) -> RunConfig:
@@ -481,6 +485,48 @@ class TestMatches:
     )
     def test_what_they_do_not_go_with(self, changes, line):
         assert mistakes(run(matches=[entry()], **changes)) == [line]
+
+
+class TestTrim:
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({"student": StudentConfig(path="s")}, "`trim.size` 900 cannot be combined with `student.path`"),
+            ({"ensemble": EnsembleConfig(["b"])}, "`trim.size` 900 cannot be combined with `ensemble.teachers`"),
+            (
+                {"data": None, "tasks": [TaskConfig("a", ["x"])]},
+                "`trim.size` 900 cannot be combined with `tasks`",
+            ),
+            (
+                {"teacher": None, "student": StudentConfig(config="c")},
+                "`trim.size` 900 trims the vocabulary of a teacher: name one by `teacher`",
+            ),
+        ],
+    )
+    def test_what_it_does_not_go_with(self, changes, line):
+        assert mistakes(run(trim=TrimConfig(size=900))) == []
+        [mistake] = mistakes(run(trim=TrimConfig(size=900), **changes))
+        assert mistake.startswith(line)
+
+    @pytest.mark.parametrize(
+        ("trim", "line"),
+        [
+            (TrimConfig(0.9, 900), "`trim.coverage` 0.9 and `trim.size` 900 both say how much is kept: give one"),
+            (TrimConfig(separate=True), "`trim.separate` true says how a vocabulary is trimmed, not how far"),
+            (TrimConfig(languages=["en", "de"]), "`trim.languages` en de says how a vocabulary is trimmed"),
+            (TrimConfig(0.0), "`trim.coverage` 0.0 is too small"),
+            (TrimConfig(1.1), "`trim.coverage` 1.1 is too large"),
+            (TrimConfig(size=3), "`trim.size` 3 is too small"),
+        ],
+    )
+    def test_options_by_themselves(self, trim, line):
+        [mistake] = mistakes(run(trim=trim))
+        assert mistake.startswith(line)
+
+    def test_the_command_needs_to_know_how_far(self):
+        [mistake] = mistakes(TrimOnlyConfig(model="m", output_dir="o"))
+        assert mistake.startswith("`trim.coverage` and `trim.size` are missing")
+        assert mistakes(TrimOnlyConfig(model="m", output_dir="o", trim=TrimConfig(0.9))) == []
 
 
 def test_several_mistakes_are_listed_together():

@@ -56,6 +56,17 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         command("--encode.source_column", "a", "--encode.target_column", "a"),
         "--encode.source_column",
     ),
+    (
+        "a trimmed vocabulary for an existing student",
+        command("--trim.coverage", "0.9999", "--student.path", "a"),
+        "--trim.coverage",
+    ),
+    (
+        "two sizes of a trimmed vocabulary",
+        command("--trim.coverage", "0.9999", "--trim.size", "16000"),
+        "--trim.coverage",
+    ),
+    ("languages to keep, but no trimming", command("--trim.languages", "en", "de"), "--trim.languages"),
     ("a strategy that copies the process", command("--trainer.strategy", "ddp_spawn"), "--trainer.strategy"),
     (
         "likelihoods of labels that the student replaces",

@@ -46,7 +46,7 @@ model_name input_path --model_name --save_dir --reference_path --score_path --ty
 # Of torchrun, srun, sbatch and benchmarks; a name ends for us at its first hyphen.
 FOREIGN_FLAGS = set(
     "--nnodes --nproc_per_node --rdzv_backend --rdzv_endpoint --rdzv_id --nodes --ntasks --gpus --signal --requeue "
-    "--kill --max_length --vocab --target --rounds --divergence --only --seeds".split()
+    "--kill --max_length --vocab --target --rounds --divergence --only --seeds --train_on".split()
 )
 
 
