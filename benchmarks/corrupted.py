@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow.parquet
 
 from seq2seq_distill import demo
-from seq2seq_distill.commands.label import label
+from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.metrics.degeneration import repetition, units

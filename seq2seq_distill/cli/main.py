@@ -23,7 +23,7 @@ from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
 from seq2seq_distill.commands.trim.options import TrimOnlyConfig
-from seq2seq_distill.config import LabelConfig, RunConfig, validate
+from seq2seq_distill.config import CacheCommandConfig, LabelConfig, RunConfig, validate
 from seq2seq_distill.config.validation import CommandConfig
 from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, format_value
 
@@ -58,13 +58,13 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "run": Command(RunConfig, "seq2seq_distill.training.run", "run_config"),
-    "cache": Command(RunConfig, "seq2seq_distill.commands.cache", "fill_cache"),
+    "cache": Command(CacheCommandConfig, "seq2seq_distill.commands.cache", "fill_cache"),
     "budget": Command(RunConfig, "seq2seq_distill.commands.budget", "find_budget"),
     "plan": Command(PlanConfig, "seq2seq_distill.commands.plan.command", "make_plan"),
     "trim": Command(TrimOnlyConfig, "seq2seq_distill.commands.trim.command", "trim"),
     "student": Command(StudentOnlyConfig, "seq2seq_distill.commands.student.command", "make_student"),
     "evaluate": Command(EvaluateConfig, "seq2seq_distill.commands.evaluate.command", "evaluate"),
-    "label": Command(LabelConfig, "seq2seq_distill.commands.label", "label"),
+    "label": Command(LabelConfig, "seq2seq_distill.commands.label.command", "label"),
     "export": Command(ExportConfig, "seq2seq_distill.commands.export.command", "export_model"),
     "average": Command(AverageConfig, "seq2seq_distill.commands.average.command", "average"),
     "convert": Command(ConvertConfig, "seq2seq_distill.commands.convert.command", "convert"),

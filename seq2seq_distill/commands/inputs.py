@@ -9,7 +9,8 @@ from datasets import Dataset, concatenate_datasets
 from seq2seq_distill import demo
 from seq2seq_distill.config.run_record import task_of_run
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import ANY_COLUMNS, has_split, is_file, load_split
+from seq2seq_distill.data.sources import ANY_COLUMNS, has_split, is_file, map_split
+from seq2seq_distill.data.texts import join_keys
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
 
@@ -54,9 +55,9 @@ def with_run_defaults(config: Config, record: dict[str, Any], remedy: str) -> Co
     return config
 
 
-def load_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS) -> Dataset:
-    """The columns source and target of a split, of all sources that have it, in order; the column source alone, where
-    `columns` allows it and a source has no targets.
+def map_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS) -> tuple[Dataset, str]:
+    """The columns source and target of a split, of all sources that have it, in order, memory-mapped; the column source
+    alone, where `columns` allows it and a source has no targets. And a hash that stands for the texts.
 
     Files without a folder or hub data set among them have no splits: their rows are the data, whatever the split.
 
@@ -67,9 +68,29 @@ def load_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS
     split = "train" if all(map(is_file, places)) else split
     having = [place for place in places if has_split(place, split)]
     # Where no source has the split, the error about the first source says what is missing.
-    parts = [load_split(place, split, columns) for place in having or places[:1]]
+    parts, keys = zip(*(map_split(place, split, columns) for place in having or places[:1]), strict=True)
     sides = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
     rows = concatenate_datasets([part.select_columns(sides) for part in parts])
     if not len(rows):
         raise DataError(f"`data` {' '.join(sources)}: the {split} split has no examples: give another source")
-    return rows
+    return rows, join_keys([*keys, *sides])
+
+
+def load_shots(sources: Sequence[str], count: int, columns: Columns) -> list[tuple[str, str]]:
+    """Pairs for the prompts of a language model, evenly spaced over the val split or, where none is there, train.
+
+    Raises:
+        ConfigError: there are fewer.
+        DataError: a source cannot be read, or has no targets.
+    """
+    has_val = any(has_split(demo.data_source(name), "val") for name in sources)
+    pairs = load_rows(sources, "val" if has_val else "train", columns)
+    if len(pairs) < count:
+        raise ConfigError(f"`shots` {count - 1} needs {count} pairs, and there are {len(pairs)}: lower it")
+    chosen = pairs[[(2 * i + 1) * len(pairs) // (2 * count) for i in range(count)]]
+    return list(zip(chosen["source"], chosen["target"], strict=True))
+
+
+def load_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS) -> Dataset:
+    """The rows of `map_rows`."""
+    return map_rows(sources, split, columns)[0]

@@ -1,5 +1,6 @@
 """The options: frozen dataclasses that are the command line, and what is wrong with them. Nothing here needs torch."""
 
+from seq2seq_distill.config.cache_command import CacheCommandConfig
 from seq2seq_distill.config.data import BatchConfig, EncodeConfig, TaskConfig
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.losses import (
@@ -10,6 +11,7 @@ from seq2seq_distill.config.losses import (
     WeightSchedule,
 )
 from seq2seq_distill.config.run import RunConfig
+from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.teachers import CacheConfig, EnsembleConfig, TeacherSourceConfig
 from seq2seq_distill.config.training import EvalConfig, OptimConfig, TrainerConfig
@@ -18,6 +20,7 @@ from seq2seq_distill.config.validation import find_problems, validate
 
 __all__ = [
     "BatchConfig",
+    "CacheCommandConfig",
     "CacheConfig",
     "DivergenceName",
     "EncodeConfig",
@@ -28,6 +31,7 @@ __all__ = [
     "LossConfig",
     "OptimConfig",
     "RunConfig",
+    "RunnerOptions",
     "ScheduleConfig",
     "StudentConfig",
     "TaskConfig",

@@ -7,18 +7,21 @@ from typing import Literal
 
 from seq2seq_distill.config.bounds import Range, above, at_least, at_most, between, fraction, option
 from seq2seq_distill.config.decoding import DecodingOptions
+from seq2seq_distill.config.language_models import LanguageModelOptions
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import MAX_SEED
+from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.utils.errors import format_value
 
 
 @dataclass(frozen=True)
-class LabelConfig(DecodingOptions):
+class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Write the targets of a data set with a model (pseudo-labels), or score the existing ones, and filter them."""
 
     model: str = option("", required=True)
-    """Model that writes or scores the targets: a Hugging Face folder or hub id, or a folder of `distill export`."""
+    """Model that writes or scores the targets: a Hugging Face folder or hub id of an encoder-decoder or a language
+    model, or a folder of `distill export`; with --server, the name by which the server knows it."""
     data: list[str] = option([])
     """Data sources to label, in the form that a run takes (default: the data of the model's run)."""
     output_dir: str = option("", required=True)
@@ -27,6 +30,15 @@ class LabelConfig(DecodingOptions):
     """Split to label."""
     n: int | None = option(None, at_least(1))
     """Label only the first N examples (default: all)."""
+    duplicates: Literal["keep", "drop"] = "keep"
+    """Rows whose source an earlier row has get the same candidates (keep), or are left out (drop)."""
+    n_val: int | None = option(None, at_least(0))
+    """Number of sources of the training split to hold out as the label set's val split, chosen by their hashes
+    (default: 500 where the data has no other split and more than 10,000 sources, else 0)."""
+    n_test: int | None = option(None, at_least(0))
+    """Number of sources to hold out as the test split, likewise."""
+    split_sentences: bool = False
+    """Translate each source sentence by sentence, and join the translations."""
     targets: Literal["generate", "reference"] = "generate"
     """Where targets come from: generate lets the model write them; reference keeps those of the data, scores them with
     the model and filters them."""
@@ -51,9 +63,9 @@ class LabelConfig(DecodingOptions):
     """Sample from the most probable tokens whose total probability reaches P. Needs --sample."""
     seed: int = option(42, between(0, MAX_SEED))
     """Random seed of sampling; needs --sample."""
-    keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "all"] = "top1"
-    """Candidates to keep: the most probable one (top1), the one closest to the reference by chrF, BLEU or ROUGE-L, or
-    all."""
+    keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "mbr-chrf", "mbr-bleu", "mbr-rouge", "all"] = "top1"
+    """Candidates to keep: the most probable one (top1); by chrF, BLEU or ROUGE-L, the one closest to the reference
+    (best-) or to all candidates of its row (mbr-, minimum Bayes risk); or all."""
     rouge_tokenizer: RougeTokenizer = "default"
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
@@ -84,6 +96,9 @@ class LabelConfig(DecodingOptions):
     """Drop targets in which the fraction of letters in the references' script is below this value."""
     drop_cut: bool = False
     """Drop pairs whose source was longer than the model reads, or whose target was stopped at --max_target_length."""
+    drop_unsupported: list[Literal["numbers", "names"]] = option([])
+    """Drop targets with numbers, or capitalised names, that the source does not have; names are not looked for where
+    --tgt_lang capitalises all nouns."""
     backward_model: str | None = None
     """Model of the opposite direction, target to source, that scores each source given its target: a Hugging Face
     folder or hub id."""
@@ -97,11 +112,17 @@ class LabelConfig(DecodingOptions):
 
     def conflicts(self) -> Iterator[Problem]:
         """What does not go together."""
+        yield from self.runner_conflicts()
         yield from self._decoding_conflicts()
-        if self.n_best == 1 and self.keep.startswith("best"):
+        yield from self.language_model_conflicts()
+        if self.server is not None:
+            yield from self.unused_by_language_model()
+        if self.n_best == 1 and self.keep.startswith(("best", "mbr")):
             yield Problem(
                 ("keep", "n_best"), f"`keep` {self.keep} needs several candidates, and `n_best` is 1: raise it"
             )
+        if self.split_sentences:
+            yield from self._split_conflicts()
         if self.drop_fraction and not self.backward_model:
             yield Problem(
                 ("drop_fraction", "backward_model"),
@@ -119,6 +140,50 @@ class LabelConfig(DecodingOptions):
             for name in (name for name, is_given in given.items() if is_given):
                 value = format_value(getattr(self, name))
                 yield Problem((name, "targets"), f"`{name}` {value} is for targets that the model writes: leave it out")
+
+    def _split_conflicts(self) -> Iterator[Problem]:
+        against = {
+            "n_best": self.n_best > 1,
+            "targets": self.targets == "reference",
+            "logprobs": self.logprobs,
+            "task": self.task == "summarization",
+        }
+        for name in (name for name, is_given in against.items() if is_given):
+            value = format_value(getattr(self, name))
+            yield Problem(
+                (name, "split_sentences"), f"`{name}` {value} cannot be combined with `split_sentences`: leave one out"
+            )
+
+    def unused_by_language_model(self) -> Iterator[Problem]:
+        """What a language model that labels, behind a server or here, has no use for, and what it lacks."""
+        teacher = "a language model" if self.server is None else "a model behind `server`"
+        names = ["targets", "engine", "quantization", "prefix", "max_source_length", "split_sentences"]
+        if self.server is not None:
+            names += ["beams", "length_penalty", "max_tokens", "runner"]
+        defaults = LabelConfig()
+        for name in (name for name in names if getattr(self, name) != getattr(defaults, name)):
+            value = format_value(getattr(self, name))
+            yield Problem((name, "server"), f"`{name}` {value} does not apply to {teacher}: leave it out")
+        needed = ("task", "src_lang", "tgt_lang") if self.task == "translation" else ("task",)
+        for name in (name for name in needed if getattr(self, name) is None):
+            yield Problem((name, "server"), f"`{name}` is missing, which the prompt of {teacher} needs: name one")
+        if self.n_best > (self.beams or 1) and not self.sample:
+            yield Problem(
+                ("n_best", "sample"), f"`n_best` {self.n_best} gives {teacher} equal answers: add `sample` true"
+            )
+        if self.server is not None and self.min_score is not None and not self.logprobs:
+            yield Problem(("min_score", "logprobs"), f"`min_score` {self.min_score} needs scores: add `logprobs` true")
+        for name in ("model", "messages", "prompt", "n", "max_tokens", "seed", "stream", "logprobs"):
+            if self.server is not None and name in self.generate:
+                yield Problem(("generate",), f"`generate` {name} is set by other options: remove it")
+
+    def unused_by_encoder_decoder(self) -> Iterator[Problem]:
+        """Options of language models."""
+        defaults = LabelConfig()
+        for name in ("api", "prompt", "style", "shots", "dry_run"):
+            if getattr(self, name) != getattr(defaults, name):
+                value = format_value(getattr(self, name))
+                yield Problem((name,), f"`{name}` {value} is for language models, and `model` {self.model} is none")
 
     def _decoding_conflicts(self) -> Iterator[Problem]:
         if self.sample and (self.beams or 1) > 1:

@@ -1,7 +1,7 @@
 """Arrow files of the cache: memory-mapped, written whole or not at all, and checked by their hash."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,24 +48,24 @@ def file_hash(path: Path, size: int | None = None) -> bytes:
     return digest.digest()
 
 
-def is_intact(path: Path, schema: pa.Schema) -> bool:
-    """Whether the file is there as `write_arrow` left it; damage is logged."""
+def is_intact(path: Path, *schemas: pa.Schema) -> bool:
+    """Whether the file is there as `write_arrow` left it, with one of these schemas; damage is logged."""
     if not path.is_file():
         return False
     size = path.stat().st_size - DIGEST_BYTES
     with path.open("rb") as stream:
         stream.seek(max(0, size))
-        intact = file_hash(path, size) == stream.read() and _has_schema(path, schema)
+        intact = file_hash(path, size) == stream.read() and _has_schema(path, schemas)
     if not intact:
         logger.warning("%s is damaged: making it again", path)
     return intact
 
 
-def _has_schema(path: Path, schema: pa.Schema) -> bool:
-    """Whether the file has this schema: the hash reveals damage, but any file could come with a valid hash."""
+def _has_schema(path: Path, schemas: Sequence[pa.Schema]) -> bool:
+    """Whether the file has one of these schemas: the hash reveals damage, but any file could come with a valid hash."""
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as reader:
-            return reader.schema.equals(schema, check_metadata=True)
+            return any(reader.schema.equals(schema, check_metadata=True) for schema in schemas)
     except (pa.ArrowException, OSError):  # which of the two hangs on the first bytes
         return False
 

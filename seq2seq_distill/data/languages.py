@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 
-from babel.core import get_global
+from babel.core import Locale, get_global
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.utils.errors import ConfigError
@@ -28,6 +28,16 @@ def base_language(code: str) -> str:
     """
     head = re.split(r"[_-]", plain_code(code).strip("_"))[0].lower()
     return get_global("language_aliases").get(head, head)
+
+
+def language_name(code: str) -> str:
+    """The English name of a language: "German" for "de", "deu_Latn" or "__de__", "Brazilian Portuguese" for "pt-BR".
+
+    What is no known code is taken to be a name.
+    """
+    names = Locale("en").languages
+    base, *more = (base_language(code), *re.split(r"[_-]", plain_code(code).strip("_"))[1:])
+    return str(names.get("_".join([base, *more])) or names.get(base) or code)
 
 
 def match_language(code: str, keys: Collection[str]) -> str | None:

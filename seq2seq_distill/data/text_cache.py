@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from seq2seq_distill.utils.files import cache_root, write_json
 
 logger = logging.getLogger(__name__)
 
+SCHEMA = pa.schema([(name, pa.string()) for name in SIDES])
+"""Of texts; those without targets have the first column alone."""
 FORMAT = 1
 """Raised when the readers find other rows in the same bytes."""
 JUST_NOW = 2 * 10**9
@@ -47,7 +50,7 @@ def cached_texts(
         DataError: as `read_batches`; or the cache cannot be written.
     """
     place = cache_dir or cache_root() / "texts"
-    schema = pa.schema([(name, pa.string()) for name in SIDES])
+    schemas = [SCHEMA, SCHEMA.remove(1)] if columns.optional_target else [SCHEMA]
     try:
         place.mkdir(parents=True, exist_ok=True)
         record = place / f"{_name(files, columns)}.json"
@@ -55,9 +58,11 @@ def cached_texts(
             key, is_new = _key(record, files, columns, verify)
             path = place / f"{key}.texts"
             check = verify or is_new or (path.is_file() and path.stat().st_size < LARGE)
-            is_read = not (is_intact(path, schema) if check else path.is_file())
+            is_read = not (is_intact(path, *schemas) if check else path.is_file())
             if is_read:
-                write_arrow(path, schema, read_batches(source, list(files), columns))
+                batches = read_batches(source, list(files), columns)
+                first = next(batches)  # tells whether there are targets
+                write_arrow(path, first.schema, chain([first], batches))
             write_json(record, {"key": key, "written": time.time_ns(), "files": _states(files)})
     except OSError as error:
         if error.filename and Path(error.filename) in files:

@@ -84,12 +84,12 @@ class CTranslate2Decoder:
                 self._translator = self._open(self.threads)
             return self._decode(self._translator, inputs, n_best)
 
-    def choose_threads(self, inputs: Sequence[Sequence[int]]) -> tuple[int, int]:
-        """The threads, measured on some inputs where they are not given."""
+    def choose_threads(self, inputs: Sequence[Sequence[int]], cores: int | None = None) -> tuple[int, int]:
+        """The threads, measured on some inputs where they are not given; `cores` are by default this process's."""
         if self.threads is not None:
             return self.threads
         inputs = inputs[:TRIAL]
-        cores = num_local_cores()
+        cores = cores or num_local_cores()
         seconds = {}
         with _torch_threads_kept():
             for threads in dict.fromkeys([(cores, 1), (1, cores)]):

@@ -105,9 +105,24 @@ def generation_config(
 
 def with_settings(own: GenerationConfig, settings: GenerationSettings, positions: int | None) -> GenerationConfig:
     """`generation_config` of a model of which there is only its own generation config and its positions."""
-    config = copy.deepcopy(own)
-    if config.decoder_start_token_id is None and config.bos_token_id is None:
+    if own.decoder_start_token_id is None and own.bos_token_id is None:
         raise ModelError("the model names no decoder_start_token_id: add it to its generation_config.json")
+    config = _searching(own, settings)
+    _set_lengths(config, settings, positions)
+    return _validated(config, settings)
+
+
+def causal_generation_config(model: PreTrainedModel, settings: GenerationSettings) -> GenerationConfig:
+    """`generation_config` of a language model without an encoder: lengths in it count new tokens alone."""
+    config = _searching(model.generation_config, settings)
+    config.max_new_tokens, config.max_length = settings.max_length, None
+    config.min_length = 0  # it would count the prompt
+    return _validated(config, settings)
+
+
+def _searching(own: GenerationConfig, settings: GenerationSettings) -> GenerationConfig:
+    """A copy with all settings but for lengths."""
+    config = copy.deepcopy(own)
     _drop_what_decodes_otherwise(config, settings)
     _apply_options(config, settings)
     if settings.beams is not None:
@@ -116,7 +131,10 @@ def with_settings(own: GenerationConfig, settings: GenerationSettings, positions
         config.length_penalty = settings.length_penalty
     if settings.forced_bos_token_id is not None:
         config.forced_bos_token_id = settings.forced_bos_token_id
-    _set_lengths(config, settings, positions)
+    return config
+
+
+def _validated(config: GenerationConfig, settings: GenerationSettings) -> GenerationConfig:
     _drop_what_the_search_ignores(config)
     try:
         config.validate()

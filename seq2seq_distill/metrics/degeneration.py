@@ -176,8 +176,11 @@ def collapse(figures: OutputStatistics) -> str | None:
 
 def units(text: str) -> list[str]:
     """The words of a text; those of a script without spaces, and overlong ones, by their characters."""
+    words = text.replace("<n>", "\n").split()
+    if not NO_SPACES.search(text) and max(map(len, words), default=0) <= MAX_WORD_LENGTH:
+        return words
     found: list[str] = []
-    for word in text.replace("<n>", "\n").split():
+    for word in words:
         if len(word) > MAX_WORD_LENGTH or NO_SPACES.search(word):
             found.extend(word)
         else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from seq2seq_distill.data.tokenizers import asks_for_trust, check_json, code_refused
 from seq2seq_distill.models import architectures
@@ -35,6 +36,44 @@ def load_pretrained(
         ModelError: there is nothing at `path`, the Hub is out of reach, the model is no supported encoder-decoder, or
             the checkpoint lacks weights.
     """
+    source, subject = _source(path, field)
+    config = _load_config(source, str(path), field)
+    check_architecture(config.model_type, subject)
+    check_json(Path(source) / "generation_config.json", subject)  # else transformers would do without it
+    architectures.set_depths(config, *architectures.depths(config))
+    return _load(AutoModelForSeq2SeqLM, source, config, dtype, subject)
+
+
+def load_causal(path: str | Path, dtype: torch.dtype | str, *, field: str) -> PreTrainedModel:
+    """A causal language model from a folder or a Hub id, in eval mode.
+
+    Args:
+        path: folder or Hub id.
+        dtype: of the loaded weights; "auto" is that of the checkpoint.
+        field: name of the option that holds `path`; it opens the error.
+
+    Raises:
+        ModelError: there is nothing at `path`, the Hub is out of reach, or the checkpoint lacks weights.
+    """
+    source, subject = _source(path, field)
+    config = _load_config(source, str(path), field)
+    check_json(Path(source) / "generation_config.json", subject)
+    return _load(AutoModelForCausalLM, source, config, dtype, subject)
+
+
+def is_causal(path: str | Path, *, field: str) -> bool:
+    """Whether there is a causal language model, and no encoder-decoder, in a folder or at a Hub id. Errors are those of
+    loading it."""
+    config = _load_config(_source(path, field)[0], str(path), field)
+    if config.is_encoder_decoder:
+        return False
+    if config.architectures:
+        return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures)
+    return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def _source(path: str | Path, field: str) -> tuple[str, str]:
+    """What transformers is to load, and how messages name it."""
     name = str(path)
     subject = f"`{field}` {name}"
     folder = Path(name).expanduser()
@@ -42,13 +81,14 @@ def load_pretrained(
         raise ModelError(f"{subject}: the folder has no config.json and therefore no model: choose another")
     if not folder.is_dir() and (name.startswith((".", "/", "~")) or name.count("/") > 1):
         raise ModelError(f"{subject}: no such folder: check the path")
-    source = str(folder) if folder.is_dir() else name
-    config = _load_config(source, name, field)
-    check_architecture(config.model_type, subject)
-    check_json(folder / "generation_config.json", subject)  # else transformers would do without it
-    architectures.set_depths(config, *architectures.depths(config))
+    return str(folder) if folder.is_dir() else name, subject
+
+
+def _load(
+    auto_class: Any, source: str, config: PreTrainedConfig, dtype: torch.dtype | str, subject: str
+) -> PreTrainedModel:
     try:
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(
+        model, report = auto_class.from_pretrained(
             source, config=config, dtype=dtype, output_loading_info=True, trust_remote_code=False
         )
     except pickle.UnpicklingError:
@@ -86,6 +126,8 @@ def _load_config(source: str, name: str, field: str) -> PreTrainedConfig:
         if Path(source).is_dir():
             reason = "its config.json cannot be read"
         raise ModelError(f"`{field}` {name}: {reason} ({first_line(error)}): choose another model") from error
-    if {"AutoConfig", "AutoModelForSeq2SeqLM"} & (getattr(config, "auto_map", None) or {}).keys():
+    if {"AutoConfig", "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"} & (
+        getattr(config, "auto_map", None) or {}
+    ).keys():
         raise code_refused(name, field)  # transformers would load its own class instead, and say nothing
     return config

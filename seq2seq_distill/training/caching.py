@@ -2,11 +2,13 @@
 
 import logging
 import time
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config import RunConfig, RunnerOptions
 from seq2seq_distill.data.batching import BatchPlan, lengths
 from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
 from seq2seq_distill.decoding.generation import to_device
@@ -14,12 +16,18 @@ from seq2seq_distill.decoding.likelihood import LOGITS
 from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
 from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher
-from seq2seq_distill.training.components import RunComponents
+from seq2seq_distill.training.components import RunComponents, build_components
+from seq2seq_distill.training.runners.fill import fill_shards
+from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.distributed import local_device, rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+Shard = tuple[str, int]
+"""Split and first row."""
+LOCAL = RunnerOptions()
 
 CACHED_SPLITS = ("train", "val")
 MAX_TOKENS = 8192
@@ -40,7 +48,7 @@ def with_cache(config: RunConfig, parts: RunComponents) -> RunComponents:
             "fill it by `distill cache`, or add `teacher`"
         )
     if parts.teacher is not None:
-        fill(cache, parts, parts.teacher, config)
+        fill(cache, parts, config)
     parts.data.cached = {split: cache.split(split) for split in CACHED_SPLITS}
     return parts.without_teachers()
 
@@ -60,22 +68,51 @@ def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
     return TeacherCache(Path(str(config.teacher_cache)).expanduser(), contents, encoded, fingerprint)
 
 
-def fill(cache: TeacherCache, parts: RunComponents, teacher: Teacher, config: RunConfig) -> None:
+def fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, runner: RunnerOptions = LOCAL) -> None:
     """Compute what is missing; with several processes, each its share, and wait for the others'."""
     rank, world_size = rank_and_world_size()
     # Each process has shards of its own, whatever the others have written when it comes to look.
-    own, missing = cache.shards[rank::world_size], cache.missing()
+    own, missing = cache.shards[rank::world_size], set(cache.missing())
     if not missing:
         return
     logger.info("teacher cache: %d of %d shards must be filled", len(missing), len(cache.shards))
-    teacher.to(local_device(config.trainer.accelerator))
-    for split, first in own:
-        if (split, first) in missing:
-            cache.write(split, first, _outputs(cache, parts, teacher, config, split, first))
-            logger.info("teacher cache: %s from row %d on is filled", split, first)
-    teacher.to("cpu")
+    assert parts.teacher is not None
+    work = Work(
+        [shard for shard in own if shard in missing],
+        fill=partial(_fill, cache, parts, config),
+        make=OpenCache(config, cache.folder.absolute()),
+        name=_name,
+        option="`teacher_cache`",
+        folder=cache.folder.absolute(),
+    )
+    fill_shards(work, runner, lambda shard: logger.info("teacher cache: %s are filled", _name(shard)))
+    parts.teacher.to("cpu")
     while cache.missing():
         time.sleep(0.5)
+
+
+def _name(shard: Shard) -> str:
+    return "{}, rows from {} on".format(*shard)
+
+
+@dataclass(frozen=True)
+class OpenCache:
+    """Makes, in a worker, what fills a shard of the cache of a run."""
+
+    config: RunConfig
+    folder: Path
+
+    def __call__(self) -> Fill[Shard]:
+        config = replace(self.config, teacher_cache=str(self.folder))
+        parts = build_components(config)
+        return partial(_fill, open_cache(config, parts), parts, config)
+
+
+def _fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, shard: Shard) -> None:
+    """Compute and write a shard."""
+    assert parts.teacher is not None
+    parts.teacher.to(local_device(config.trainer.accelerator))
+    cache.write(*shard, _outputs(cache, parts, parts.teacher, config, *shard))
 
 
 @torch.no_grad()

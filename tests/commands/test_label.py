@@ -15,15 +15,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.commands import label as command
 from seq2seq_distill.commands.export.command import export_model
 from seq2seq_distill.commands.export.options import ExportConfig
-from seq2seq_distill.commands.label import label
+from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.training import output_folder
-from seq2seq_distill.training.labels import teacher
+from seq2seq_distill.training.labels import filling, teacher
 from seq2seq_distill.training.labels.choice import choose
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.run import run_config
@@ -139,7 +138,7 @@ class TestFolder:
 
     def test_thresholds_change_without_labelling_anew(self, config: LabelConfig, monkeypatch) -> None:
         every = label(config)
-        monkeypatch.setattr(command, "generated", None)
+        monkeypatch.setattr(filling, "generated", None)
         scores = sorted(row["score"] for row in rows(config))
         report = label(replace(config, min_score=scores[10], max_length_ratio=0.5))
         assert report["filters"]["min_score"]["removed"] == 10 + every["filters"]["min_words"]["removed"] - sum(
@@ -245,7 +244,13 @@ class TestSourcesAlone:
 
     @pytest.mark.parametrize(
         "option",
-        [{"keep": "best-chrf"}, {"min_chrf": 1.0}, {"min_rouge2": 1.0}, {"min_script": 0.5}, {"targets": "reference"}],
+        [
+            {"keep": "best-chrf"},
+            {"min_chrf": 1.0},
+            {"min_rouge2": 1.0},
+            {"min_script": 0.5, "tgt_lang": None},
+            {"targets": "reference"},
+        ],
         ids=lambda option: next(iter(option)),
     )
     def test_what_needs_references_is_refused(self, config, place, tmp_path, option):
@@ -406,8 +411,8 @@ class TestGoingOn:
         alone = replace(config, output_dir=str(tmp_path / "alone"))
         label(alone)
         written: list[int] = []
-        write = command.generated
-        monkeypatch.setattr(command, "generated", lambda *given: (written.append(given[-1]), write(*given))[1])
+        write = filling.generated
+        monkeypatch.setattr(filling, "generated", lambda *given: (written.append(given[-1]), write(*given))[1])
         monkeypatch.setenv("WORLD_SIZE", "2")
         for rank, shards in (("1", [1, 3]), ("0", [0, 2, 4])):
             monkeypatch.setenv("RANK", rank)

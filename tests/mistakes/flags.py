@@ -31,6 +31,7 @@ SHARES = (
 CHOICES = [name for name, hint in OPTIONS.items() if get_args(hint) and all(isinstance(c, str) for c in get_args(hint))]
 TWO_TASKS = '[{"name": "a", "data": ["x"], "teacher": "t"}, {"name": "b", "data": ["y"]}]'
 ODD = "\0\x1b\n\r\x7f\x85\u2028\ud800\udcff"
+LANGUAGES = ("--src_lang", "en", "--tgt_lang", "de")
 # What contradicts what, such a command, and the option that the message must name.
 CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
     ("two origins for the student", command("--student.path", "a", "--student.config", "b"), "--student.path"),
@@ -148,6 +149,13 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         labelling("--generate", '{"do_sample": true}'),
         "--generate do_sample",
     ),
+    (
+        "an option that a server has no use for",
+        labelling(*LANGUAGES, "--server", "http://localhost:8000/v1", "--max_tokens", "512"),
+        "--max_tokens",
+    ),
+    ("an option of a server without one", labelling("--max_requests", "100"), "--max_requests"),
+    ("a server that is no URL", labelling(*LANGUAGES, "--server", "localhost:8000"), "--server"),
     ("a missing task", command(without=["--task"]), "--task"),
 )
 

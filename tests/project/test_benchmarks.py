@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import cache, encoder, generate, gpu, labels, padding, timing
+from benchmarks import cache, encoder, generate, gpu, labels, padding, server, timing
 from benchmarks.step import Shape
 from benchmarks.students import compare_pooled
 from benchmarks.trial import built, demo_config
@@ -62,6 +62,11 @@ def test_labels():
     config = LabelConfig(model="demo:translation", data=["demo:translation"], src_lang="en", tgt_lang="de", beams=1)
     line = labels.compare(replace(config, engine="ctranslate2"), n=4, batch_size=2, rounds=1)
     assert line["equal_outputs"] == 1 and line["label_over_loop_rows_per_second"] > 0
+
+
+def test_server():
+    line = server.measure(rows=20, latency=0.01, concurrency=8)
+    assert line["rows"] == 20 and line["least"] == pytest.approx(0.025) and line["ratio"] > 1
 
 
 def test_gpu_at_the_size_of_a_cpu(monkeypatch, capsys):

@@ -20,7 +20,18 @@ def test_numbers_are_those_of_a_dictionary(texts):
     groups = list(rows_of.values())
     for start in range(len(groups)):
         for stop in range(start + 1, len(groups) + 1):
-            assert found.rows_of(range(start, stop)).tolist() == sum(groups[start:stop], [])
+            rows, numbers = found.rows_of(range(start, stop))
+            assert rows.tolist() == sorted(sum(groups[start:stop], []))
+            assert [texts[row] for row in rows] == [texts[groups[number][0]] for number in numbers]
+    assert sorted(found.by_hash.tolist()) == list(range(len(groups)))
+
+
+def test_the_order_by_hash_is_that_of_the_texts_alone():
+    def ordered(texts):
+        found = find_distinct(Dataset.from_dict({"source": texts}))
+        return [texts[found.first_rows[number]] for number in found.by_hash]
+
+    assert ordered(list("abcdef")) == ordered(list("fbdbaceaf"))
 
 
 def test_they_come_back_mapped(tmp_path):
@@ -28,5 +39,5 @@ def test_they_come_back_mapped(tmp_path):
     found.save(tmp_path / "sources.npy")
     again = DistinctSources.load(tmp_path / "sources.npy")
     assert isinstance(again.order, np.memmap)
-    for name in ("first_rows", "order", "ends"):
+    for name in ("first_rows", "order", "ends", "by_hash"):
         assert getattr(again, name).tolist() == getattr(found, name).tolist()

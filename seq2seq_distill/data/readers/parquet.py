@@ -16,6 +16,8 @@ from seq2seq_distill.utils.errors import DataError, one_line
 
 SOURCE_HASH = "source_sha256"
 """Column of a data set made by `distill label`: the hash of the source that the target of the same row was made for."""
+TEACHER_TARGET = "teacher_target"
+"""Column of its splits val and test: what the model wrote, where the target may be a reference."""
 TOKEN_COLUMNS = ("token_logprobs", "token_ends")
 """Columns of such a data set, null where unknown: the log-probability of each token of the target under the model that
 wrote it, and the token's end in UTF-8 bytes of the target. The end of the sequence ends one byte behind the target."""

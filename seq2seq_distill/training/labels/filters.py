@@ -1,14 +1,22 @@
 """Which pairs of source and target are dropped. Each filter is a measure and a threshold; thresholds are options."""
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
+
 from seq2seq_distill import metrics
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.metrics.degeneration import is_loop, repetition, units
+from seq2seq_distill.training.labels.support import unsupported
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 COMMON = 0.01
 """Share of the references' letters from which on a script is one of theirs."""
@@ -22,8 +30,8 @@ class Pairs:
     targets: Sequence[str]
     references: Sequence[str | None]
     """None where the data has no targets; measures that compare with references are refused then."""
-    scores: Sequence[float]
-    """Mean log-probability of each target under the model."""
+    scores: Sequence[float | None]
+    """Mean log-probability of each target under the model, where it is known."""
     gains: Sequence[float]
     """By how much it is above that for another row's source."""
     scripts: frozenset[str]
@@ -31,6 +39,8 @@ class Pairs:
     rouge_tokenizer: RougeTokenizer = "default"
     cut: Sequence[bool] = ()
     """Whether the source or the target was cut."""
+    unsupported_kinds: Sequence[str] = ()
+    """What `unsupported` looks for."""
 
 
 def words(pairs: Pairs) -> list[float]:
@@ -39,8 +49,8 @@ def words(pairs: Pairs) -> list[float]:
 
 
 def scores(pairs: Pairs) -> list[float]:
-    """Mean log-probability of each target."""
-    return list(pairs.scores)
+    """Mean log-probability of each target; minus infinity where it is unknown."""
+    return [-math.inf if score is None else score for score in pairs.scores]
 
 
 def gains(pairs: Pairs) -> list[float]:
@@ -100,6 +110,12 @@ def cut(pairs: Pairs) -> list[float]:
     return list(map(float, pairs.cut))
 
 
+def made_up(pairs: Pairs) -> list[float]:
+    """How many numbers or names of each target its source does not have."""
+    rows = zip(pairs.sources, pairs.targets, strict=True)
+    return [float(unsupported(pairs.unsupported_kinds, source, target)) for source, target in rows]
+
+
 MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
     "min_words": words,
     "min_score": scores,
@@ -112,8 +128,11 @@ MEASURES: Mapping[str, Callable[[Pairs], list[float]]] = {
     "max_copied": copied,
     "min_script": own_script,
     "drop_cut": cut,
+    "drop_unsupported": made_up,
 }
 """Option to what is compared with it: a pair stays that has at least `min_...`, at most `max_...`, or 0."""
+DROPPED = tuple(name for name in MEASURES if name.startswith("drop_"))
+"""The last: filters without a threshold."""
 
 
 def passes(option: str, threshold: float, pairs: Pairs) -> list[bool]:
@@ -122,9 +141,15 @@ def passes(option: str, threshold: float, pairs: Pairs) -> list[bool]:
     return [value >= threshold if option.startswith("min_") else value <= threshold for value in values]
 
 
-def worst(scores: Sequence[float], fraction: float) -> set[int]:
-    """Numbers of the lowest scores, so large a share of them, rounded down; of equal ones the first."""
-    return set(sorted(range(len(scores)), key=scores.__getitem__)[: int(fraction * len(scores))])
+def worst(scores: FloatArray, fraction: float) -> BoolArray:
+    """Whether each score [N] is among the lowest, so large a share of them, rounded down; of equal ones the first."""
+    count = int(fraction * len(scores))
+    if not count:
+        return np.zeros(len(scores), bool)
+    last = np.partition(scores, count - 1)[count - 1]
+    lowest = scores < last
+    lowest[np.flatnonzero(scores == last)[: count - int(lowest.sum())]] = True
+    return lowest
 
 
 def scripts_of(texts: Iterable[str]) -> frozenset[str]:

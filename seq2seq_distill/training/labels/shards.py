@@ -1,6 +1,7 @@
 """The folder of a labelled data set.
 
     label.json                           what was asked for, of which data and model, and the engine that was chosen
+    answers/00000.json ...               of a language model: what the answers took, and what was taken off them
     raw/00000.parquet ...                all candidates of `shard_rows` rows each, as the model wrote them
     backward-0123abcd/00000.parquet ...  a score for each of them, by the backward model of that fingerprint
     ctranslate2/                         the converted model
@@ -12,18 +13,22 @@ of them names the text that it was made for by its hash, which is checked whenev
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 from filelock import FileLock, Timeout
 
 from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.training.output_folder import refuse_url
+from seq2seq_distill.utils.constants import SPLITS
 from seq2seq_distill.utils.errors import ConfigError, DataError
 from seq2seq_distill.utils.files import open_atomically, write_json
 
@@ -37,9 +42,14 @@ RAW = pa.schema(
         ("gain", pa.float64()),
         ("source_cut", pa.bool_()),
         ("target_cut", pa.bool_()),
+        ("token_logprobs", pa.list_(pa.float32())),
+        ("token_ends", pa.list_(pa.int32())),
     ]
 )
 BACKWARD = pa.schema([("row", pa.int64()), ("target_sha256", pa.string()), ("score", pa.float64())])
+RECORD = "label.json"
+PASSED = ".passed"
+"""Folder of what passes the filters of a shard, until all shards have been seen."""
 DIGITS = 6
 """Of a score: the last bits depend on how many threads added it up."""
 
@@ -50,36 +60,37 @@ class LabelFolder:
     Args:
         path: of the folder.
         split: that is labelled.
-        rows: of the split.
+        rows: number of rows that are labelled.
         shard_rows: rows of a shard.
         backward: fingerprint of the backward model, if there is one.
     """
 
     def __init__(self, path: Path, split: str, rows: int, shard_rows: int, backward: str = "") -> None:
         self.path = path
-        self.record = path / "label.json"
+        self.record = path / RECORD
         self.report = path / "report.json"
         self.converted = path / "ctranslate2"
         self._split = split
         self._backwards = path / f"backward-{backward[:8]}"
-        self._rows = [range(first, min(first + shard_rows, rows)) for first in range(0, rows, shard_rows)]
+        self._size, self._shard_rows = rows, shard_rows
 
     @property
     def shards(self) -> range:
         """Numbers of the shards."""
-        return range(len(self._rows))
+        return range(-(-self._size // self._shard_rows))
 
     def rows(self, shard: int) -> range:
         """The rows of a shard."""
-        return self._rows[shard]
+        first = shard * self._shard_rows
+        return range(first, min(first + self._shard_rows, self._size))
 
     def final(self, shard: int) -> Path:
         """File of the data set with what is left of a shard."""
-        return self.path / f"{self._split}-{shard:05d}-of-{len(self._rows):05d}.parquet"
+        return self.path / f"{self._split}-{shard:05d}-of-{len(self.shards):05d}.parquet"
 
-    def finals(self) -> list[Path]:
-        """Files of a data set that are there, of whatever filters."""
-        return sorted(self.path.glob(f"{self._split}-*-of-*.parquet"))
+    def held_out(self, split: str) -> Path:
+        """File of a split that is taken from the rows."""
+        return self.path / f"{split}-00000-of-00001.parquet"
 
     def has_raw(self, shard: int) -> bool:
         """Whether a shard's candidates are there, whole."""
@@ -94,57 +105,77 @@ class LabelFolder:
         records = [
             (
                 *(row, text_hash(source), rank, candidate.text, _rounded(candidate.score), _rounded(candidate.gain)),
-                *(candidate.source_cut, candidate.target_cut),
+                *(candidate.source_cut, candidate.target_cut, candidate.token_logprobs, candidate.token_ends),
             )
             for row, source, own in zip(self.rows(shard), sources, candidates, strict=True)
             for rank, candidate in enumerate(own)
         ]
         _write(self._raw(shard), records, RAW)
 
-    def read_raw(self, shard: int, sources: Sequence[str]) -> list[list[Candidate]]:
-        """Candidates of each of the shard's sources, the likeliest first.
+    def read_raw(self, shard: int, sources: Sequence[str]) -> pa.Table:
+        """Candidates of each of the shard's sources, row by row, the likeliest first: a table of the schema `RAW`.
 
         Raises:
             DataError: a row of the file was made for another source, or for none of these.
         """
-        found: dict[int, list[Candidate]] = {row: [] for row in self.rows(shard)}
-        hashes = dict(zip(found, map(text_hash, sources), strict=True))
         path = self._raw(shard)
-        for record in pyarrow.parquet.read_table(path, schema=RAW).to_pylist():
-            row = record["row"]
-            if hashes.get(row) != record[SOURCE_HASH] or record["rank"] != len(found[row]):
-                raise DataError(f"{path}: a target of row {row} is of another source: remove the file, and run again")
-            values = (record[name] for name in ("target", "score", "gain", "source_cut", "target_cut"))
-            found[row].append(Candidate(*values))
-        if not all(found.values()):
+        table = pyarrow.parquet.read_table(path, schema=RAW).combine_chunks()
+        rows, place = table["row"].to_numpy(), table["row"].to_numpy() - self.rows(shard).start
+        known = (place >= 0) & (place < len(sources))
+        counts = np.bincount(place[known], minlength=len(sources))
+        # Row after row, each row's candidates numbered from 0.
+        expected = np.repeat(np.arange(len(sources)), counts)
+        ranks = np.arange(len(expected)) - np.repeat(np.cumsum(counts) - counts, counts)
+        wrong = ~known
+        if known.all():
+            hashes = pa.array(map(text_hash, sources), pa.string()).take(pa.array(place))
+            wrong = (place != expected) | (table["rank"].to_numpy() != ranks)
+            wrong |= ~pc.fill_null(pc.equal(table[SOURCE_HASH], hashes), False).to_numpy()
+        if wrong.any():
+            row = rows[wrong.argmax()]
+            raise DataError(f"{path}: a target of row {row} is of another source: remove the file, and run again")
+        if not counts.all():
             raise DataError(f"{path}: there are rows without a target: remove the file, and run again")
-        return list(found.values())
+        return table
 
-    def write_backward(self, shard: int, candidates: Sequence[Sequence[Candidate]], scores: Sequence[float]) -> None:
-        """Scores of all candidates of a shard, row by row."""
-        named = ((row, text_hash(c.text)) for row, own in zip(self.rows(shard), candidates, strict=True) for c in own)
-        records = [(*name, _rounded(score)) for name, score in zip(named, scores, strict=True)]
+    def write_backward(self, shard: int, candidates: pa.Table, scores: Sequence[float]) -> None:
+        """Scores of all candidates of a shard, as `read_raw` gives them."""
+        hashes = map(text_hash, candidates["target"].to_pylist())
+        records = list(zip(candidates["row"].to_pylist(), hashes, map(_rounded, scores), strict=True))
         _write(self._backward(shard), records, BACKWARD)
 
-    def read_backward(self, shard: int, candidates: Sequence[Sequence[Candidate]]) -> list[list[float]]:
-        """Scores of each row's candidates.
+    def read_backward(self, shard: int, candidates: pa.Table) -> pa.ChunkedArray:
+        """The score of each candidate of a shard.
 
         Raises:
             DataError: a score is of another target.
         """
         path = self._backward(shard)
-        records = iter(pyarrow.parquet.read_table(path, schema=BACKWARD).to_pylist())
-        found: list[list[float]] = []
-        for row, own in zip(self.rows(shard), candidates, strict=True):
-            found.append([])
-            for candidate in own:
-                record: dict[str, Any] = next(records, {})
-                if (record.get("row"), record.get("target_sha256")) != (row, text_hash(candidate.text)):
-                    raise DataError(
-                        f"{path}: a score of row {row} is of another target: remove the file, and run again"
-                    )
-                found[-1].append(record["score"])
-        return found
+        table = pyarrow.parquet.read_table(path, schema=BACKWARD).slice(0, len(candidates))
+        scored = candidates.slice(0, len(table))
+        hashes = pa.array(map(text_hash, scored["target"].to_pylist()), pa.string())
+        same = pc.and_(pc.equal(table["row"], scored["row"]), pc.equal(table["target_sha256"], hashes))
+        wrong = np.append(~pc.fill_null(same, False).to_numpy(), len(table) < len(candidates))
+        if wrong.any():
+            row = candidates["row"][int(wrong.argmax())]
+            raise DataError(f"{path}: a score of row {row} is of another target: remove the file, and run again")
+        return table["score"]
+
+    def clear(self) -> None:
+        """Remove the data set, its report, and what processes that were killed have left: the folder is as labelling
+        left it."""
+        finals = [path for split in SPLITS for path in self.path.glob(f"{split}-*-of-*.parquet")]
+        for path in [*finals, *self.path.glob("*/.*.new"), self.report]:
+            path.unlink(missing_ok=True)
+        shutil.rmtree(self.path / PASSED, ignore_errors=True)
+
+    @contextmanager
+    def passed(self) -> Iterator[Callable[[int], Path]]:
+        """Files for what is left of each shard until all have been seen; they are gone when the block ends."""
+        try:
+            yield lambda shard: self.path / PASSED / f"{shard:05d}.parquet"
+        finally:
+            shutil.rmtree(self.path / PASSED, ignore_errors=True)
 
     def load_or_create_manifest(
         self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]
@@ -215,10 +246,18 @@ class LabelFolder:
         return self._backwards / f"{shard:05d}.parquet"
 
 
+def recorded_setting(path: Path, name: str) -> Any:
+    """What label.json of a folder says of a setting; None where it says nothing, or there is none."""
+    try:
+        return json.loads((path / RECORD).read_text("utf-8"))["settings"][name]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """A Parquet file, whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    with open_atomically(path) as file:
+    with open_atomically(path, concurrent=True) as file:
         pyarrow.parquet.write_table(table, file)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,12 @@ from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.likelihood import mean_log_probabilities
 from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_exported, load_model, longest_source
 from seq2seq_distill.decoding.parity import check_parity
+from seq2seq_distill.decoding.token_logprobs import token_logprobs
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.fingerprint import model_fingerprint
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.training.labels.choice import Candidate
+from seq2seq_distill.training.labels.sentences import split_sentences
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError, one_line
 from seq2seq_distill.utils.files import file_sha256, write_folder
@@ -89,7 +92,7 @@ def _whole(config: LabelConfig) -> LabelTeacher:
 def _exported(config: LabelConfig) -> LabelTeacher:
     folder = Path(config.model).expanduser()
     needs_the_model = {"`engine` transformers": config.engine == "transformers", "`sample` true": config.sample}
-    needs_the_model |= {"`targets` reference": config.targets == "reference"}
+    needs_the_model |= {"`targets` reference": config.targets == "reference", "`logprobs` true": config.logprobs}
     for option in (option for option, is_given in needs_the_model.items() if is_given):
         raise ModelError(f"`model` {config.model} is an exported model, which {option} cannot use: give the original")
     loaded = load_exported(folder, "model", config, _settings(config))
@@ -145,7 +148,8 @@ def _ctranslate2(
     choice = {"engine": "ctranslate2", "threads": None, "why": why}
     decoder = open_decoder(config, teacher, converted, choice)
     assert isinstance(decoder, CTranslate2Decoder)
-    threads = decoder.choose_threads(sources)
+    # Workers of Ray have these cores, whatever this machine has.
+    threads = decoder.choose_threads(sources, config.cpus_per_worker if config.runner == "ray" else None)
     logger.info("labelled with CTranslate2, %d side by side with %d threads each: %s", *threads, why)
     return {**choice, "threads": list(threads)}
 
@@ -171,6 +175,14 @@ def open_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, ch
     return CTranslate2Decoder(folder, loaded, threads=threads, max_tokens=config.max_tokens, device=local_device())
 
 
+@contextmanager
+def seeded(seed: int, shard: int) -> Iterator[None]:
+    """Random numbers inside depend on these two alone; outside, nothing changes."""
+    with torch.random.fork_rng():
+        torch.manual_seed(int(np.random.SeedSequence([seed, shard]).generate_state(1, np.uint64)[0] >> 1))
+        yield
+
+
 def generated(
     config: LabelConfig, teacher: LabelTeacher, decoder: Decoder, sources: Sequence[str], shard: int
 ) -> Candidates:
@@ -183,18 +195,43 @@ def generated(
         sources: the texts.
         shard: their number.
     """
-    with torch.random.fork_rng():
-        torch.manual_seed(int(np.random.SeedSequence([config.seed, shard]).generate_state(1, np.uint64)[0] >> 1))
-        encoded = teacher.loaded.encoder.encode(sources)
+    parts = split_sentences(sources, config.src_lang) if config.split_sentences else None
+    with seeded(config.seed, shard):
+        encoded = teacher.loaded.encoder.encode(sources if parts is None else parts.sentences)
         decoded = decoder.decode(encoded.ids, config.n_best)
     power = _length_power(teacher.loaded.generation)
     candidates = [
         [_candidate(hypothesis, power, cut) for hypothesis in hypotheses]
         for hypotheses, cut in zip(decoded, encoded.truncated, strict=True)
     ]
+    if parts is not None:
+        lengths = [len(hypotheses[0].ids) + 1 for hypotheses in decoded]
+        return [[row] for row in parts.join([row[0] for row in candidates], lengths, config.tgt_lang)]
     if config.sample:
-        return [sorted(row, key=lambda candidate: -candidate.score) for row in candidates]
-    return candidates
+        candidates = [sorted(row, key=lambda candidate: -(candidate.score or 0.0)) for row in candidates]
+    return _with_logprobs(config, teacher, encoded.ids, candidates) if config.logprobs else candidates
+
+
+def _with_logprobs(
+    config: LabelConfig, teacher: LabelTeacher, sources: Sequence[list[int]], candidates: Candidates
+) -> Candidates:
+    """The same candidates with the log-probability of each token; sources are token ids."""
+    teacher.loaded.torch_model.to(local_device())  # type: ignore[arg-type]
+    rows = [(source, candidate) for source, row in zip(sources, candidates, strict=True) for candidate in row]
+    found = token_logprobs(
+        teacher.loaded,
+        [source for source, _ in rows],
+        [candidate.text for _, candidate in rows],
+        limit=teacher.loaded.generation.max_length - 1,
+        max_tokens=config.max_tokens,
+    )
+    for number, scores in enumerate(found):
+        if scores is not None:
+            source, candidate = rows[number]
+            logprobs, ends = (tuple(values.tolist()) for values in scores)
+            rows[number] = source, replace(candidate, token_logprobs=logprobs, token_ends=ends)
+    known = iter(candidate for _, candidate in rows)
+    return [[next(known) for _ in row] for row in candidates]
 
 
 def _length_power(generation: GenerationConfig) -> float:
@@ -222,7 +259,8 @@ def scored(
         _scores(teacher.loaded, ids, references, None, config.max_tokens) for ids in (encoded.ids, encoded_others.ids)
     )
     columns = zip(references, scores, other_scores, encoded.truncated, strict=True)
-    return [[Candidate(text, a, a - b, is_cut)] for text, a, b, is_cut in columns]
+    candidates = [[Candidate(text, a, a - b, is_cut)] for text, a, b, is_cut in columns]
+    return _with_logprobs(config, teacher, encoded.ids, candidates) if config.logprobs else candidates
 
 
 class BackwardModel:

@@ -1,0 +1,1 @@
+"""Language models as teachers: prompts, answers, a client of servers that speak OpenAI's protocol, and local models."""
