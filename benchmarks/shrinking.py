@@ -3,7 +3,7 @@
     python -m benchmarks.shrinking --teacher multi30k/teacher --data multi30k/data --src_lang en --tgt_lang de
     python -m benchmarks.shrinking --task summarization             # the built-in teacher and data
 
-Prints a table, and one JSON line for each layout. All layers are kept; the loss is the cross-entropy per target token.
+Prints one JSON line for each layout. All layers are kept; the loss is the cross-entropy per target token.
 """
 
 import argparse
@@ -22,11 +22,13 @@ from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.student import calibration_batches
+from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 FRACTIONS = (0.5, 0.25)
 
 
-def main() -> None:
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options, those of the command line by default."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", choices=("translation", "summarization"), default="translation")
     parser.add_argument("--teacher", help="a folder (default: the built-in teacher of the task)")
@@ -36,8 +38,7 @@ def main() -> None:
     parser.add_argument("--fractions", nargs="+", type=float, default=FRACTIONS)
     parser.add_argument("--rows", type=int, default=StudentConfig().calibration_rows, help="rows to calibrate on")
     parser.add_argument("--n_val", type=int, help="rows to take the loss on (default: all)")
-    arguments = parser.parse_args()
-    measure(arguments)
+    return parser.parse_args(arguments)
 
 
 def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
@@ -57,7 +58,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     depths = architectures.depths(teacher.config)
     calibration = calibration_batches(data, arguments.rows)
     tokens = sum(int(batch["attention_mask"].sum()) for batch in calibration)
-    target_tokens = sum(int((batch["labels"] != -100).sum()) for batch in calibration)
+    target_tokens = sum(int((batch["labels"] != IGNORE_INDEX).sum()) for batch in calibration)
     print(f"calibrated on {tokens:,} source and {target_tokens:,} target tokens")
     val = validation_batches(data, arguments.n_val)
     records = [record("whole", 1.0, loss(teacher, val), teacher.num_parameters(), 0.0)]
@@ -102,4 +103,4 @@ def loss(model: Any, batches: Sequence[Mapping[str, Tensor]]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    measure(parse())
