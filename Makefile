@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all soak cov check bench audit wheel
+.PHONY: help setup demo test test-all node soak cov check bench audit wheel
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ test: $(VENV)/.developing ## run the tests, the code's on representative archite
 test-all: $(VENV)/.developing ## run the tests on all architectures
 	$(BIN)/python -m pytest -n auto --dist worksteal --all-families
 
+node: tests/browser/package-lock.json ## install transformers.js, for the tests of ONNX folders under node and in a browser
+	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
+
 soak: $(VENV)/.developing ## kill and resume runs many times, on one process and on two
 	$(BIN)/python -m pytest -m soak tests/system
 
@@ -57,7 +60,8 @@ wheel: $(VENV)/.developing ## build the wheel and run it without the source
 		--eval.n_val 8 --eval.n_test 8 --eval.n_speed 2
 
 bench: $(VENV)/.developing ## measure; one JSON line each
-	for name in step memory encoder padding cache generate labels server corrupted decoding startup scaling gpu; do \
+	for name in step memory encoder padding cache generate labels server corrupted decoding translate_file startup scaling \
+		gpu; do \
 		$(BIN)/python -m benchmarks.$$name || exit; \
 	done
 

@@ -1,6 +1,6 @@
 """Labels and caches by workers of Ray: equal to those of one process although workers are killed, and how fast.
 
-    python -m benchmarks.engine [--rows 20000] [--width 256] [--cache_rows 20000]
+    python -m benchmarks.engine [--rows 20000] [--width 256]
 
 A teacher of one layer and random weights, one thread for each worker, on a Ray cluster that this process starts. For
 `label` and `cache`, four workers begin, two of them are killed by SIGKILL at random moments, and a machine with room
@@ -118,7 +118,10 @@ def speed(place: Path, command: Callable[..., list[str]], rows_of_shard: int) ->
         finish(start(command(out, "--runner", "ray", "--workers", count), place), place)
         times = [path.stat().st_mtime for path in shards(out)]
         found[count] = rows_of_shard * (len(times) - 1) / (times[-1] - times[0])
-    return {"rows_per_second": {n: round(rate, 1) for n, rate in found.items()}, "2_over_1": found[2] / found[1]}
+    return {
+        "rows_per_second": {n: round(rate, 1) for n, rate in found.items()},
+        "two_over_one": round(found[2] / found[1], 2),
+    }
 
 
 def cache_command(teacher: Path, data: Path, out: Path, *more: object) -> list[str]:
@@ -129,6 +132,31 @@ def cache_command(teacher: Path, data: Path, out: Path, *more: object) -> list[s
     return [sys.executable, "-m", "seq2seq_distill", "cache", *map(str, words)]
 
 
+def commands(place: Path, rows: int, cache_rows: int, shard_rows: int, width: int) -> dict[str, Any]:
+    """The commands of each kind, as functions of the folder and of more options, with their rows and shards."""
+    teacher = small_teacher(place / "teacher", width)
+    for kind, count in (("label", rows), ("cache", cache_rows)):
+        (place / kind).mkdir()
+        write_pairs(place / kind / "data", sentences(), count)
+
+    def label(out: Path, *more: object) -> list[str]:
+        own = ("--engine", "transformers", "--shard_rows", shard_rows)
+        return label_command(teacher, place / "label" / "data", out, *own, *more)
+
+    def cache(out: Path, *more: object) -> list[str]:
+        return cache_command(teacher, place / "cache" / "data", out, *more)
+
+    return {"label": (label, rows, -(-rows // shard_rows)), "cache": (cache, cache_rows, -(-cache_rows // 2048))}
+
+
+def equalities(
+    place: Path, rows: int, cache_rows: int, shard_rows: int, width: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """A line for each kind."""
+    for kind, (command, count, total) in commands(place, rows, cache_rows, shard_rows, width).items():
+        yield {"kind": kind, **equality(place / kind, command, count, total, seed)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=20_000, help="rows to label")
@@ -136,31 +164,17 @@ def main() -> None:
     parser.add_argument("--shard_rows", type=int, default=500, help="rows of a shard of labels")
     parser.add_argument("--width", type=int, default=256, help="of the teacher")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        teacher = small_teacher(place / "teacher", arguments.width)
-        write_pairs(place / "data", sentences(), arguments.rows)
-        write_pairs(place / "cache_data", sentences(), arguments.cache_rows)
-
-        def label(out: Path, *more: object) -> list[str]:
-            own = ("--engine", "transformers", "--shard_rows", arguments.shard_rows)
-            return label_command(teacher, place / "data", out, *own, *more)
-
-        def cache(out: Path, *more: object) -> list[str]:
-            return cache_command(teacher, place / "cache_data", out, *more)
-
-        total = -(-arguments.rows // arguments.shard_rows)
-        kinds = (
-            ("label", label, arguments.rows, total),
-            ("cache", cache, arguments.cache_rows, -(-arguments.cache_rows // 2048)),
-        )
-        for kind, command, rows, count in kinds:
-            (place / kind).mkdir()
-            found = equality(place / kind, command, rows, count, arguments.seed)
-            print(json.dumps({"benchmark": "engine", "kind": kind, **found}), flush=True)
-        found = speed(place / "label", label, arguments.shard_rows)
-        print(json.dumps({"benchmark": "engine", "kind": "speed", "rows": arguments.rows, **found}), flush=True)
+    parser.add_argument("--speed_only", action="store_true", help="count rows per second alone")
+    own = parser.parse_args()
+    sizes = (own.rows, own.cache_rows, own.shard_rows, own.width)
+    if not own.speed_only:
+        with tempfile.TemporaryDirectory() as place:
+            for line in equalities(Path(place), *sizes, own.seed):
+                print(json.dumps({"benchmark": "engine", **line}), flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        command, rows, _ = commands(Path(place), *sizes)["label"]
+        line = speed(Path(place) / "label", command, own.shard_rows)
+        print(json.dumps({"benchmark": "engine", "kind": "speed", "rows": rows, **line}), flush=True)
 
 
 if __name__ == "__main__":

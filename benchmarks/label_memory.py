@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
-from benchmarks.rows import SIDES, anonymous_memory, write_pairs
+from benchmarks.recorded_run import anonymous_memory
+from benchmarks.rows import SIDES, write_pairs
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.columns import Columns

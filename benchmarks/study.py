@@ -28,6 +28,8 @@ RECORDS = Path("docs/studies.jsonl")
 PAGE = Path("docs/results.md")
 RUNS = Path("runs/studies")
 DATA, TEACHER = Path("multi30k/data"), Path("multi30k/teacher")
+MEANS = {"bleu": 2, "chrf": 2, "gen_len": 1}
+"""What a table has the means of, and with how many decimals."""
 COMMON = (
     *("--config", "configs/translation/multi30k-en-de-6-1.yaml", "--eval.beams", "1", "--eval.n_val", "100"),
     *("--eval.n_test", "1000", "--eval.n_speed", "0", "--logger", "[]", "--trainer.enable_progress_bar", "false"),
@@ -68,6 +70,32 @@ def label(data: Path, folder: Path, *flags: str) -> None:
     subprocess.run([sys.executable, "-m", "seq2seq_distill", *command.split(), *languages, *flags], check=True)
 
 
+def label_three_ways(folder: Path) -> None:
+    """Labels of the same 10,000 sources, whose candidates are chosen differently."""
+    some = ("--n", "10000")
+    label(DATA, folder / "top1", *some, "--beams", "5")
+    label(DATA, folder / "best-bleu", *some, "--beams", "5", "--n_best", "5", "--keep", "best-bleu")
+    draws = ("--sample", "true", "--top_p", "0.9", "--n_best", "16", "--max_tokens", "16384")
+    label(DATA, folder / "mbr-chrf", *some, *draws, "--keep", "mbr-chrf")
+
+
+def label_with_log_probabilities(folder: Path) -> None:
+    """Labels with the log-probability of each token."""
+    label(DATA, folder / "labels", "--beams", "5", "--logprobs", "true")
+
+
+def on_labels(name: str) -> tuple[str, ...]:
+    """Plain training on a label set of the study, with the data's own val and test splits."""
+    return ("--method", "sft", "--data", f"{{folder}}/{name}", str(DATA), "--data_weights", "1", "0")
+
+
+OWN_VOCABULARY = (
+    *("--teacher", "null", "--student.encoder_layers", "null", "--student.decoder_layers", "null"),
+    *("--student.config", "configs/demo/translation-shape.yaml", "--student.vocab_size", "4000"),
+    *("--optim.lr", "0.001", "--optim.warmup_steps", "200", "--loss.label_smoothing", "0.1"),
+)
+"""A student with fresh weights, which reads and writes other pieces than the teacher."""
+
 STUDIES = {
     "monolingual": Study(
         steps=700,
@@ -78,6 +106,23 @@ STUDIES = {
                 *("--method", "sft", "--data", "{folder}/labels", "{folder}/pairs", "--data_weights", "1", "0"),
             ),
             "both": ("--method", "sft", "--data", "{folder}/labels", "{folder}/pairs"),
+        },
+    ),
+    "candidates": Study(
+        steps=700,
+        prepare=label_three_ways,
+        settings={
+            "the most probable of a beam search": on_labels("top1"),
+            "the closest to the reference, of five (best-bleu)": on_labels("best-bleu"),
+            "the least risk, of sixteen samples (mbr-chrf)": on_labels("mbr-chrf"),
+        },
+    ),
+    "chunks": Study(
+        steps=2000,
+        prepare=label_with_log_probabilities,
+        settings={
+            "labels": (*on_labels("labels"), *OWN_VOCABULARY),
+            "labels and likelihoods of chunks": (*on_labels("labels"), *OWN_VOCABULARY, "--loss.alpha_chunk", "1"),
         },
     ),
 }
@@ -120,10 +165,11 @@ def execute(study: str, setting: str, seed: int) -> dict[str, Any]:
             **{"stdout": log, "stderr": log, "check": True, "env": {**os.environ, "OMP_NUM_THREADS": "1"}},
         )
     results = json.loads((out / "results.json").read_text("utf-8"))
+    teacher = results["teacher"] or {}
     record = {
         **{"study": study, "setting": setting, "seed": seed, "steps": STUDIES[study].steps},
-        **{name: round(results["student"][name], 2) for name in ("bleu", "chrf", "gen_len")},
-        **{f"teacher_{name}": round(results["teacher"][name], 2) for name in ("bleu", "chrf", "gen_len")},
+        **{name: round(results["student"][name], 2) for name in MEANS},
+        **{f"teacher_{name}": round(teacher[name], 2) for name in MEANS if name in teacher},
         **{"minutes": round((time.monotonic() - start) / 60, 1), "options": " ".join(options)},
     }
     print(record, flush=True)
@@ -139,7 +185,9 @@ def write_table(study: str) -> None:
         "| setting | BLEU, by seed | BLEU | chrF | length | p against the first |",
         "|---|---|---:|---:|---:|---:|",
     ]
-    lines.append("| teacher | | {teacher_bleu:.2f} | {teacher_chrf:.2f} | {teacher_gen_len:.1f} | |".format(**first[0]))
+    if "teacher_bleu" in first[0]:
+        figures = " | ".join(f"{first[0][f'teacher_{name}']:.{places}f}" for name, places in MEANS.items())
+        lines.append(f"| teacher | | {figures} | |")
     for setting in settings:
         runs = sorted((r for r in records if r["setting"] == setting), key=lambda r: r["seed"])
         seeds = sorted({r["seed"] for r in runs} & {r["seed"] for r in first})
@@ -150,10 +198,6 @@ def write_table(study: str) -> None:
     begin, end = f"<!-- study: {study} -->", f"<!-- end of study: {study} -->"
     head, rest = PAGE.read_text("utf-8").split(begin)
     PAGE.write_text("\n".join([head + begin, "", *lines, "", end]) + rest.split(end)[1], "utf-8")
-
-
-MEANS = {"bleu": 2, "chrf": 2, "gen_len": 1}
-"""What a table has the means of, and with how many decimals."""
 
 
 def comparison(study: str, baseline: str, setting: str, seeds: list[int]) -> float:

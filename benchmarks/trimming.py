@@ -27,6 +27,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     T5Tokenizer,
 )
+from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES
 
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.data.text_encoder import TextEncoder
@@ -46,6 +47,9 @@ def main() -> None:
     parser.add_argument("--src_lang", help="of the teacher, if it needs languages")
     parser.add_argument("--tgt_lang", help="of the teacher, if it needs languages")
     parser.add_argument("--train_on", nargs="*", default=[], help="folders on which tokenizers are trained")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=list(TRAINERS), default=list(TRAINERS), help="of these tokenizers"
+    )
     parser.add_argument("--vocab_size", type=int, default=32000, help="of these tokenizers")
     parser.add_argument("--max_lines", type=int, default=200_000, help="lines that they are trained on")
     parser.add_argument("--coverage", type=float, nargs="+", default=[0.9999, 0.99])
@@ -68,7 +72,8 @@ def models(arguments: argparse.Namespace, place: Path) -> list[tuple[str, PreTra
         splits = [load_split(folder, "train") for folder in arguments.train_on]
         lines = [line for split in splits for side in SIDES for line in split[side]]
         lines = lines[:: max(1, len(lines) // arguments.max_lines)]
-        for name, (model_type, train) in TRAINERS.items():
+        for name in arguments.kinds:
+            model_type, train = TRAINERS[name]
             tokenizer = train(lines, arguments.vocab_size, place / name)
             found.append((name, random_model(model_type, tokenizer), tokenizer))
     return found
@@ -85,7 +90,13 @@ def train_sentencepiece_bpe(lines: Sequence[str], size: int, folder: Path) -> Pr
     pieces = [model.id_to_piece(number) for number in range(model.get_piece_size())]
     tokens = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *pieces])
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))
-    return M2M100Tokenizer(str(folder / "vocab.json"), str(file), src_lang="en", tgt_lang="fr")
+    return M2M100Tokenizer(
+        str(folder / "vocab.json"),
+        str(file),
+        src_lang="en",
+        tgt_lang="fr",
+        additional_special_tokens=[f"__{code}__" for code in FAIRSEQ_LANGUAGE_CODES["m2m100"]],
+    )
 
 
 def train_sentencepiece(lines: Sequence[str], size: int, folder: Path, name: str, **options: Any) -> Path:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The complete pipeline from a teacher to an exported model, on the built-in demo: plan, label, distil on pseudo-labels
-# and the teacher's distributions, evaluate, export, evaluate the exported model.
+# and the teacher's distributions, evaluate, export, evaluate the exported model, use it.
 #
 #   bash examples/whole_chain.sh [summarization|translation] [FOLDER]
 set -euo pipefail
@@ -26,3 +26,6 @@ distill export --model "$out/student/best" --data "demo:$task" --quantization in
 
 distill evaluate --models "demo:$task" "$out/student/best" "$out/served" --names teacher student served \
     --data "demo:$task" --output_dir "$out/evaluation-of-served" --html "$out/report.html"
+
+# Use it.
+echo "The price of the carpet rose by 1.6%." | distill generate --model "$out/served"

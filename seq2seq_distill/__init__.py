@@ -34,6 +34,7 @@ _HOMES = {
     "ParallelTexts": "shrink.trimming",
     "TrimmedModel": "shrink.trimming",
     "load_teacher": "models.teacher",
+    "load_decoder": "decoding.text_generator",
     "load_tokenizer": "data.tokenizers",
     "cross_entropy": "losses.logits",
     "kl_divergence": "losses.logits",

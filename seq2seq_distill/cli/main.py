@@ -20,6 +20,7 @@ from seq2seq_distill.commands.average.options import AverageConfig
 from seq2seq_distill.commands.convert.options import ConvertConfig
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.export.options import ExportConfig
+from seq2seq_distill.commands.generate.options import GenerateConfig
 from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
 from seq2seq_distill.commands.trim.options import TrimOnlyConfig
@@ -39,6 +40,7 @@ Commands:
   cache     compute the teacher's outputs once, for runs with --teacher_cache
   trim      reduce the vocabulary of a model
   student   create a student without training it
+  generate  translate or summarise texts with a model
   evaluate  score, time and compare models
   export    convert a model to a format that is fast to serve
   average   average the weights of several checkpoints
@@ -63,6 +65,7 @@ COMMANDS = {
     "plan": Command(PlanConfig, "seq2seq_distill.commands.plan.command", "make_plan"),
     "trim": Command(TrimOnlyConfig, "seq2seq_distill.commands.trim.command", "trim"),
     "student": Command(StudentOnlyConfig, "seq2seq_distill.commands.student.command", "make_student"),
+    "generate": Command(GenerateConfig, "seq2seq_distill.commands.generate.command", "generate"),
     "evaluate": Command(EvaluateConfig, "seq2seq_distill.commands.evaluate.command", "evaluate"),
     "label": Command(LabelConfig, "seq2seq_distill.commands.label.command", "label"),
     "export": Command(ExportConfig, "seq2seq_distill.commands.export.command", "export_model"),

@@ -1,23 +1,20 @@
 """The rows that commands read, and the options that they take from the run or export behind a model."""
 
 from collections.abc import Sequence
-from dataclasses import Field, fields, replace
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from datasets import Dataset, concatenate_datasets
 
 from seq2seq_distill import demo
-from seq2seq_distill.config.run_record import task_of_run
+from seq2seq_distill.config.run_record import Options, task_of_run, with_recorded_options
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import ANY_COLUMNS, has_split, is_file, map_split
 from seq2seq_distill.data.texts import join_keys
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
 
-class DataOptions(Protocol):
+class DataOptions(Options, Protocol):
     """The options of a command about data and a model that decodes it."""
-
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @property
     def data(self) -> list[str]: ...
@@ -27,9 +24,7 @@ Config = TypeVar("Config", bound=DataOptions)
 
 
 def with_run_defaults(config: Config, record: dict[str, Any], remedy: str) -> Config:
-    """The config with what it leaves out of data, task, languages, columns, prefix and lengths filled in from a record.
-
-    Beams and other settings of decoding are left alone: a run has written them into its model.
+    """The config with what `with_recorded_options` fills in, of the task with its data.
 
     Args:
         config: the options of a command.
@@ -39,17 +34,7 @@ def with_run_defaults(config: Config, record: dict[str, Any], remedy: str) -> Co
     Raises:
         ConfigError: there is no data.
     """
-    run = task_of_run(record, config.data)
-    encode, decode = run.get("encode") or {}, run.get("eval") or {}
-    recorded = {
-        **{name: run.get(name) for name in ("data", "task", "src_lang", "tgt_lang")},
-        **{name: encode.get(name) for name in ("prefix", "source_column", "target_column", "max_source_length")},
-        "max_target_length": decode.get("max_target_length"),
-    }
-    left_out = {field.name for field in fields(config) if getattr(config, field.name) in (None, [])}
-    config = replace(
-        config, **{name: value for name, value in recorded.items() if name in left_out and value is not None}
-    )
+    config = with_recorded_options(config, task_of_run(record, config.data))
     if not config.data:
         raise ConfigError(f"`data` is missing: {remedy}")
     return config

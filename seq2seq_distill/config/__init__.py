@@ -10,6 +10,7 @@ from seq2seq_distill.config.losses import (
     ScheduleConfig,
     WeightSchedule,
 )
+from seq2seq_distill.config.noise import NoiseConfig
 from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.student import StudentConfig
@@ -29,6 +30,7 @@ __all__ = [
     "FeatureLossConfig",
     "LabelConfig",
     "LossConfig",
+    "NoiseConfig",
     "OptimConfig",
     "RunConfig",
     "RunnerOptions",

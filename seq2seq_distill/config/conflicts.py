@@ -236,6 +236,12 @@ def _strategy_conflicts(config: RunConfig) -> Iterator[Problem]:
             ("trainer.shard_teacher", "trainer.strategy"),
             f"`trainer.shard_teacher` cannot be combined with {opening}: choose fsdp2",
         )
+    if strategy.startswith("deepspeed") and config.optim.ema is not None:
+        yield Problem(
+            ("optim.ema", "trainer.strategy"),
+            f"`optim.ema` {config.optim.ema} does not support the weights of {opening}: leave it out, or choose ddp or "
+            "fsdp2",
+        )
     if strategy.startswith("deepspeed") and config.resume != "never":
         yield Problem(
             ("trainer.strategy", "resume"),

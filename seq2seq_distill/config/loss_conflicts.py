@@ -1,9 +1,10 @@
 """Which options of what the student learns from its teachers contradict each other."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from seq2seq_distill.config.losses import FeatureLossConfig, LossConfig
+from seq2seq_distill.config.noise import CHANGES_TARGETS
 from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.utils.errors import format_value
@@ -44,6 +45,7 @@ def teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
     yield from _temperature_conflicts(config.loss)
     yield from _ensemble_conflicts(config)
     yield from _teacher_source_conflicts(config)
+    yield from _noise_conflicts(config)
     yield from _on_policy_conflicts(config)
     yield from _match_conflicts(config)
     yield from _cache_conflicts(config)
@@ -130,6 +132,9 @@ def _ensemble_conflicts(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+OF_TEACHER_SOURCE = ("teacher_source.prefix", "teacher_source.max_length", "teacher_source.src_lang")
+
+
 def _teacher_source_conflicts(config: RunConfig) -> Iterator[Problem]:
     """Sources that the teacher alone reads."""
     of_student = {
@@ -148,10 +153,28 @@ def _teacher_source_conflicts(config: RunConfig) -> Iterator[Problem]:
         yield from position_conflicts(config)
 
 
-def position_conflicts(config: RunConfig) -> Iterator[Problem]:
-    """Losses that compare source positions, which are not the same where teacher and student read different sources."""
+def _noise_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """Losses that need the sources or the targets of the data."""
+    noise = config.noise
+    if noise.is_on:
+        yield from position_conflicts(config, tuple(f"noise.{each.name}" for each in fields(noise)))
+    if noise.changes_targets and config.loss.alpha_chunk:
+        kinds = [kind for kind in CHANGES_TARGETS if kind in noise.rates]
+        yield Problem(
+            ("loss.alpha_chunk", "noise.preset", *(f"noise.{kind}" for kind in kinds)),
+            f"`loss.alpha_chunk` {config.loss.alpha_chunk} is for the targets of the data, which `noise` changes by "
+            f"{', '.join(kinds)}: leave these out (0), or set it to 0",
+        )
+
+
+def position_conflicts(config: RunConfig, options: tuple[str, ...] = OF_TEACHER_SOURCE) -> Iterator[Problem]:
+    """Losses that compare source positions, which are not the same where teacher and student read different sources.
+
+    Args:
+        config: the run's.
+        options: why they do.
+    """
     reason = "compares source positions, but teacher and student read different sources"
-    options = ("teacher_source.prefix", "teacher_source.max_length", "teacher_source.src_lang")
     if config.method != "kd":
         return
     if config.loss.alpha_hid:

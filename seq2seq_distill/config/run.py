@@ -7,6 +7,7 @@ from typing import Literal
 from seq2seq_distill.config.bounds import between, for_each, option, some_above_zero, without_repeats
 from seq2seq_distill.config.data import BatchConfig, EncodeConfig, TaskConfig
 from seq2seq_distill.config.losses import FeatureLossConfig, LossConfig
+from seq2seq_distill.config.noise import NoiseConfig
 from seq2seq_distill.config.student import StudentConfig
 from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.config.teachers import MAX_WEIGHT, CacheConfig, EnsembleConfig, TeacherSourceConfig
@@ -60,6 +61,7 @@ class RunConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     trim: TrimConfig = field(default_factory=TrimConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     ensemble: EnsembleConfig = field(default_factory=EnsembleConfig)

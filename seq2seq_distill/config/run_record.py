@@ -1,14 +1,24 @@
 """run.yaml of an output folder: the resolved config of a run and its provenance."""
 
 from collections.abc import Sequence
+from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import yaml
 
-from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.errors import ConfigError, ModelError
 
 RUN_YAML = "run.yaml"
+
+
+class Options(Protocol):
+    """The options of a command, as a dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+Config = TypeVar("Config", bound=Options)
 
 
 def load_run_record(path: Path) -> dict[str, Any]:
@@ -54,3 +64,60 @@ def task_of_run(run: dict[str, Any], data: Sequence[str] | None) -> dict[str, An
     options = {name: value for name, value in task.items() if value is not None}
     encode = {**run["encode"], **({"prefix": options["prefix"]} if "prefix" in options else {})}
     return {**run, **options, "encode": encode}
+
+
+def model_of_run(name: str, field: str = "model") -> str:
+    """The best student, where a name is the output folder of a run; any other name as it is.
+
+    Raises:
+        ModelError: the run has no student yet; it opens with `field`.
+    """
+    folder = Path(name).expanduser()
+    if not (folder / RUN_YAML).is_file():
+        return name
+    if not (folder / "best").is_dir():
+        raise ModelError(
+            f"`{field}` {name}: the run has no best/ yet: let it reach a validation, or give another model"
+        )
+    return str(folder / "best")
+
+
+def task_like(run: dict[str, Any], config: Options) -> dict[str, Any]:
+    """The record of a run; of a run with several tasks, as if its only one had been the one that has the task,
+    languages and prefix of the config.
+
+    Raises:
+        ConfigError: several tasks have them, or none.
+    """
+    names = ("task", "src_lang", "tgt_lang", "prefix")
+    wanted = {name: getattr(config, name) for name in names if getattr(config, name) is not None}
+    tasks = run.get("tasks") or []
+    alike = [task for task in tasks if all((task.get(name) or run.get(name)) == wanted[name] for name in wanted)]
+    if tasks and len(alike) != 1:
+        given = " ".join(f"`{name}` {value}" for name, value in wanted.items()) or "`prefix` is missing"
+        raise ConfigError(
+            f"{given}: the model learned several tasks, and {len(alike)} are meant: choose one by `task`, `src_lang`, "
+            "`tgt_lang` and `prefix`"
+        )
+    return task_of_run(run, alike[0]["data"]) if alike else run
+
+
+def with_recorded_options(config: Config, record: dict[str, Any]) -> Config:
+    """The config with what it leaves out of data, task, languages, columns, prefix and lengths filled in from a record.
+
+    Beams and other settings of decoding are left alone: a run has written them into its model.
+
+    Args:
+        config: the options of a command.
+        record: run.yaml or export.json of the run or export that a model is of, of one task; empty for any other model.
+    """
+    encode, decode = record.get("encode") or {}, record.get("eval") or {}
+    recorded = {
+        **{name: record.get(name) for name in ("data", "task", "src_lang", "tgt_lang")},
+        **{name: encode.get(name) for name in ("prefix", "source_column", "target_column", "max_source_length")},
+        "max_target_length": decode.get("max_target_length") or record.get("max_target_length"),
+    }
+    left_out = {field.name for field in fields(config) if getattr(config, field.name) in (None, [])}
+    return replace(
+        config, **{name: value for name, value in recorded.items() if name in left_out and value is not None}
+    )

@@ -9,6 +9,7 @@ from seq2seq_distill.config.bounds import (
     between,
     for_each,
     fraction,
+    inside,
     matching,
     one_of,
     option,
@@ -44,6 +45,9 @@ class OptimConfig:
     """Epsilon of AdamW."""
     betas: tuple[float, float] = option((0.9, 0.999), for_each(fraction()))
     """Beta coefficients of AdamW."""
+    ema: float | None = option(None, inside(0, 1))
+    """Decay of the moving average of the weights, such as 0.999, which is validated and saved in their place (default:
+    no average); it is warmed up over the first steps."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ deals out their rows, so every process has equally many batches, and any step ca
 import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,7 @@ import xxhash
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from seq2seq_distill.data.noise.forms import Forms
 from seq2seq_distill.data.step_counts import StepCounts
 from seq2seq_distill.data.token_columns import list_column
 
@@ -25,10 +26,13 @@ Row = TypeVar("Row")
 Result = TypeVar("Result")
 Rows = NDArray[np.int32]
 """Numbers of rows, or lengths; a data set has fewer than 2**31 rows."""
+ARRAYS = ("source_lengths", "target_lengths", "chunk_counts", "forms", "drawn", "distilled")
+"""Fields of a plan that are no options."""
 PLAN = 1
 """Raised when the same options give other batches."""
 POOL = 1000
 """Batches in a pool inside which rows are grouped by length."""
+ALL = slice(None)
 BAND = 8
 """Batches in a band: rows of like source length, which are sorted by target length."""
 
@@ -97,6 +101,12 @@ class MicroBatch:
     """Likewise."""
     chunks: int = 0
     """Chunks of targets with a likelihood, likewise."""
+    forms: tuple[int, ...] = ()
+    """Which disturbed form each row has, from 1 on; without any, the rows are as they are."""
+    distilled: tuple[bool, ...] = ()
+    """Whether the teacher knows the target of each row, where there are disturbed forms."""
+    distill_tokens: int | None = None
+    """Tokens of the targets that the teacher knows, of the whole optimiser step; None if it knows all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +124,8 @@ class BatchPlan:
             0.5 is half of the rows, drawn anew in each epoch. By default every row comes once.
         apart: an optimiser step has rows of one source alone.
         chunk_counts: [rows], the number of chunks of each target, where chunks have likelihoods.
+        forms: disturbed forms of the rows, one of which takes the place of each row in an epoch.
+        drawn, distilled: [rows], of the plan of an epoch: which form each row has, and whether the teacher knows it.
     """
 
     source_lengths: Rows
@@ -126,6 +138,9 @@ class BatchPlan:
     weights: Sequence[float] | None = None
     homogeneous_batches: bool = False
     chunk_counts: Rows | None = None
+    forms: Forms | None = None
+    drawn: Rows | None = None
+    distilled: NDArray[np.bool_] | None = None
 
     @property
     def key(self) -> str:
@@ -133,16 +148,32 @@ class BatchPlan:
         digest = xxhash.xxh3_128()
         for side in (self.source_lengths, self.target_lengths):
             digest.update(np.ascontiguousarray(side, dtype=np.int32).data)
-        options = [
-            getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in ("source_lengths", "target_lengths", "chunk_counts")
-        ]
+        options = [getattr(self, field.name) for field in fields(self) if field.name not in ARRAYS]
         digest.update(json.dumps([PLAN, *options]).encode())
+        if self.forms is not None:
+            for lengths_of_forms in (self.forms.source_lengths, self.forms.target_lengths):
+                digest.update(np.ascontiguousarray(lengths_of_forms, dtype=np.int32).data)
         return digest.hexdigest()
+
+    def in_epoch(self, epoch: int) -> "BatchPlan":
+        """The plan with the forms that the rows have in a data epoch; without disturbed forms, itself."""
+        if self.forms is None:
+            return self
+        drawn = self.forms.draw(self.seed, epoch)
+        place = (drawn - 1, np.arange(len(drawn)))
+        return replace(
+            self,
+            source_lengths=self.forms.source_lengths[place],
+            target_lengths=self.forms.target_lengths[place],
+            forms=None,
+            drawn=drawn,
+            distilled=self.forms.distilled[place],
+        )
 
     def steps(self, epoch: int) -> list[Rows]:
         """Rows of every optimiser step of a data epoch, in order."""
+        if self.forms is not None:
+            return self.in_epoch(epoch).steps(epoch)
         rng = np.random.default_rng([self.seed, epoch])
         drawn = self._rows_of_epoch(rng)
         groups = drawn if self.homogeneous_batches else [np.concatenate(drawn)]
@@ -171,7 +202,15 @@ class BatchPlan:
     def micro_batch(self, rows: Rows, share: Rows) -> MicroBatch:
         """A share of the rows of an optimiser step."""
         chunks = 0 if self.chunk_counts is None else int(self.chunk_counts[rows].sum())
-        return MicroBatch(tuple(share.tolist()), *self.tokens(rows), chunks)
+        batch = MicroBatch(tuple(share.tolist()), *self.tokens(rows), chunks)
+        if self.drawn is None or self.distilled is None:
+            return batch
+        return replace(
+            batch,
+            forms=tuple(self.drawn[share].tolist()),
+            distilled=tuple(self.distilled[share].tolist()),
+            distill_tokens=int(self.target_lengths[rows[self.distilled[rows]]].sum()),
+        )
 
     def _rows_of_epoch(self, rng: np.random.Generator) -> list[Rows]:
         """The rows of each source that occur in an epoch."""
@@ -288,6 +327,7 @@ class RunPlan:
         self.batches = batches
         self._limit = limit
         self._counts = StepCounts(None if counts_folder is None else counts_folder / f"{batches.key}.json")
+        self._plan_of = lru_cache(maxsize=2)(batches.in_epoch)
         self._epoch = lru_cache(maxsize=2)(self._steps_of_epoch)
         self._starts = [0]  # first step of each data epoch, as far as known
         self.total_steps = max_steps if max_steps > 0 else self._steps_until(max_epochs)
@@ -305,6 +345,15 @@ class RunPlan:
         epoch, within = self._locate(step)
         return self._epoch(epoch)[within]
 
+    def batches_of(self, step: int) -> BatchPlan:
+        """The plan of the data epoch of the `step`-th optimiser step, with the lengths that its rows have there."""
+        return self._plan_of(self._locate(step)[0])
+
+    def micro_batch(self, step: int, share: slice = ALL) -> MicroBatch:
+        """A share of the rows of the `step`-th optimiser step; by default all."""
+        rows = self.rows(step)
+        return self.batches_of(step).micro_batch(rows, rows[share])
+
     def data_epoch(self, step: int) -> float:
         """How many data epochs have been completed after `step` optimiser steps."""
         epoch, within = self._locate(step)
@@ -320,12 +369,10 @@ class RunPlan:
         parts = world * accumulate
         for number in range(start, self.total_steps * accumulate):
             step, turn = divmod(number, accumulate)
-            rows = self.rows(step)
-            share = rows[turn * world + rank :: parts]
-            yield self.batches.micro_batch(rows, share)
+            yield self.micro_batch(step, slice(turn * world + rank, None, parts))
 
     def _steps_of_epoch(self, epoch: int) -> list[Rows]:
-        steps = self.batches.steps(epoch)
+        steps = self._plan_of(epoch).steps(epoch)
         if self._counts.get(epoch) is None:
             self._counts.set(epoch, len(steps))
         return steps[: self._limited(len(steps))]

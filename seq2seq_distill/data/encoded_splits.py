@@ -12,11 +12,20 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import BatchPlan, MicroBatch, RunPlan, batches_by_length, lengths, weights_by_size
+from seq2seq_distill.data.batching import (
+    BatchPlan,
+    MicroBatch,
+    RunPlan,
+    batches_by_length,
+    lengths,
+    weights_by_size,
+)
 from seq2seq_distill.data.chunk_targets import CHUNK_SPLITS, encode_chunks, without_chunks
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoding import UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches
+from seq2seq_distill.data.noise.forms import Forms
+from seq2seq_distill.data.noise.variants import Variant
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts, join_keys
 from seq2seq_distill.data.token_columns import concat_encoded
@@ -54,24 +63,30 @@ class EncodedSplits:
         """Of splits whose batches bring the teacher's outputs with them."""
         self.teachers: EncodedSplits | None = None
         """The same rows as the teacher reads them, where batches are to bring its sources besides these."""
-        self.encoded = {
-            split: encode_split(
-                dataset,
+
+        def encode(split: str, variant: Variant | None = None) -> Dataset:
+            encode, longest = config.encode, config.eval.max_target_length
+            return encode_split(
+                texts.splits[split],
                 tokenizer,
                 prefix=prefix,
-                max_source_length=_smallest(config.encode.max_source_length, max_positions[0]),
+                max_source_length=_smallest(encode.max_source_length, max_positions[0]),
                 max_target_length=_smallest(
-                    config.encode.max_target_length if split == "train" else config.eval.max_target_length,
-                    max_positions[1],
+                    encode.max_target_length if split == "train" else longest, max_positions[1]
                 ),
                 cache_dir=cache_dir,
-                languages=(config.src_lang, config.tgt_lang),
+                languages=languages,
                 key=texts.keys[split],
-                workers=config.encode.workers,
+                workers=encode.workers,
+                variant=variant,
             )
-            for split, dataset in texts.splits.items()
-        }
+
+        languages = (config.src_lang, config.tgt_lang)
+        self.encoded = {split: encode(split) for split in texts.splits}
         """Token ids of each split, in file order."""
+        numbers = range(1, config.noise.variants + 1) if config.noise.is_on else ()
+        self.forms = [encode("train", Variant(config.noise, config.seed, number, languages)) for number in numbers]
+        """Disturbed forms of the training rows, one of which takes the place of each row in an epoch."""
         self.ends = {split: (len(encoded),) for split, encoded in self.encoded.items()}
         """Of each split, the row behind the last one of each task."""
         self.chunk_targets: dict[str, Dataset] = {}
@@ -94,6 +109,10 @@ class EncodedSplits:
         """The target texts of a split, as they were read: never cut (truncated references would inflate scores)."""
         return list(self._texts.splits[split]["target"])
 
+    def teacher_targets(self, split: str) -> list[str] | None:
+        """What the teachers of label sets wrote for the rows of a split; None where a row is of other data."""
+        return self._texts.teacher_targets(split)
+
     def task_of(self, split: str, row: int) -> int:
         """Number of the task that a row belongs to."""
         return bisect_right(self.ends[split], row)
@@ -113,8 +132,13 @@ class EncodedSplits:
 
     def training_batch(self, step: int) -> dict[str, Tensor]:
         """The rows of an optimiser step of the run, undivided, as one batch."""
-        rows = self.plan.rows(step)
-        return self.batches("train")[self.plan.batches.micro_batch(rows, rows)]
+        return self.batches("train")[self.plan.micro_batch(step)]
+
+    def clean(self) -> "EncodedSplits":
+        """The same data without its disturbed forms, as the teacher reads it."""
+        data = copy.copy(self)
+        data.forms = []
+        return data
 
     def evaluation_batches(self, split: str, *, rank: int = 0, world: int = 1) -> list[MicroBatch]:
         """Batches of one task each, in length order, the longest first, as many on every process."""
@@ -131,8 +155,8 @@ class EncodedSplits:
         cached, teachers = self.cached.get(split), None
         if self.teachers is not None and cached is None:
             teachers = self.teachers.batches(split)
-        chunks = self.chunk_targets.get(split)
-        return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split], chunks)
+        chunks, forms = self.chunk_targets.get(split), self.forms if split == "train" else ()
+        return EncodedBatches(self.encoded[split], self._collate, cached, teachers, self.ends[split], chunks, forms)
 
     def _encode_chunks(self, tokenizer: PreTrainedTokenizerBase, cache_dir: Path | None) -> dict[str, Dataset]:
         texts = self._texts
@@ -165,6 +189,7 @@ class EncodedSplits:
             weights=weights_by_size(sizes, config.task_exponent) if config.tasks else config.data_weights,
             homogeneous_batches=bool(config.tasks),
             chunk_counts=None if chunks is None else lengths(chunks, "chunk_logprobs"),
+            forms=_forms(self.forms) if self.forms else None,
         )
         return RunPlan(
             batches,
@@ -197,6 +222,7 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
         split: tuple(np.cumsum([len(task.encoded[split]) for task in tasks]).tolist()) for split in data.encoded
     }
     data.encoded = {split: concat_encoded([task.encoded[split] for task in tasks]) for split in data.encoded}
+    data.forms = [concat_encoded(forms) for forms in zip(*(task.forms for task in tasks), strict=True)]
     chunked = {split for task in tasks for split in task.chunk_targets}
     data.chunk_targets = {
         split: whole([task.chunk_targets.get(split) or without_chunks(len(task.encoded[split])) for task in tasks])
@@ -204,8 +230,14 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
     }
     data.plan = data._plan()
     if any(task.teachers for task in tasks):
-        data.teachers = concat_tasks(config, [task.teachers or task for task in tasks])
+        data.teachers = concat_tasks(config, [task.teachers or task.clean() for task in tasks])
     return data
+
+
+def _forms(encoded: Sequence[Dataset]) -> Forms:
+    """What a plan needs to know of disturbed forms."""
+    source, target = (np.stack([lengths(form, side) for form in encoded]) for side in ("input_ids", "labels"))
+    return Forms(source, target, np.stack([form.data.column("distilled").to_numpy() for form in encoded]))
 
 
 def _smallest(length: int, limit: int | None) -> int:

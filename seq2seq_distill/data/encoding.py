@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.arrow_files import is_intact, not_written, open_arrow
 from seq2seq_distill.data.encoding_job import EncodingJob
+from seq2seq_distill.data.noise.variants import Variant
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.utils.distributed import num_local_cores
@@ -38,6 +39,7 @@ def encode_split(
     languages: tuple[str | None, str | None] = (None, None),
     key: str | None = None,
     workers: int | None = None,
+    variant: Variant | None = None,
 ) -> Dataset:
     """Tokenise the columns "source" and "target" into an Arrow file, which is memory-mapped.
 
@@ -51,12 +53,14 @@ def encode_split(
         languages: source and target language.
         key: stands for the texts; by default their hash.
         workers: number of processes that encode; by default one for each core of this process.
+        variant: a disturbed form of the texts, to be encoded in place of their own.
 
     Returns:
         Row by row in the order of `dataset`: `input_ids` and `labels` (lists of ints without padding, in the narrowest
         type that holds the vocabulary), `source_truncated` and `target_truncated` (bool), `source_unknown` and
         `target_unknown` (numbers of unknown tokens), `source_lost` and `target_lost` (the characters without a token,
-        each once), `source_literal` and `target_literal` (whether a special token's name was read as that token).
+        each once), `source_literal` and `target_literal` (whether a special token's name was read as that token). Of
+        a disturbed form also `distilled` (whether the target is that of the data, as the teacher knows it).
 
     Raises:
         DataError: the cache cannot be written.
@@ -71,11 +75,12 @@ def encode_split(
         "max_source_length": max_source_length,
         "max_target_length": max_target_length,
         "languages": languages,
+        **({} if variant is None else {"variant": variant.key}),
     }
     key = hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()
     path = (cache_dir or default_cache_dir()) / f"{key}.arrow"
     lengths = max_source_length, max_target_length
-    job = EncodingJob(dataset, tokenizer, prefix, *lengths, workers or num_local_cores())
+    job = EncodingJob(dataset, tokenizer, prefix, *lengths, workers or num_local_cores(), variant)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):  # of several processes one encodes, and the others wait
@@ -85,7 +90,7 @@ def encode_split(
     except OSError as error:
         raise not_written(path.parent, error) from None
     encoded = open_arrow(path)
-    if is_new:
+    if is_new and variant is None:
         _warn_of_literal_specials(encoded)
     return encoded
 

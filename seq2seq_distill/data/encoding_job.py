@@ -14,7 +14,9 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.arrow_files import is_intact, read_arrow, write_arrow
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.noise.subwords import SubwordSampler
+from seq2seq_distill.data.noise.variants import Variant
+from seq2seq_distill.data.text_encoder import EncodedTexts, TextEncoder
 from seq2seq_distill.utils.forked import map_forked
 from seq2seq_distill.utils.progress import progress
 
@@ -22,6 +24,40 @@ BATCH_ROWS = 5000
 PART_ROWS = 25_000
 """Rows that a kill costs, at most, of each worker."""
 THREADS_VARIABLE = "TOKENIZERS_PARALLELISM"
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """What encodes sources and targets."""
+
+    source: TextEncoder
+    target: TextEncoder
+    sampler: SubwordSampler | None = None
+    """Of the source's subwords, where these are sampled."""
+
+    def disturbed(
+        self, variant: Variant, first: int, sources: list[str], targets: list[str]
+    ) -> tuple[list[EncodedTexts], list[bool]]:
+        """The rows from `first` on in a disturbed form, both sides, and whether each has the tokens of its own target.
+
+        A row whose disturbed form has unknown tokens where its own text has none stays as it is.
+        """
+        forms = variant.texts(first, sources, targets)
+        changed = [row for row, target in enumerate(forms[1]) if target != targets[row]]
+        known, lost = [True] * len(targets), set()
+        for encoder, clean, other in zip((self.source, self.target), (sources, targets), forms, strict=True):
+            before, after = (encoder.encode([texts[row] for row in changed]) for texts in (clean, other))
+            pairs = zip(changed, before.unknown, after.unknown, before.ids, after.ids, strict=True)
+            for row, was, now, ids, others in pairs:
+                if now > was:
+                    lost.add(row)
+                if encoder is self.target:
+                    known[row] = ids == others
+        for row in lost:
+            forms[0][row], forms[1][row], known[row] = sources[row], targets[row], True
+        sampler = self.sampler
+        resample = None if sampler is None else lambda row, ids: sampler.sample(ids, variant.rng(first + row))
+        return [self.source.encode(forms[0], resample), self.target.encode(forms[1])], known
 
 
 @dataclass(frozen=True)
@@ -34,6 +70,7 @@ class EncodingJob:
         prefix: put before each source.
         max_source_length, max_target_length: in tokens.
         workers: number of processes that encode; where all rows fit in a part, number of threads.
+        variant: the disturbed form of the rows to encode in place of their own texts.
     """
 
     dataset: Dataset
@@ -42,6 +79,7 @@ class EncodingJob:
     max_source_length: int
     max_target_length: int
     workers: int
+    variant: Variant | None = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -55,6 +93,7 @@ class EncodingJob:
                 *(("source_unknown", pa.int32()), ("target_unknown", pa.int32())),
                 *(("source_lost", pa.string()), ("target_lost", pa.string())),
                 *(("source_literal", pa.bool_()), ("target_literal", pa.bool_())),
+                *(() if self.variant is None else (("distilled", pa.bool_()),)),
             ]
         )
 
@@ -82,20 +121,26 @@ class EncodingJob:
         write_arrow(path, self.schema, itertools.chain.from_iterable(map(read_arrow, files)))
         rmtree(parts)
 
-    def _encoders(self, threads: int) -> tuple[TextEncoder, TextEncoder]:
-        return (
-            TextEncoder(self.tokenizer, "text", self.max_source_length, self.prefix, threads=threads),
-            TextEncoder(self.tokenizer, "text_target", self.max_target_length, threads=threads),
-        )
+    def _encoders(self, threads: int) -> Encoders:
+        source = TextEncoder(self.tokenizer, "text", self.max_source_length, self.prefix, threads=threads)
+        target = TextEncoder(self.tokenizer, "text_target", self.max_target_length, threads=threads)
+        strength = 0.0 if self.variant is None else self.variant.noise.subword_sampling
+        return Encoders(source, target, SubwordSampler(self.tokenizer, strength) if strength else None)
 
-    def _batches(self, rows: range, encoders: tuple[TextEncoder, TextEncoder]) -> Iterator[pa.RecordBatch]:
+    def _batches(self, rows: range, encoders: Encoders) -> Iterator[pa.RecordBatch]:
         schema = self.schema
         for start in range(rows.start, rows.stop, BATCH_ROWS):
             texts = self.dataset[start : min(start + BATCH_ROWS, rows.stop)]
-            sides = [encoder.encode(texts[side]) for side, encoder in zip(("source", "target"), encoders, strict=True)]
+            sources, targets = texts["source"], texts["target"]
+            if self.variant is None:
+                sides = [encoders.source.encode(sources), encoders.target.encode(targets)]
+                extra = []
+            else:
+                sides, distilled = encoders.disturbed(self.variant, start, sources, targets)
+                extra = [distilled]
             names = ("truncated", "unknown", "lost", "literal")
             ids = [side.rows.to_arrow(schema.field("labels").type) for side in sides]
-            columns = [*ids, *(getattr(side, name) for name in names for side in sides)]
+            columns = [*ids, *(getattr(side, name) for name in names for side in sides), *extra]
             yield pa.record_batch(columns, schema=schema)
 
 

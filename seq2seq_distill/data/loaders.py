@@ -1,5 +1,6 @@
 """Batches of encoded rows, distributed over the processes according to the plan."""
 
+import itertools
 import signal
 from bisect import bisect_right
 from collections.abc import Generator, Iterator, Sequence
@@ -27,7 +28,9 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
     With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows; with `teachers`,
     the same rows as the teacher reads them, their sources as `teacher_sources.NAMES`. Of several tasks, which end
     before the rows `ends`, it says the batch's as `task`. With `chunk_targets` it has their fields and, as `chunks`,
-    the number of the step's.
+    the number of the step's. With `forms`, the rows are those of the disturbed forms that the micro-batch names; then
+    `distill_mask` [B] says whose targets the teacher knows, `distill_tokens` how many tokens of the step these have,
+    and cached outputs are those of these rows alone.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         teachers: "EncodedBatches | None" = None,
         ends: Sequence[int] = (),
         chunk_targets: datasets.Dataset | None = None,
+        forms: Sequence[datasets.Dataset] = (),
     ) -> None:
         self._encoded = encoded
         self._collate = collate
@@ -45,19 +49,24 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         self._teachers = teachers
         self._ends = ends
         self._chunk_targets = chunk_targets
-        self._columns: tuple[TokenColumn, TokenColumn] | None = None
+        self._forms = forms
+        self._columns: list[tuple[TokenColumn, TokenColumn]] = []
         self._chunk_columns: tuple[TokenColumn, TokenColumn] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_columns": None, "_chunk_columns": None}  # a worker process maps the files itself
+        return {**self.__dict__, "_columns": [], "_chunk_columns": None}  # a worker process maps the files itself
 
     def __getitem__(self, micro_batch: MicroBatch) -> dict[str, Any]:
-        self._columns = self._columns or (TokenColumn(self._encoded, "input_ids"), TokenColumn(self._encoded, "labels"))
-        sources, labels = self._columns
-        rows = [{"input_ids": sources[row], "labels": labels[row], "row": row} for row in micro_batch.rows]
-        batch: dict[str, Any] = self._collate(rows)
+        batch: dict[str, Any] = self._collate(self._rows(micro_batch))
+        known = micro_batch.rows
+        if self._forms and micro_batch.distill_tokens is not None:
+            known = tuple(itertools.compress(micro_batch.rows, micro_batch.distilled))
+            batch["distill_mask"] = torch.tensor(
+                micro_batch.distilled or [True]
+            )  # without rows there is one of padding
+            batch["distill_tokens"] = micro_batch.distill_tokens
         if self._cached is not None:
-            batch |= self._cached.read(micro_batch.rows)
+            batch |= self._cached.read(known)
         if self._chunk_targets is not None:
             self._chunk_columns = self._chunk_columns or chunk_columns(self._chunk_targets)
             batch |= collate_chunks(self._chunk_columns, micro_batch.rows, batch["labels"].shape)
@@ -67,6 +76,17 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
         if self._teachers is not None:
             batch = attach_teacher_inputs(batch, self._teachers[micro_batch])
         return {**batch, "source_tokens": micro_batch.source_tokens, "target_tokens": micro_batch.target_tokens}
+
+    def _rows(self, micro_batch: MicroBatch) -> list[dict[str, Any]]:
+        self._columns = self._columns or [
+            (TokenColumn(encoded, "input_ids"), TokenColumn(encoded, "labels"))
+            for encoded in (self._encoded, *self._forms)
+        ]
+        forms = micro_batch.forms if self._forms and micro_batch.forms else [0] * len(micro_batch.rows)
+        return [
+            {"input_ids": self._columns[form][0][row], "labels": self._columns[form][1][row], "row": row}
+            for row, form in zip(micro_batch.rows, forms, strict=True)
+        ]
 
 
 class PlannedSampler(Sampler[MicroBatch]):

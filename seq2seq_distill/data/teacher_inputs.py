@@ -4,17 +4,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config import NoiseConfig, RunConfig
 
 NAMES = {name: f"teacher_{name}" for name in ("input_ids", "attention_mask", "global_attention_mask")}
 """Fields of a batch that hold the source, with the names under which a batch holds the teacher's."""
 
 
 def teacher_run_config(config: RunConfig) -> RunConfig:
-    """The config with the options of `teacher_source` in place of those of the student's sources."""
+    """The config with the options of `teacher_source` in place of those of the student's sources, without noise."""
     teacher, encode = config.teacher_source, config.encode
     return replace(
         config,
+        noise=NoiseConfig(),
         src_lang=config.src_lang if teacher.src_lang is None else teacher.src_lang,
         encode=replace(
             encode,

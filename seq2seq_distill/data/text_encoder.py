@@ -1,7 +1,7 @@
 """Texts to token ids: prefix, truncation, and what a tokenizer does not know or takes for more than text."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -17,6 +17,8 @@ from seq2seq_distill.data.token_rows import TokenRows
 from seq2seq_distill.data.tokenizer_comparison import PROBES
 from seq2seq_distill.utils.distributed import num_local_cores
 
+Resample = Callable[[int, list[int]], list[int]]
+"""From the number of a text and its token ids, without special tokens and prefix, to other ids of the same text."""
 FIRST_ROWS = 64
 """Rows on which the library under a tokenizer's class is compared with the class."""
 
@@ -75,12 +77,12 @@ class TextEncoder:
         self._direct = direct_encoder(tokenizer, side, threads or num_local_cores())
         self._is_shown = False
 
-    def encode(self, texts: Sequence[str]) -> EncodedTexts:
-        """Encode texts, in order."""
+    def encode(self, texts: Sequence[str], resample: Resample | None = None) -> EncodedTexts:
+        """Encode texts, in order; with `resample`, by the tokens that it gives, which are cut after that."""
         if not texts:
             return EncodedTexts(TokenRows.from_lists([]), [], [], [], [])
         prefixed = [self._prefix_of(text) + text for text in texts] if self._prefix else list(texts)
-        rows, truncated = self._whole(prefixed)
+        rows, truncated = self._whole(prefixed) if resample is None else self._resampled(prefixed, resample)
         literal = [False] * len(texts)
         named = pc.match_substring_regex(pa.array(texts, pa.string()), self._special.pattern)
         framed = {}
@@ -113,6 +115,21 @@ class TextEncoder:
             return self._cut(self._direct(texts))
         ids, truncated = self._by_class(texts)
         return TokenRows.from_lists(ids), truncated
+
+    def _resampled(self, texts: list[str], resample: Resample) -> tuple[TokenRows, list[bool]]:
+        limit, self._max_length = self._max_length, None
+        try:
+            whole = self._whole(texts)[0].to_lists()
+        finally:
+            self._max_length = limit
+        head, tail = map(len, self._frame)
+        opening = self._call([self._prefix], add_special_tokens=False)[0] if self._prefix else []
+        rows = []
+        for number, row in enumerate(whole):
+            body = row[head : len(row) - tail]
+            fixed = len(opening) if body[: len(opening)] == opening else 0
+            rows.append(self._framed([*body[:fixed], *resample(number, body[fixed:])]))
+        return TokenRows.from_lists([row for row, _ in rows]), [is_cut for _, is_cut in rows]
 
     def _show_direct(self, texts: list[str]) -> None:
         """Compare the library with the class, on probe texts and on the first rows; give it up where they differ."""

@@ -10,7 +10,8 @@ from datasets import Dataset, concatenate_datasets
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import fingerprint, first_rows, has_split, map_split
+from seq2seq_distill.data.readers.parquet import read_teacher_targets
+from seq2seq_distill.data.sources import files_of_split, fingerprint, first_rows, has_split, map_split
 from seq2seq_distill.utils.constants import SPLITS
 
 KEYED = "xxh3:"
@@ -34,6 +35,17 @@ class Texts:
     def fingerprint(self) -> str:
         """Stands for all texts."""
         return KEYED + "-".join(self.keys[split][:16] for split in SPLITS)
+
+    def teacher_targets(self, split: str) -> list[str] | None:
+        """What the teachers of label sets wrote for the rows of a split; None where a row is of other data."""
+        found: list[str] = []
+        for source, rows in self.sources.get(split, ()):
+            parts = [read_teacher_targets(file) for file in files_of_split(source, split) or ()]
+            texts = [text for part in parts if part is not None for text in part]
+            if len(texts) != rows:
+                return None
+            found += texts
+        return found[: len(self.splits[split])] or None
 
     def are_those_of(self, before: str) -> bool:
         """Whether a fingerprint is that of these texts; runs of before version 0.2 had a hash over the texts."""

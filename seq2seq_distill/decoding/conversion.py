@@ -42,11 +42,11 @@ NORMS = {"bart": (False, True), "pegasus": (True, False), "mbart": (True, True),
 """Whether norms come before a layer's parts, and whether embeddings are normed."""
 NEVER = -1e4
 """Bias of a token that must not be chosen; float16 holds it."""
-CTRANSLATE2_OPTIONS = (
+HELD_OPTIONS = (
     *("early_stopping", "min_length", "min_new_tokens", "no_repeat_ngram_size", "repetition_penalty"),
     *("suppress_tokens", "bad_words_ids"),
 )
-"""Options of `generate`, besides those with a flag of their own, that CTranslate2 decodes with too."""
+"""Options of `generate`, besides those with a flag of their own, that exported models decode with too."""
 _WITHOUT_EFFECT = (
     *("max_length", "num_beams", "length_penalty", "num_return_sequences", "max_new_tokens"),
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
@@ -70,8 +70,7 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
         ModelError: the model cannot be converted.
     """
     kind, config = model.config.model_type, model.config
-    if kind not in LOADERS:
-        raise ModelError(f"{wanted_by} cannot hold {kind} models: choose one of {', '.join(LOADERS)}")
+    check_family(kind, (*LOADERS,), wanted_by)
     heads = {getattr(config, f"{side}_attention_heads", None) for side in ("encoder", "decoder")}
     if len(heads) > 1:
         raise ModelError(
@@ -97,6 +96,12 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
     if spec.config.bos_token is None:
         spec.config.bos_token = spec.config.decoder_start_token
     return spec
+
+
+def check_family(model_type: str, known: Sequence[str], wanted_by: str) -> None:
+    """Raise ModelError, which opens with `wanted_by`, for a model type that is not among the known."""
+    if model_type not in known:
+        raise ModelError(f"{wanted_by} cannot hold {model_type} models: choose one of {', '.join(known)}")
 
 
 def _decoding_start(model: PreTrainedModel) -> int:
@@ -156,28 +161,30 @@ def _token(tokens: list[str], index: int | None) -> str | None:
     return None if index is None or index >= len(tokens) else tokens[index]
 
 
-def unknown_to_ctranslate2(options: Mapping[str, Any], own: GenerationConfig | None = None) -> list[str]:
-    """Names of the options of `generate` that CTranslate2 does not have.
+def unknown_to_engines(options: Mapping[str, Any], own: GenerationConfig | None = None) -> list[str]:
+    """Names of the options of `generate` that exported models do not decode with.
 
     Args:
         options: by name.
         own: of an exported model. What it says already was there when outputs were compared, and is no wish to refuse.
     """
     wishes = {name for name, value in options.items() if own is None or getattr(own, name, None) != value}
-    return sorted(wishes.difference(CTRANSLATE2_OPTIONS))
+    return sorted(wishes.difference(HELD_OPTIONS))
 
 
 def not_held(settings: GenerationConfig) -> dict[str, Any]:
-    """The generation settings of a model that CTranslate2 does not have, and that may change outputs."""
-    held = {*CTRANSLATE2_OPTIONS, *_WITHOUT_EFFECT}
+    """The generation settings of a model that exported models do not decode with, and that may change outputs."""
+    held = {*HELD_OPTIONS, *_WITHOUT_EFFECT}
     settings_made = {name: value for name, value in settings.to_diff_dict().items() if not name.startswith("_")}
     return {name: value for name, value in settings_made.items() if name not in held and value not in (None, False)}
 
 
-def check_exported_options(given: str, options: Mapping[str, Any], own: GenerationConfig) -> None:
+def check_exported_options(
+    given: str, options: Mapping[str, Any], own: GenerationConfig, engine: str = "CTranslate2"
+) -> None:
     """Raise ModelError, opened with `given` (a flag and its value), for options that an exported model cannot take."""
-    if unknown := unknown_to_ctranslate2(options, own):
+    if unknown := unknown_to_engines(options, own):
         raise ModelError(
-            f"{given} is an exported model, and CTranslate2 has no {', '.join(unknown)} of `generate`: "
+            f"{given} is an exported model, and {engine} has no {', '.join(unknown)} of `generate`: "
             "leave it out, or give the original model"
         )

@@ -60,7 +60,8 @@ class CTranslate2Decoder:
         largest = min(max_tokens, CPU_TOKENS) if device.type == "cpu" else max_tokens
         self._batch = ("tokens", largest) if batch_size is None else ("examples", batch_size)
         self.device = device
-        self._translator: Any = None
+        self.translator: Any = None
+        """CTranslate2's, once something was decoded."""
 
     @property
     def resources(self) -> str:
@@ -79,10 +80,10 @@ class CTranslate2Decoder:
     ) -> list[list[Hypothesis]]:
         """As `Decoder.decode`; scores cost nothing, and there are no log-probabilities of tokens."""
         with _torch_threads_kept():
-            if self._translator is None:
+            if self.translator is None:
                 self.threads = self.choose_threads(inputs)
-                self._translator = self._open(self.threads)
-            return self._decode(self._translator, inputs, n_best)
+                self.translator = self._open(self.threads)
+            return self._decode(self.translator, inputs, n_best)
 
     def choose_threads(self, inputs: Sequence[Sequence[int]], cores: int | None = None) -> tuple[int, int]:
         """The threads, measured on some inputs where they are not given; `cores` are by default this process's."""
@@ -114,7 +115,7 @@ class CTranslate2Decoder:
         )
 
     def _decode(self, translator: Any, inputs: Sequence[Sequence[int]], n_best: int) -> list[list[Hypothesis]]:
-        config, (sources, targets) = self.loaded.generation, self._vocabularies
+        config, (sources, targets) = self.loaded.generation, self.vocabularies
         first = config.forced_bos_token_id
         results = translator.translate_batch(
             [[sources[token] for token in ids] for ids in inputs],
@@ -126,18 +127,23 @@ class CTranslate2Decoder:
             length_penalty=1.0 if config.length_penalty is None else config.length_penalty,
             no_repeat_ngram_size=config.no_repeat_ngram_size or 0,
             repetition_penalty=config.repetition_penalty or 1.0,
-            max_decoding_length=self._max_length,
+            max_decoding_length=self.max_length,
             min_decoding_length=max(0, (config.min_length or 0) - 1),
             suppress_sequences=self._suppressed or None,
             max_input_length=0,
             batch_type=self._batch[0],
             max_batch_size=self._batch[1],
             return_scores=True,
+            asynchronous=True,
         )
-        return [list(map(self._hypothesis, result.hypotheses, result.scores)) for result in results]
+        hypotheses: list[list[Hypothesis]] = [[]] * len(inputs)
+        for row in sorted(range(len(inputs)), key=lambda row: -len(inputs[row])):  # as CTranslate2 takes them up
+            result = results[row].result()
+            hypotheses[row] = list(map(self._hypothesis, result.hypotheses, result.scores))
+        return hypotheses
 
     @cached_property
-    def _vocabularies(self) -> tuple[list[str], list[str]]:
+    def vocabularies(self) -> tuple[list[str], list[str]]:
         """The tokens of sources and of targets, by id."""
         shared, *files = (self.folder / f"{side}_vocabulary.json" for side in ("shared", "source", "target"))
         source, target = (json.loads(file.read_text("utf-8")) for file in ([shared] * 2 if shared.is_file() else files))
@@ -145,17 +151,17 @@ class CTranslate2Decoder:
 
     @cached_property
     def _target_ids(self) -> dict[str, int]:
-        return {token: index for index, token in enumerate(self._vocabularies[1])}
+        return {token: index for index, token in enumerate(self.vocabularies[1])}
 
     @cached_property
     def _suppressed(self) -> list[list[str]]:
         """Sequences of target tokens that must not be written."""
-        config, tokens = self.loaded.generation, self._vocabularies[1]
+        config, tokens = self.loaded.generation, self.vocabularies[1]
         sequences = [[token] for token in config.suppress_tokens or ()] + list(config.bad_words_ids or ())
         return [[tokens[token] for token in ids] for ids in sequences if ids != [config.pad_token_id]]
 
     @property
-    def _max_length(self) -> int:
+    def max_length(self) -> int:
         """Most tokens that the model chooses: where transformers forces the end at the limit, one less."""
         config = self.loaded.generation
         return int(config.max_length) - 1 - (config.forced_eos_token_id is not None)
@@ -163,7 +169,7 @@ class CTranslate2Decoder:
     def _hypothesis(self, tokens: list[str], score: float) -> Hypothesis:
         config, tokenizer = self.loaded.generation, self.loaded.tokenizer
         ids = [self._target_ids[token] for token in tokens]
-        at_limit = len(ids) >= self._max_length
+        at_limit = len(ids) >= self.max_length
         has_end = config.forced_eos_token_id is not None or not at_limit
         return Hypothesis(
             text=text_of(tokenizer, ids),

@@ -1,13 +1,14 @@
 """One way to decode for all: token ids of sources in, hypotheses out.
 
-A decoder is one class with the methods of `Decoder`: `TransformersDecoder` here, `CTranslate2Decoder` beside it.
+A decoder is one class with the methods of `Decoder`: `TransformersDecoder` here,
+`CTranslate2Decoder` and `OnnxDecoder` beside it.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -51,7 +52,7 @@ class Decoder(Protocol):
     """Something that decodes."""
 
     name: str
-    """transformers or ctranslate2."""
+    """transformers, ctranslate2 or onnxruntime."""
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """What `decode` reads of source texts: token ids, with the model's prefix, truncated to its limit."""
@@ -152,7 +153,7 @@ def decode_batch(
     rows: Sequence[Tensor | None] = [None] * len(outputs)
     if with_scores:
         rows = _log_probabilities(model, batch, outputs, config, n_best)
-    hypotheses = [_hypothesis(tokenizer, ids, config, row) for ids, row in zip(outputs, rows, strict=True)]
+    hypotheses = [_with_score(tokenizer, ids, config, row) for ids, row in zip(outputs, rows, strict=True)]
     return [hypotheses[start : start + n_best] for start in range(0, len(hypotheses), n_best)]
 
 
@@ -174,24 +175,28 @@ def _log_probabilities(
     return token_log_probabilities(model, mask, state, inputs, labels)
 
 
-def _hypothesis(
-    tokenizer: PreTrainedTokenizerBase,
-    output: list[int],
-    config: GenerationConfig,
-    log_probabilities: Tensor | None,
+def _with_score(
+    tokenizer: PreTrainedTokenizerBase, output: list[int], config: GenerationConfig, log_probabilities: Tensor | None
 ) -> Hypothesis:
+    hypothesis = hypothesis_of(tokenizer, output, config)
+    if log_probabilities is None:
+        return hypothesis
+    penalty = 1.0 if config.length_penalty is None else config.length_penalty
+    score = float(log_probabilities.sum()) / max(1, len(output)) ** penalty
+    return replace(hypothesis, score=score, log_probabilities=tuple(log_probabilities.tolist()))
+
+
+def hypothesis_of(
+    tokenizer: PreTrainedTokenizerBase, output: list[int], config: GenerationConfig, score: float | None = None
+) -> Hypothesis:
+    """A row of `generate_batch`, or of a search, as a hypothesis."""
     ends = config.eos_token_id
     ended = bool(output) and output[-1] in (ends if isinstance(ends, list) else [ends])
     ids = output[:-1] if ended else output
-    score = None
-    if log_probabilities is not None:
-        penalty = 1.0 if config.length_penalty is None else config.length_penalty
-        score = float(log_probabilities.sum()) / max(1, len(output)) ** penalty
     return Hypothesis(
         text=text_of(tokenizer, output),
         ids=tuple(token for token in ids if token != tokenizer.pad_token_id),
         num_tokens=generated_length(output, config),
         at_limit=len(output) >= config.max_length - 1,
         score=score,
-        log_probabilities=None if log_probabilities is None else tuple(log_probabilities.tolist()),
     )

@@ -143,6 +143,14 @@ def _validated(config: GenerationConfig, settings: GenerationSettings) -> Genera
     return config
 
 
+def without_beams(config: GenerationConfig) -> GenerationConfig:
+    """The same settings for greedy search."""
+    config = copy.deepcopy(config)
+    config.num_beams = 1
+    _drop_what_the_search_ignores(config)
+    return config
+
+
 def configure_generation(
     model: PreTrainedModel, settings: GenerationSettings, task_params: Mapping[str, Any], start: int | None = None
 ) -> None:

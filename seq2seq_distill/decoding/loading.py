@@ -125,7 +125,8 @@ def load_exported(
     if not record:
         raise ModelError(f"`{field}` {folder}: an exported model without export.json: export it again")
     options = options or DecodingOptions()
-    generation = GenerationConfig.from_pretrained(folder)
+    # The settings beside ONNX files are for programs that search greedily alone.
+    generation = GenerationConfig.from_pretrained(folder, **record.get("search", {}))
     tokenizer = load_tokenizer(folder, options.src_lang, options.tgt_lang, field=field)
     source_limit, target_limit = record.get("max_positions") or (None, None)
     if within_export:
@@ -140,7 +141,8 @@ def load_exported(
     if settings is not None:
         forced = forced_bos_token_id(tokenizer, options.tgt_lang, generation)
         configured = with_settings(generation, replace(settings, forced_bos_token_id=forced), target_limit)
-        check_exported_options(f"`{field}` {folder}", options.generate, generation)
+        engine = "onnxruntime" if record.get("format") == "onnx" else "CTranslate2"
+        check_exported_options(f"`{field}` {folder}", options.generate, generation, engine)
     return LoadedModel(
         model=None,
         tokenizer=tokenizer,

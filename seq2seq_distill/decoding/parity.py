@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,10 +14,14 @@ from seq2seq_distill.decoding.conversion import save_converted
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, TransformersDecoder
 from seq2seq_distill.decoding.loading import LoadedModel
+from seq2seq_distill.decoding.onnx_decoder import OnnxDecoder
+from seq2seq_distill.decoding.onnx_model import save_onnx
 from seq2seq_distill.utils.errors import ModelError
 
 logger = logging.getLogger(__name__)
 
+Convert = Callable[[Path, LoadedModel], Decoder]
+"""Writes a model into an empty folder, and opens it there."""
 LEAST_EQUAL = 0.95
 """Share of equal outputs at full precision below which an export is refused."""
 
@@ -44,6 +48,7 @@ def check_parity(
     loaded: LoadedModel,
     searches: Mapping[str, GenerationConfig],
     sources: Sequence[Sequence[int]],
+    convert: Convert,
     wanted_by: str,
     remedy: str,
 ) -> dict[str, Parity]:
@@ -53,10 +58,11 @@ def check_parity(
         loaded: the model, in float32 and on the CPU.
         searches: generation configs by name.
         sources: token ids of some texts.
+        convert: writes the model into an empty folder, and opens it there.
         wanted_by, remedy: open and end a message.
 
     Raises:
-        ConfigError: CTranslate2 is not installed.
+        ConfigError: the engine is not installed.
         ModelError: the model cannot be converted, or too many outputs differ.
     """
     parities = {}
@@ -64,9 +70,8 @@ def check_parity(
         for name, config in searches.items():
             folder = Path(place) / name
             folder.mkdir()
-            save_converted(folder, loaded.torch_model, loaded.tokenizer, config, "float32", wanted_by)
             searching = replace(loaded, generation=config)
-            decoders = TransformersDecoder(searching), CTranslate2Decoder(folder, searching)
+            decoders = TransformersDecoder(searching), convert(folder, searching)
             parities[name] = compare(*decoders, sources, config.max_length)
             logger.info(
                 "%s: %.1f%% of %d outputs equal those of transformers, scores differ by at most %.1g",
@@ -82,6 +87,26 @@ def check_parity(
                 f"{list(parity.unequal_rows[:5])} do not: {remedy}"
             )
     return parities
+
+
+def to_ctranslate2(wanted_by: str) -> Convert:
+    """`convert` of `check_parity`, for CTranslate2 in float32; `wanted_by` opens a message."""
+
+    def convert(folder: Path, loaded: LoadedModel) -> Decoder:
+        save_converted(folder, loaded.torch_model, loaded.tokenizer, loaded.generation, "float32", wanted_by)
+        return CTranslate2Decoder(folder, loaded)
+
+    return convert
+
+
+def to_onnx(wanted_by: str) -> Convert:
+    """`convert` of `check_parity`, for onnxruntime in float32; `wanted_by` opens a message."""
+
+    def convert(folder: Path, loaded: LoadedModel) -> Decoder:
+        save_onnx(folder, loaded.torch_model, "float32", wanted_by)
+        return OnnxDecoder(folder, loaded)
+
+    return convert
 
 
 def compare(original: Decoder, exported: Decoder, sources: Sequence[Sequence[int]], limit: int) -> Parity:

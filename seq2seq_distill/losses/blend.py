@@ -44,13 +44,17 @@ class StepTokens:
     over processes) divide by afterwards, so the same rows give the same gradient however they are dealt out."""
     chunks: Tensor | int = 0
     """Chunks of targets with a likelihood, over all micro-batches and processes."""
+    distill: Tensor | int | None = None
+    """Labels of the rows whose targets the teacher knows, likewise; None if it knows all."""
 
     @classmethod
     def of(cls, batch: Mapping[str, Tensor]) -> "StepTokens":
         """Those of a batch that is a step by itself; a row of -1 counts nowhere."""
         source = batch["attention_mask"] * (batch["row"] >= 0)[:, None]
         chunks = len(batch["chunk_logprobs"]) if "chunk_logprobs" in batch else 0
-        return cls((batch["labels"] != IGNORE_INDEX).sum(), source.sum(), chunks=chunks)
+        labelled = batch["labels"] != IGNORE_INDEX
+        distill = (labelled * batch["distill_mask"][:, None]).sum() if "distill_mask" in batch else None
+        return cls(labelled.sum(), source.sum(), chunks=chunks, distill=distill)
 
     @property
     def head_scale(self) -> Tensor | float:
@@ -62,9 +66,26 @@ class StepTokens:
         """Target tokens for each chunk: times `head_scale`, it multiplies the head's sum over chunks."""
         return _at_least_one(self.target) / _at_least_one(self.chunks)
 
-    def counts(self, terms: Iterable[str], source_terms: Container[str]) -> dict[str, Tensor | int]:
-        """The number of tokens, or of chunks, that divides each term."""
-        counts = {name: self.source if name in source_terms else self.target for name in terms}
+    @property
+    def per_distilled(self) -> Tensor | float:
+        """Target tokens for each that the teacher knows: times `head_scale`, it multiplies the head's `ce_loss`."""
+        return 1.0 if self.distill is None else _at_least_one(self.target) / _at_least_one(self.distill)
+
+    def counts(
+        self, terms: Iterable[str], source_terms: Container[str], teacher_terms: Container[str] = ()
+    ) -> dict[str, Tensor | int]:
+        """The number of tokens, or of chunks, that divides each term.
+
+        Args:
+            terms: by name.
+            source_terms: those over source tokens.
+            teacher_terms: those over target tokens that ask the teacher, which does not know every target.
+        """
+        known = self.target if self.distill is None else self.distill
+        counts = {
+            name: self.source if name in source_terms else known if name in teacher_terms else self.target
+            for name in terms
+        }
         return counts | ({CHUNK_LOSS: self.chunks} if CHUNK_LOSS in counts else {})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from torch import nn
 from transformers import PreTrainedConfig
@@ -276,6 +276,13 @@ def embedding_modules(model: PreTrainedModel) -> list[nn.Module]:
     stacks = (model.get_encoder(), model.get_decoder())
     embeddings = [getattr(stack, name) for stack in stacks for name in names if hasattr(stack, name)]
     return list(dict.fromkeys([model.get_input_embeddings(), *embeddings]))
+
+
+def token_embeddings(model: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
+    """Token embeddings [V, H] of encoder and decoder; one and the same parameter where these share it."""
+    stacks: list[Any] = [model.get_encoder(), model.get_decoder()]
+    modules = [stack.embed_tokens if hasattr(stack, "embed_tokens") else stack.word_embeddings for stack in stacks]
+    return modules[0].weight, modules[1].weight
 
 
 def zero_pad_row(model: PreTrainedModel) -> nn.Parameter | None:

@@ -104,6 +104,25 @@ def spread_like(value: Any, like: Any) -> Any:
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
 
 
+def local_part(value: Tensor) -> Tensor:
+    """The part of a sharded tensor that this process has, a view; any other tensor itself."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def spread_local(part: Tensor, like: Tensor) -> Tensor:
+    """This process's part of a tensor, which all have one of, as a tensor that is sharded as `like` is."""
+    if not isinstance(like, DTensor):
+        return part
+    return DTensor.from_local(part, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
+
+
+def reshard(root: nn.Module) -> None:
+    """Free the whole weights that any module still has, so that parameters are this process's parts."""
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def zero_row(matrix: Tensor, row: int) -> None:
     """Set a row of a matrix [V, H] to zero, in place; of a sharded one on the process that has it."""
     first = 0

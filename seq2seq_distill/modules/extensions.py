@@ -81,7 +81,7 @@ class Extensions:
         """A training batch as the step is to see it; task, teacher's sources and chunks of the labels stay."""
         if self.batch_processor is None:
             return batch
-        fixed = {"task", *CHUNK_FIELDS, *NAMES.values()}
+        fixed = {"task", "distill_mask", *CHUNK_FIELDS, *NAMES.values()}
         kept = {name: field for name, field in batch.items() if name in fixed}
         return {**kept, **self.batch_processor(batch)}
 

@@ -9,13 +9,10 @@ from transformers import PreTrainedModel
 from seq2seq_distill.config import FeatureLossConfig, LossConfig, OptimConfig
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.blend import Losses, StepTokens
-from seq2seq_distill.losses.chunk_likelihood import CHUNK_LOSS, ChunkTargets
-from seq2seq_distill.losses.chunks import Ensemble, Head
-from seq2seq_distill.losses.divergences import Divergences
-from seq2seq_distill.losses.fused import HeadLoss, head_loss
+from seq2seq_distill.losses.chunk_likelihood import CHUNK_LOSS
+from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.hidden import hidden_mse
 from seq2seq_distill.losses.logits import Term
-from seq2seq_distill.losses.sparse import SparseTeacher
 from seq2seq_distill.models.hooks import Feature
 from seq2seq_distill.modules.extensions import Extensions, custom_loss_terms
 from seq2seq_distill.modules.feature_matching import (
@@ -31,11 +28,11 @@ from seq2seq_distill.modules.feature_matching import (
     warn_if_frozen,
 )
 from seq2seq_distill.modules.forward_pass import Batch, ForwardPass
+from seq2seq_distill.modules.head_terms import head_terms
 from seq2seq_distill.modules.schedules import at_step, changing, warmup_of_weights, weight_factor
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.teacher_runner import TeacherOutputs, TeacherRunner
 from seq2seq_distill.utils.constants import IGNORE_INDEX
-from seq2seq_distill.utils.errors import ConfigError
 
 
 class Objective(Protocol):
@@ -49,6 +46,10 @@ class Objective(Protocol):
     def source_terms(self) -> frozenset[str]:
         """Terms that are means over source tokens; all others are means over target tokens."""
 
+    @property
+    def teacher_terms(self) -> frozenset[str]:
+        """Terms that are means over the target tokens of those rows whose targets the teacher knows."""
+
     def step_options(self, step: int, total_steps: int, *, training: bool, sampled: bool = False) -> StepOptions:
         """The options of an optimiser step, of which `step` others came before."""
 
@@ -60,6 +61,7 @@ class CrossEntropyObjective:
     """Cross-entropy with the labels, likelihoods of their chunks, and custom losses."""
 
     features: frozenset[Feature] = frozenset()
+    teacher_terms: frozenset[str] = frozenset()
 
     def __init__(self, loss: LossConfig, extensions: Extensions) -> None:
         self.loss = loss
@@ -71,7 +73,7 @@ class CrossEntropyObjective:
         return StepOptions(weights, training=training, sampled=sampled)
 
     def losses(self, batch: Batch, student: ForwardPass, options: StepOptions, tokens: StepTokens) -> Losses:
-        head = _head_loss(self.loss, batch, student, None, options, tokens)
+        head = head_terms(self.loss, batch, student, None, options, tokens)
         return Losses(head, _custom_terms(self.extensions, batch, student, None, options))
 
 
@@ -121,6 +123,8 @@ class DistillationObjective:
         self.features, self.teacher_features = self._features()
         encoder_matches = {match.name for match in self.matches if match.config.side == "encoder"}
         self.source_terms = extensions.source_terms | {"hid_loss_enc"} | encoder_matches
+        decoder_matches = {match.name for match in self.matches} - encoder_matches
+        self.teacher_terms = frozenset({"ce_loss", "teacher_entropy", "hid_loss_dec", *DIVERGENCES, *decoder_matches})
 
     def step_options(self, step: int, total_steps: int, *, training: bool, sampled: bool = False) -> StepOptions:
         """Sampled targets are no labels to learn, and terms of the sources are left to other steps."""
@@ -166,11 +170,13 @@ class DistillationObjective:
     ) -> Losses:
         labelled, teacher = batch["labels"] != IGNORE_INDEX, outputs.forward_pass
         temperature = self._temperature(student, teacher, labelled, options)
-        head = _head_loss(self.loss, batch, student, outputs.distributions, options, tokens, temperature)
+        head = head_terms(self.loss, batch, student, outputs.distributions, options, tokens, temperature)
         if teacher is None:
             return Losses(head, _custom_terms(self.extensions, batch, student, None, options))
         # A row of -1 is padding of the plan; its one attended position must not count.
         masks = {"encoder": batch["attention_mask"] * (batch["row"] >= 0)[:, None], "decoder": labelled}
+        if "distill_mask" in batch:
+            masks["decoder"] = labelled & batch["distill_mask"][:, None]
         terms = {
             f"hid_loss_{side[:3]}": hidden_mse(
                 _executed_pairs(side, self.pairs[side], student.features, teacher.features),
@@ -219,39 +225,6 @@ class DistillationObjective:
         if self.teachers.shares_encoder:  # its one pass gives the teacher's too
             student |= {feature for feature in teacher if feature.side == "encoder"}
         return frozenset(student), frozenset(teacher)
-
-
-def _head_loss(
-    loss: LossConfig,
-    batch: Batch,
-    student: ForwardPass,
-    teacher: tuple[Head, Tensor] | Ensemble | SparseTeacher | None,
-    options: StepOptions,
-    tokens: StepTokens,
-    temperature: Tensor | float = 1.0,
-) -> HeadLoss:
-    chunks = None
-    if loss.alpha_chunk and "chunk" in batch:
-        if batch["chunk"].shape != batch["labels"].shape:
-            raise ConfigError(
-                f"`loss.alpha_chunk` {loss.alpha_chunk} is for the labels of the data, which batch_processor makes "
-                "longer or shorter: leave out one of the two"
-            )
-        chunks = ChunkTargets(batch["chunk"][batch["labels"] != IGNORE_INDEX], batch["chunk_logprobs"])
-    return head_loss(
-        student.head,
-        student.hidden,
-        student.labels,
-        options.weights,
-        teacher,
-        divergences=Divergences(loss.divergences, loss.beta, loss.skew),
-        temperature=temperature,
-        label_smoothing=loss.label_smoothing,
-        scale=tokens.head_scale,
-        with_entropy=not options.training,  # a property of teacher and data: not worth its time in every step
-        chunks=chunks,
-        tokens_per_chunk=tokens.per_chunk,
-    )
 
 
 def _custom_terms(

@@ -29,6 +29,7 @@ from seq2seq_distill.modules.optim import build_optimizer, build_schedule
 from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.tasks import Task
+from seq2seq_distill.modules.weight_average import weight_average
 from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.errors import ConfigError
 
@@ -93,7 +94,7 @@ class SummarizationModule(LightningModule):
         """Let any Trainer carry out the plan of the run; those that a Trainer has already are not added again."""
         planned = PlannedTraining(self.config.trainer)
         planned.apply_plan(self.trainer)  # before other callbacks are set up, which look at the interval of validations
-        callbacks: list[Callback] = [SeedByBatch(self.config.seed), planned]
+        callbacks: list[Callback] = [SeedByBatch(self.config.seed), planned, *weight_average(self.config.optim)]
         present = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [callback for callback in callbacks if type(callback) not in present]
 
@@ -132,7 +133,7 @@ class SummarizationModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         options = self.step_options()
         counts = batch["target_tokens"], batch["source_tokens"]
-        tokens = StepTokens(*counts, self._micro_batches_per_step, batch.get("chunks", 0))
+        tokens = StepTokens(*counts, self._micro_batches_per_step, batch.get("chunks", 0), batch.get("distill_tokens"))
         report = self.compute_loss(self.extensions.processed(batch), options, tokens)
         self.log_dict(options.scheduled)
         self.log_dict(report.named(), prog_bar=True)
@@ -160,13 +161,14 @@ class SummarizationModule(LightningModule):
         Args:
             batch: `input_ids` [B, S], `attention_mask` [B, S], `labels` [B, T] (-100 where there is none), `row` [B]
                 (-1 counts nowhere), and what the architecture needs besides; `chunk` [B, T] and `chunk_logprobs` [C]
-                where the data has likelihoods of chunks.
+                where the data has likelihoods of chunks; `distill_mask` [B] where the teacher does not know every
+                target.
             options: of the step; by default `step_options()`.
             tokens: what the terms are divided by; by default the batch's own tokens.
         """
         options, tokens = options or self.step_options(), tokens or StepTokens.of(batch)
         losses = self._step(batch, options, tokens)
-        counts = tokens.counts(losses.terms, self.objective.source_terms)
+        counts = tokens.counts(losses.terms, self.objective.source_terms, self.objective.teacher_terms)
         return blend(losses.terms, options.weights, counts, scale=tokens.parts, head=losses.head.loss)
 
     def _step(self, batch: Batch, options: StepOptions, tokens: StepTokens) -> Losses:

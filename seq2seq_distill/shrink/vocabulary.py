@@ -103,7 +103,7 @@ def cut_tokenizer(
             vocabulary.write(orders, Path(name))
             tokenizer = tokenizer_of(name, "model")
         found = _vocabularies(tokenizer)[: len(orders)]
-        back = [{token for token in ids if token not in set(order)} for ids, order in zip(found, orders, strict=True)]
+        back = [ids.keys() - set(order) for ids, order in zip(found, orders, strict=True)]
         known = [tokens & set(table.ids) for tokens, table in zip(back, vocabulary.tables, strict=True)]
         if not any(known):
             break

@@ -35,11 +35,11 @@ def take_rows(model: PreTrainedModel, source: Sequence[int], target: Sequence[in
         ModelError: a token is gone that the model needs, or whose id decides its positions.
     """
     trimmed = copy.deepcopy(model)
-    encoder, decoder = (_embedding(stack) for stack in (trimmed.get_encoder(), trimmed.get_decoder()))
+    encoder, decoder = architectures.token_embeddings(trimmed)
     before = [len(encoder), len(decoder)]
     if list(source) != list(target) and encoder is decoder:
         trimmed = _with_two_vocabularies(trimmed)
-        encoder, decoder = (_embedding(stack) for stack in (trimmed.get_encoder(), trimmed.get_decoder()))
+        encoder, decoder = architectures.token_embeddings(trimmed)
     head = forward.output_head(trimmed).weight
     for side, wanted, there in (("source", source, encoder), ("target", target, decoder), ("target", target, head)):
         if max(wanted) >= len(there):
@@ -68,11 +68,6 @@ def take_rows(model: PreTrainedModel, source: Sequence[int], target: Sequence[in
     for name, weight in trimmed.named_parameters():
         weight.requires_grad_(trainable[name])
     return trimmed
-
-
-def _embedding(stack: nn.Module) -> Tensor:
-    module: Any = stack.embed_tokens if hasattr(stack, "embed_tokens") else stack.word_embeddings
-    return module.weight
 
 
 def _shared(model: PreTrainedModel) -> Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 
+import numpy as np
 from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -133,6 +134,20 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
     for name, (size, whole) in getattr(components.student.config, "distilled_widths", {}).items():
         logger.info("student: %s %d of the teacher's %d", name, size, whole)
     logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
+    if config.noise.is_on:
+        _log_noise(config, components)
     if isinstance(module, SummarizationDistiller) and module.shares_encoder:
         logger.info("the frozen encoder equals the teacher's: one pass serves both")
     logger.info("%d optimiser steps, into %s", components.data.plan.total_steps, config.folder)
+
+
+def _log_noise(config: RunConfig, components: RunComponents) -> None:
+    known = np.mean([form.data.column("distilled").to_numpy().mean() for form in components.data.forms])
+    logger.info(
+        "noise: %d disturbed forms of each training example; %.1f%% of their targets are disturbed too, and have no "
+        "teacher",
+        len(components.data.forms),
+        100 * (1 - known),
+    )
+    if config.student.freeze_encoder is None:
+        logger.info("noise: the encoder is trained (--student.freeze_encoder true keeps it as it is)")

@@ -7,7 +7,7 @@ from pytorch_lightning import Trainer
 from transformers import PreTrainedModel
 
 from seq2seq_distill.decoding.generation import GenerationSettings
-from seq2seq_distill.metrics.corpus import bleu_language, signature
+from seq2seq_distill.metrics.corpus import bleu_language, score, signature
 from seq2seq_distill.training.build import MODULES
 from seq2seq_distill.training.components import TaskComponents, WholeTeacher, teacher_of
 from seq2seq_distill.training.results import build_results, measure_models, test_model, with_whole_teacher
@@ -17,6 +17,9 @@ def test_task(
     task: TaskComponents, student: PreTrainedModel, trainer: Trainer, whole: WholeTeacher | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Decode, score and time student and teacher, and the teacher with its whole vocabulary if the run trimmed it.
+
+    Without a teacher, the outputs of the one that labelled the test split stand for it: their score against references,
+    where the label set has any; else the student's score is its agreement with them.
 
     Returns the content of results.json for the task, and the lines of test_generations.jsonl; both are empty except on
     process 0.
@@ -40,10 +43,16 @@ def test_task(
         data = {name: view.data for name, view in views.items()}
         costs, speed = measure_models(models, data, GenerationSettings.of_run(config), config.eval.n_speed)
     sides = {name: {**scores[name], **costs[name]} for name in models}
-    columns = zip(data["student"].references("test"), *(outputs[name].texts for name in models), strict=True)
-    names, place = ("reference", *models), {"task": task.name} if task.name else {}
+    texts, references = {name: outputs[name].texts for name in models}, data["student"].references("test")
+    scored_by = signature(kind, bleu_language(config.tgt_lang, references), config.eval.rouge_tokenizer)
+    written = None if "teacher" in models else data["student"].teacher_targets("test")
+    if written == references:
+        scored_by += "; against the targets of the label set, which its teacher wrote"
+    elif written is not None:
+        texts["teacher"] = written
+        sides["teacher"] = score(kind, written, references, config.tgt_lang, config.eval.rouge_tokenizer)
+    columns = zip(references, *texts.values(), strict=True)
+    names, place = ("reference", *texts), {"task": task.name} if task.name else {}
     records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
-    language = bleu_language(config.tgt_lang, data["student"].references("test"))
-    scored_by = signature(kind, language, config.eval.rouge_tokenizer)
     results = build_results(kind, sides["student"], sides.get("teacher"), speed, scored_by)
     return with_whole_teacher(results, sides.get("whole_teacher")), records

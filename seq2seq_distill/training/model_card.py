@@ -42,7 +42,8 @@ def model_card(
         "",
         f"{origin} on {_quoted(config.sources)}"
         + (f" by {how[config.method]}" if teachers else "")
-        + ", with seq2seq_distill.",
+        + ", with seq2seq_distill."
+        + (" Its vocabulary was reduced to the pieces that this data needs." if config.trim.is_on else ""),
         *(["", f"Cut from the teacher, counted from 0: {cut}."] if cut else []),
         "",
         USAGE.format(max_new_tokens=config.eval.max_target_length),

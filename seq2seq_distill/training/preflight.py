@@ -20,7 +20,7 @@ from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.logits import cross_entropy
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.training.components import RunComponents, TaskComponents, of_task
-from seq2seq_distill.training.token_checks import Finding, check_special_tokens, embedding, token_differences
+from seq2seq_distill.training.token_checks import Finding, check_special_tokens, token_differences
 from seq2seq_distill.utils.errors import ModelError
 
 logger = logging.getLogger(__name__)
@@ -249,7 +249,7 @@ def _equal(first: Sequence[Tensor], second: Sequence[Tensor]) -> bool:
 
 def _ties(model: PreTrainedModel) -> dict[str, bool]:
     """Which matrices are one and the same parameter."""
-    encoder, decoder = embedding(model.get_encoder()), embedding(model.get_decoder())
+    encoder, decoder = architectures.token_embeddings(model)
     head = forward.output_head(model).weight
     return {"decoder embeddings and head": decoder is head, "encoder and decoder embeddings": encoder is decoder}
 

@@ -59,5 +59,5 @@ class Probe:
         return peak.bytes + model_bytes(self.module) + sum(model_bytes(teacher.model) for teacher in self.teachers)
 
     def _padded(self, step: int) -> int:
-        batches, rows = self.parts.data.plan.batches, self.parts.data.plan.rows(step)
+        batches, rows = self.parts.data.plan.batches_of(step), self.parts.data.plan.rows(step)
         return len(rows) * int(batches.source_lengths[rows].max() + batches.target_lengths[rows].max())

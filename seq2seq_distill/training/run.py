@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -177,7 +178,7 @@ def _test_best_student(
         # Kept while last.ckpt might be damaged by a kill; nothing is resumed from now on.
         HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
         write_json(folder.results, results)  # the last file: it says that the run has ended
-        _print_results(results)
+        _print_results(results, folder)
     trainer.strategy.barrier()
     return results
 
@@ -185,12 +186,13 @@ def _test_best_student(
 def _show_results_again(config: RunConfig, folder: OutputFolder) -> dict[str, Any]:
     results: dict[str, Any] = json.loads(folder.results.read_text("utf-8"))
     logger.info("the run in %s has ended; these are its results", folder.path)
-    _print_results(results)
+    _print_results(results, folder)
     return results
 
 
 @rank_zero_only
-def _print_results(results: Mapping[str, Any]) -> None:
+def _print_results(results: Mapping[str, Any], folder: OutputFolder) -> None:
     for name, result in results.get("tasks", {}).items():
         print_table(result, how_scored(result), title=name)
     print_table(results, how_scored(results))
+    logger.info("use the student: distill generate --model %s", shlex.quote(str(folder.path)))

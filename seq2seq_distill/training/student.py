@@ -86,12 +86,16 @@ def calibration_batches(data: EncodedSplits, rows: int) -> list[Mapping[str, Ten
 
 
 def freeze_student(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None) -> None:
-    """Freeze what the config says; by default an encoder that is the teacher's, unchanged, with the embeddings."""
+    """Freeze what the config says; by default an encoder that is the teacher's, unchanged, with the embeddings.
+
+    What noise does to a source an encoder can only learn to undo: with noise it is trained by default.
+    """
     unchanged = False
     if teacher is not None and is_cut(config):
         every_layer = range(architectures.depths(teacher.model.config)[0])
         narrower = set(getattr(student.config, "distilled_widths", {})) - {"decoder_ffn_dim"}
-        unchanged = list(student.config.distilled_encoder_layers) == list(every_layer) and not narrower
+        copied = list(student.config.distilled_encoder_layers) == list(every_layer) and not narrower
+        unchanged = copied and not config.noise.is_on
     encoder = unchanged if config.student.freeze_encoder is None else config.student.freeze_encoder
     embeddings = encoder if config.student.freeze_embeds is None else config.student.freeze_embeds
     freeze_parts(student, encoder=encoder, embeddings=embeddings)

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow.compute as pc
 import torch
-from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
@@ -61,17 +60,11 @@ def check_special_tokens(model: PreTrainedModel, rows: Rows, reading: EncodedVie
     yield from _ends(model, rows, tokenizer)
 
 
-def embedding(stack: nn.Module) -> Tensor:
-    """Token embeddings [V, H] of an encoder or decoder."""
-    module: Any = stack.embed_tokens if hasattr(stack, "embed_tokens") else stack.word_embeddings
-    return module.weight
-
-
 def _vocabulary(model: PreTrainedModel, data: EncodedSplits, tokenizer: PreTrainedTokenizerBase) -> Iterator[Finding]:
     highest, token = max((id_, token) for token, id_ in tokenizer.get_vocab().items())
-    for side, column in (("encoder", "input_ids"), ("decoder", "labels")):
-        size = embedding(getattr(model, f"get_{side}")()).shape[0]
-        size = size if side == "encoder" else min(size, forward.output_head(model).weight.shape[0])
+    encoder, decoder = map(len, architectures.token_embeddings(model))
+    decoder = min(decoder, len(forward.output_head(model).weight))
+    for side, column, size in (("encoder", "input_ids", encoder), ("decoder", "labels", decoder)):
         if highest < size:
             continue
         remedy = f"save it anew after resize_token_embeddings({highest + 1})"

@@ -16,6 +16,7 @@ from seq2seq_distill.config.tasks import monitor_mode
 from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
+from seq2seq_distill.modules.weight_average import weight_average
 from seq2seq_distill.training.callbacks import BestStudent, ThroughputLogger
 from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumeCheckpoint
 from seq2seq_distill.training.failures import NonFiniteGuard
@@ -115,6 +116,7 @@ def _callbacks(
         PlannedTraining(config.trainer),
         ThroughputLogger(data.plan),
         BestStudent(folder, data.plan, config.monitor, on_student_saved),
+        *weight_average(config.optim),  # behind the best student, which is written with the averages
         NonFiniteGuard(config.on_nonfinite, data.plan, folder),
         BestCheckpoints(
             folder.checkpoints,

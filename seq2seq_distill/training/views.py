@@ -82,7 +82,8 @@ def encode_texts(
 ) -> tuple[EncodedView, EncodedView]:
     """The student's and the teacher's view of a task's texts: one and the same, unless the teacher reads differently.
 
-    Batches of the student's view then bring the teacher's sources too, where the teacher teaches.
+    Batches of the student's view then bring the teacher's sources too, where the teacher teaches. With noise it reads
+    the clean ones.
 
     Args:
         config: the run's.
@@ -112,8 +113,11 @@ def encode_texts(
 
     data = encoded(config, views[0], student)
     student_view = EncodedView(tokenizers[0], data)
-    if teacher is None or views[0] == views[1]:
+    if teacher is None or (views[0] == views[1] and not config.noise.is_on):
         return student_view, student_view
+    if views[0] == views[1]:
+        data.teachers = data.clean() if config.method == "kd" else None
+        return student_view, EncodedView(tokenizers[1], data.clean())
     raise_config_error([problem.message for problem in position_conflicts(config)])
     if is_rank_zero():
         _log_differences(*views)

@@ -11,6 +11,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from seq2seq_distill.utils.errors import ConfigError
+
 RANK_VARIABLES = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 """The first that is set tells whether a process is process 0."""
 CPU = torch.device("cpu")
@@ -60,6 +62,17 @@ def local_device(accelerator: str = "auto") -> torch.device:
     if accelerator == "cpu" or not torch.cuda.is_available():
         return CPU
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+
+
+def device_of(name: str) -> torch.device:
+    """The device of the option `device`: auto is a GPU where there is one, this process's own among several.
+
+    Raises:
+        ConfigError: there is no GPU.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("`device` cuda: torch sees no GPU here: choose cpu, or auto")
+    return local_device(name)
 
 
 def num_local_cores() -> int:

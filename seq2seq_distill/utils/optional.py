@@ -1,10 +1,13 @@
-"""Optional packages; each is installed with the extra of the same name."""
+"""Optional packages; each is installed with the extra of the same name, but for `EXTRAS`."""
 
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
 from seq2seq_distill.utils.errors import ConfigError
+
+EXTRAS = {"onnxruntime": "onnx"}
+"""Extra of a package, where it has another name."""
 
 
 def optional(module: str, wanted_by: str) -> ModuleType:
@@ -26,4 +29,4 @@ def missing_problem(package: str, wanted_by: str) -> str | None:
 
 
 def _missing(package: str, wanted_by: str) -> str:
-    return f"{wanted_by} needs the package {package}: run pip install 'seq2seq_distill[{package}]'"
+    return f"{wanted_by} needs the package {package}: run pip install 'seq2seq_distill[{EXTRAS.get(package, package)}]'"

@@ -16,12 +16,12 @@ LOG_SECONDS = 30
 
 
 @contextmanager
-def progress(verb: str, total: int, unit: str = "rows") -> Iterator[Callable[[int], None]]:
+def progress(verb: str, total: int | None, unit: str = "rows") -> Iterator[Callable[[int], None]]:
     """Show how far the block is; it is given a function that takes the number of units done since the last call.
 
     Args:
         verb: what happens to the units, as a past participle ("encoded").
-        total: number of units.
+        total: number of units; None where nobody knows it.
         unit: what is counted, in the plural.
     """
     if sys.stderr.isatty():
@@ -32,7 +32,7 @@ def progress(verb: str, total: int, unit: str = "rows") -> Iterator[Callable[[in
 
 
 @contextmanager
-def _bar(verb: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
+def _bar(verb: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
     columns = (
         TextColumn(f"{unit} {verb}"),
         *(BarColumn(), MofNCompleteColumn()),
@@ -44,7 +44,7 @@ def _bar(verb: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
         yield lambda units: bar.advance(task, units)
 
 
-def _log_lines(verb: str, total: int, unit: str) -> Callable[[int], None]:
+def _log_lines(verb: str, total: int | None, unit: str) -> Callable[[int], None]:
     start = logged = time.monotonic()
     done = 0
 
@@ -54,7 +54,10 @@ def _log_lines(verb: str, total: int, unit: str) -> Callable[[int], None]:
         now = time.monotonic()
         if now - logged > LOG_SECONDS:
             logged, rate = now, done / (now - start)
-            line = "%s %d of %d %s, %d a second, %.0f minutes left"
-            logger.info(line, verb, done, total, unit, rate, (total - done) / rate / 60)
+            if total is None:
+                logger.info("%s %d %s, %d a second", verb, done, unit, rate)
+            else:
+                line = "%s %d of %d %s, %d a second, %.0f minutes left"
+                logger.info(line, verb, done, total, unit, rate, (total - done) / rate / 60)
 
     return advance

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterable
 
 _NAME_OF_SECRET = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|KEY)$")
 _SHORTEST = 8  # to hide shorter values would hide ordinary words
@@ -14,7 +15,12 @@ def redacted(text: str) -> str:
     Which variables hold secrets is told by the ends of their names: TOKEN, SECRET, PASSWORD, PASSWD, KEY.
     """
     secrets = {value for name, value in os.environ.items() if _NAME_OF_SECRET.search(name.upper())}
+    return _IN_URL.sub(r"\1***@", without_secrets(text, secrets))
+
+
+def without_secrets(text: str, secrets: Iterable[str]) -> str:
+    """The text with `***` for each of these, but for those that are too short to be secret."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST:
             text = text.replace(secret, "***")
-    return _IN_URL.sub(r"\1***@", text)
+    return text

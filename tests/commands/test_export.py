@@ -1,26 +1,32 @@
 """Exported models give what transformers gives, for each family that CTranslate2 can hold."""
 
+import copy
 import json
 import random
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from ctranslate2.converters import TransformersConverter
 from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from seq2seq_distill import load_decoder
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.decoding.conversion import LOADERS, save_converted, specification
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.decoding.loading import LoadedModel
+from seq2seq_distill.decoding.onnx_decoder import OnnxDecoder, onnx_files
+from seq2seq_distill.decoding.onnx_model import save_onnx
 from seq2seq_distill.decoding.parity import Parity, compare
 from seq2seq_distill.metrics.corpus import bleu
 from seq2seq_distill.models import forward
 from seq2seq_distill.shrink.student import create_student
+from seq2seq_distill.shrink.trimming import ParallelTexts, trim_vocabulary
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import tiny_model
 from tests.tiny_runs import save_marian_with_own_sources, save_teacher, write_data
@@ -90,20 +96,30 @@ class Trained:
         config.early_stopping = beams > 1  # these models are so unsure that the other rules part ways
         return config
 
-    def parity(self, folder: Path, beams: int, model: PreTrainedModel | None = None) -> Parity:
+    def parity(self, folder: Path, beams: int, model: PreTrainedModel | None = None, **settings: Any) -> Parity:
         """Of an exported folder, with this model or one cut from it."""
         config = self.settings(beams)
+        config.update(**settings)
         loaded = LoadedModel(model or self.model, self.tokenizer, "", None, config)
-        exported = CTranslate2Decoder(folder, loaded, threads=(1, 1))
+        onnx = onnx_files(folder) is not None
+        exported = (
+            OnnxDecoder(folder, loaded, threads=1) if onnx else CTranslate2Decoder(folder, loaded, threads=(1, 1))
+        )
         return compare(TransformersDecoder(loaded), exported, self.sources, config.max_length)
 
 
-@pytest.fixture(scope="module", params=LOADERS)
+# What only ONNX can hold is like the others, but for its positions.
+KINDS = [*LOADERS, pytest.param("blenderbot", marks=pytest.mark.all_families)]
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(tmp_path_factory.mktemp("export") / request.param, request.param)
 
 
 def test_outputs_and_scores_are_those_of_transformers(trained, tmp_path):
+    if trained.kind not in LOADERS:
+        pytest.skip("CTranslate2 cannot hold it")
     spec = specification(trained.model, trained.tokenizer, "--format ctranslate2")
     spec.validate()
     spec.optimize(quantization="float32")
@@ -132,9 +148,26 @@ def test_narrower_students_are_exported_like_any_model(trained, tmp_path):
     assert parity.passes and parity.score_gap < 1e-4, parity
 
 
+def test_outputs_of_a_trimmed_model_are_those_of_transformers(trained, tmp_path):
+    texts, forced = ParallelTexts(SOURCES[:4], TARGETS[:4]), trained.settings(4).forced_bos_token_id
+    for separate in (False, True) if trained.kind == "marian" else (False,):
+        trimmed = trim_vocabulary(trained.model, trained.tokenizer, texts, coverage=0.9, separate=separate)
+        config = copy.deepcopy(trimmed.model.generation_config)
+        config.update(num_beams=4, max_length=60, early_stopping=True)
+        config.forced_bos_token_id = None if forced is None else trimmed.rows["target"].index(forced)
+        loaded = LoadedModel(trimmed.model, trimmed.tokenizer, "", None, config)
+        folder = tmp_path / str(separate)
+        folder.mkdir()
+        save_converted(folder, trimmed.model, trimmed.tokenizer, config, "float32", "--format ctranslate2")
+        sources = trimmed.tokenizer([trained._pair()[0] for _ in range(32)])["input_ids"]
+        exported = CTranslate2Decoder(folder, loaded, threads=(1, 1))
+        parity = compare(TransformersDecoder(loaded), exported, sources, config.max_length)
+        assert parity.passes and parity.score_gap < 1e-4, f"separate {separate}: {parity}"
+
+
 def test_the_stock_converter_still_needs_what_is_put_right(trained, tmp_path):
     """Once it does not, `specification` can be shorter."""
-    if trained.kind in ("t5", "m2m_100"):
+    if trained.kind in ("t5", "m2m_100", "blenderbot"):
         pytest.skip("T5 needs nothing, nor does M2M100 with the tokenizer of NLLB")
     try:
         TransformersConverter(str(trained.folder)).convert(str(tmp_path / "stock"), quantization="float32")
@@ -143,6 +176,45 @@ def test_the_stock_converter_still_needs_what_is_put_right(trained, tmp_path):
     except (AttributeError, RuntimeError, ValueError):
         return
     assert not all(parity.passes and parity.score_gap < 1e-4 for parity in parities)
+
+
+SEARCHES: list[dict[str, Any]] = [
+    {"early_stopping": False},
+    {"early_stopping": "never", "length_penalty": 0.3},
+    {"no_repeat_ngram_size": 2, "min_length": 6, "repetition_penalty": 1.3},
+]
+
+
+class TestOnnx:
+    def test_outputs_and_scores_are_those_of_transformers(self, trained, tmp_path):
+        save_onnx(tmp_path, trained.model, "float32", "--format onnx")
+        for beams, settings in ((1, {}), (4, {}), *((3, settings) for settings in SEARCHES)):
+            parity = trained.parity(tmp_path, beams, **settings)
+            # Repetition changes the scores by which beams are compared, not those of the model.
+            assert parity.equal == 1 and (parity.score_gap < 1e-4 or "repetition_penalty" in settings), settings
+
+    @pytest.mark.parametrize("precision", ["float32", "int8"])
+    def test_no_weight_is_in_a_file_twice(self, trained, tmp_path, precision):
+        save_onnx(tmp_path, trained.model, precision, "--format onnx")
+        files = onnx_files(tmp_path)
+        stored = [[tensor.raw_data for tensor in onnx.load(file).graph.initializer] for file in files]
+        for file, weights in zip(files, stored, strict=True):
+            large = [weight for weight in weights if len(weight) > 2000]
+            assert len(set(large)) == len(large)
+            assert file.stat().st_size < 1.05 * sum(map(len, weights)) + 5e5
+        if precision == "float32":
+            parameters = {weight.data_ptr(): weight.numel() for weight in trained.model.parameters()}
+            shared = trained.model.get_input_embeddings().weight.numel()  # stands in both files
+            tables = 4000  # of T5's relative positions, masks and shapes
+            assert sum(map(len, sum(stored, []))) < 4 * (sum(parameters.values()) + shared + tables)
+
+    def test_int8_is_close(self, trained, tmp_path):
+        save_onnx(tmp_path, trained.model, "int8", "--format onnx")
+        loaded = LoadedModel(trained.model, trained.tokenizer, "", None, trained.settings(1))
+        ours = TransformersDecoder(loaded).decode(trained.sources)
+        theirs = OnnxDecoder(tmp_path, loaded, threads=1).decode(trained.sources)
+        gaps = [abs(a.score - b.score) for (a,), (b,) in zip(ours, theirs, strict=True)]
+        assert 0 < sum(gaps) / len(gaps) < 0.1
 
 
 def test_what_cannot_be_held_is_refused():
@@ -232,6 +304,39 @@ class TestCommand:
         assert best.score <= 0 and best.log_probabilities is None
         assert torch.get_num_threads() == threads, "CTranslate2 sets those of OpenMP, and with them torch's"
 
+    def test_an_onnx_folder_generates_labels_and_is_evaluated(self, things, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr("seq2seq_distill.decoding.parity.LEAST_EQUAL", 0.0)
+        assert main(self.command(things, "--beams", "2", "--format", "onnx", "--quantization", "int8")) == 0
+        out, data = things[0].parent / "out", things[1]
+        report = json.loads((out / "export.json").read_text())
+        assert report["tokenizer_json"] == {"texts": 6, "unequal": 0} and report["int8"].startswith(
+            "Matrices are 7-bit"
+        )
+        assert report["intervals"]["bleu"]["exported"].keys() == {"score", "low", "high", "p"}
+        assert {path.name for path in (out / "onnx").iterdir()} == {
+            "encoder_model_quantized.onnx",
+            "decoder_model_merged_quantized.onnx",
+        }
+        settings, config = (json.loads((out / f"{name}.json").read_text()) for name in ("generation_config", "config"))
+        assert settings.get("num_beams", 1) == 1 and config["transformers.js_config"] == {"dtype": "q8"}
+        generator = load_decoder(out)
+        assert generator.decoder.name == "onnxruntime" and generator.loaded.generation.num_beams == 2
+        source = (data / "val.source").read_text().splitlines()[0]
+        [[first, second]] = generator.generate([source], n_best=2).hypotheses
+        assert first.score >= second.score and first.ids != second.ids
+        places = ["--data", str(data), "--output_dir", str(tmp_path / "made")]
+        capsys.readouterr()
+        assert main(["label", "--model", str(out), *places, "--split", "val"]) == 0
+        labels = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert labels["kept"] == 6 and '"onnxruntime"' in (tmp_path / "made" / "label.json").read_text()
+        more = ["--n_speed", "2", "--task", "translation", "--n", "3"]
+        places[-1] = str(tmp_path / "evaluation")
+        assert main(["evaluate", "--models", str(things[0]), str(out), *places, *more]) == 0
+        results = json.loads((tmp_path / "evaluation" / "results.json").read_text())
+        assert [model["engine"] for model in results["models"]] == ["transformers", "onnxruntime"]
+        size = sum(file.stat().st_size for file in (out / "onnx").iterdir())
+        assert results["models"][1]["bytes"] == size and results["models"][1]["beams"] == 2
+
     def test_options_that_ctranslate2_does_not_have_are_refused(self, things, capsys):
         assert main(self.command(things, "--generate", '{"typical_p": 0.5}')) == 2
         line = capsys.readouterr().err.splitlines()[-1]
@@ -249,7 +354,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("more", "words"),
         [
-            (["--format", "onnx"], "--format onnx is not available here, since optimum needs transformers 4"),
+            (["--format", "onnx", "--quantization", "float16"], "--quantization float16 is not for --format onnx"),
+            (["--page", "true"], "--page needs --format onnx, not ctranslate2: browsers run no other"),
             (["--n", "0"], "--n 0"),
         ],
     )
@@ -269,6 +375,11 @@ class TestCommand:
         (run / "run.yaml").write_text(json.dumps({"task": "translation", "data": [str(data)], "tgt_lang": "de"}))
         command = ["export", "--model", str(run / "best"), "--output_dir", str(tmp_path / "out"), "--n", "2"]
         assert main([*command, "--max_target_length", "8"]) == 0
+
+    def test_no_page_for_what_transformers_js_does_not_know(self, tmp_path, capsys):
+        things = save_teacher(tmp_path / "model", "pegasus"), write_data(tmp_path / "data")
+        assert main(self.command(things, "--format", "onnx", "--page", "true")) == 2
+        assert "--page: transformers.js has no class for pegasus models" in capsys.readouterr().err
 
     def test_without_data_there_is_nothing_to_compare(self, things, tmp_path, capsys):
         assert main(["export", "--model", str(things[0]), "--output_dir", str(tmp_path / "out")]) == 2

@@ -20,7 +20,7 @@ from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import load_split
+from seq2seq_distill.data.sources import fingerprint, load_split
 from seq2seq_distill.training import output_folder
 from seq2seq_distill.training.labels import filling, teacher
 from seq2seq_distill.training.labels.choice import choose
@@ -455,6 +455,24 @@ class TestGoingOn:
             label(replace(config, **change))
         assert files(config.folder) == before
 
+    def test_a_folder_of_the_old_fingerprint_goes_on(self, config: LabelConfig, place: Path) -> None:
+        """It was a hash over the texts, in whatever files they are."""
+        label(config)
+        record = json.loads((config.folder / "label.json").read_text())
+        assert record["settings"]["data"].startswith("xxh3:")
+        record["settings"]["data"] = fingerprint(load_split(config.data[0], "train"))
+        (config.folder / "label.json").write_text(json.dumps(record))
+        (config.folder / "raw" / "00002.parquet").unlink()
+        before = files(config.folder)
+        label(config)
+        assert files(config.folder).keys() - before.keys() == {"raw/00002.parquet"}
+        with pytest.raises(UserError, match="was made with `data`, `n` or columns, of the fingerprint"):
+            label(replace(config, n=20))
+
+    def test_all_rows_are_the_same_whatever_n_says(self, config: LabelConfig) -> None:
+        label(config)
+        label(replace(config, n=ROWS))
+
     def test_another_model_is_refused(self, config: LabelConfig, tmp_path: Path) -> None:
         label(config)
         other = save_teacher(tmp_path / "other", decoder_layers=1)
@@ -572,6 +590,8 @@ def test_a_student_of_another_vocabulary_learns_from_labels_and_not_from_distrib
         (["--generate", '{"do_sample": true}'], "--generate do_sample=True has an option of its own: use --sample"),
         (["--targets", "reference", "--generate", '{"min_length": 3}'], "is for targets that the model writes"),
         (["--backward_model", "nowhere/at/all"], "--backward_model nowhere/at/all"),
+        (["--workers", "2"], "--workers 2 needs --runner ray: add it"),
+        (["--gpus_per_worker", "2"], "--gpus_per_worker 2.0 is too large: choose 0 to 1"),
         (["--output_dir", "s3://bucket/labels"], "--output_dir s3:/bucket/labels is a URL"),
     ],
 )

@@ -176,6 +176,24 @@ class TestHeldOut:
         given = run(tmp_path / "run", data=[str(alone.folder)], teacher=str(place / "teacher"), method="sft")
         assert run_config(replace(given, tgt_lang="de", src_lang="en"))["student"]
 
+    def test_results_compare_with_the_teacher_that_wrote_them(self, alone, config, place, tmp_path):
+        label(alone)
+        student = replace(run(tmp_path / "run", method="sft", src_lang="en", tgt_lang="de"), teacher=None)
+        student = replace(student, student=replace(student.student, path=str(place / "teacher"), decoder_layers=None))
+        results = run_config(replace(student, data=[str(alone.folder)]))
+        assert results["teacher"] is None and "which its teacher wrote" in results["scored_by"]
+        pairs = tmp_path / "pairs"
+        pairs.mkdir()
+        for side in ("source", "target"):
+            (pairs / f"train.{side}").write_bytes((place / "data" / f"train.{side}").read_bytes())
+        given = replace(config, data=[str(pairs)], n_val=4, n_test=5, output_dir=str(tmp_path / "second-labels"))
+        label(given)
+        results = run_config(replace(student, data=[str(given.folder)], output_dir=str(tmp_path / "second")))
+        test = rows(given.folder, "test")
+        columns = [[row[name] for row in test] for name in ("teacher_target", "reference")]
+        assert results["teacher"] == pytest.approx(metrics.bleu(*columns, "de"))
+        assert set(results["kept"]) == {"bleu", "chrf"}
+
     def test_references_stay_targets(self, config, place, tmp_path):
         pairs = tmp_path / "pairs"
         pairs.mkdir()
@@ -253,3 +271,14 @@ def test_log_probabilities_of_tokens_stand_beside_the_targets(config):
         assert len(row["token_logprobs"]) == len(row["token_ends"]) and max(row["token_logprobs"]) <= 0
         assert row["token_ends"] == sorted(row["token_ends"]) and row["token_ends"][-1] <= size + 1
         assert row["target_cut"] or row["token_ends"][-1] == size + 1
+
+
+def test_sources_in_another_language_are_left_out(config, tmp_path):
+    texts = ["The children are playing in the old garden.", "Die Kinder spielen im alten Garten am Fluss.", "ok"]
+    as_text(tmp_path / "mixed.txt", texts)
+    report = label(replace(config, data=[str(tmp_path / "mixed.txt")], lang_id=True))
+    assert report["rows"] == 2
+    assert {row["source"] for row in rows(config.folder)} <= {texts[0], texts[2]}
+    with pytest.raises(ConfigError, match="all 3 sources are in another language than `src_lang` ja"):
+        as_text(tmp_path / "mixed.txt", [texts[0], texts[1], texts[0] + texts[0]])
+        label(replace(config, data=[str(tmp_path / "mixed.txt")], lang_id=True, src_lang="ja"))

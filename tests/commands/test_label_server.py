@@ -1,6 +1,5 @@
 """`distill label --server`: each row once whatever the server does, within a budget, without a trace of the key."""
 
-import asyncio
 import json
 import logging
 import signal
@@ -97,18 +96,23 @@ class TestFaults:
 
     def test_retry_after_is_waited_for(self, config: LabelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         waited: list[float] = []
-        sleep = asyncio.sleep
 
-        async def note(seconds: float) -> None:
+        async def note(asking: client.Client, seconds: float) -> None:
             waited.append(seconds)
-            await sleep(0)
 
-        monkeypatch.setattr(client.asyncio, "sleep", note)
+        monkeypatch.setattr(client.Client, "_pause", note)
         with serving(FakeServer(fault=lambda source, before: None if before else (429, "17"))) as server:
             run(config, server, n=3)
         assert waited == [17.0] * 3
         assert 0 < client._retry_after("Wed, 21 Oct 2037 07:28:00 GMT") <= client.LONGEST_RETRY_AFTER
         assert client._retry_after("soon") == client._retry_after("nan") == client._retry_after(None) == 0
+
+    def test_who_waits_stops_with_the_others(self, config: LabelConfig) -> None:
+        def fault(source: str, before: int) -> Any:
+            return (429, "1000") if source.startswith("row 2 ") else None
+
+        with serving(FakeServer(fault=fault)) as server, pytest.raises(RunError, match="`max_requests` 9 is used up"):
+            run(config, server, concurrency=2, max_requests=9)
 
     def test_a_dead_server_ends_the_command_which_goes_on(self, config: LabelConfig) -> None:
         def dies(source: str, before: int) -> Any:
@@ -396,6 +400,14 @@ class TestKey:
         assert not any(KEY in text for text in texts)
         assert not any(KEY.encode() in path.read_bytes() for path in files)
         assert "***" in rows(config)[0]["target"]
+
+    def test_a_word_that_is_sent_as_a_key_stays_in_answers(
+        self, config: LabelConfig, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "ROW")
+        with serving(FakeServer()) as server:
+            run(config, server)
+        assert_each_row_once(config)
 
     def test_that_of_a_url_appears_nowhere_either(self, config: LabelConfig, capsys: Any, caplog: Any) -> None:
         with serving(FakeServer()) as server:

@@ -141,3 +141,15 @@ def test_fingerprints_of_before_are_recognised(file):
     assert texts.are_those_of(texts.fingerprint)
     assert texts.are_those_of("-".join([fingerprint(dataset)[:16]] * 3))
     assert not texts.are_those_of("-".join(["0" * 16] * 3)) and not texts.are_those_of("xxh3:0")
+
+
+def test_sources_alone_are_cached_where_targets_are_optional(tmp_path, reads):
+    file = tmp_path / "train.csv"
+    file.write_text("source\na\nb\n")
+    os.utime(file, (OLD, OLD))
+    for _ in range(2):
+        dataset, _ = map_split(str(file), "train", Columns(optional_target=True))
+        assert dataset[:] == {"source": ["a", "b"]} and dataset.cache_files
+    assert reads["rows"] == 1
+    with pytest.raises(DataError, match="cannot tell which columns are the source and the target"):
+        map_split(str(file), "train")

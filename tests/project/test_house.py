@@ -34,7 +34,7 @@ def test_the_package_and_help_cost_no_torch():
 def test_commands_import_what_they_use():
     """Not what scores need (sacrebleu, nltk) nor the base class of all models; and planning needs no Lightning."""
     for names, heavy in {
-        "evaluate label export student trim average convert": LIGHTNING | HEAVY,
+        "generate evaluate label export student trim average convert": LIGHTNING | HEAVY,
         "plan": LIGHTNING,
     }.items():
         modules = ", ".join(COMMANDS[name].module for name in names.split())

@@ -1,5 +1,7 @@
 """A model with a trimmed vocabulary is the whole model whose other tokens have no probability."""
 
+import copy
+
 import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -57,6 +59,11 @@ def test_logits_and_greedy_outputs_are_those_of_the_kept_rows(model_type, tmp_pa
     for each in (trimmed.model, loaded):
         logits = each(input_ids=new["source"], decoder_input_ids=new["target"], **extras(model, new["source"])).logits
         torch.testing.assert_close(logits, expected[..., target], rtol=1e-6, atol=1e-6)
+    single = [
+        each.float()(input_ids=ids["source"], decoder_input_ids=ids["target"], **extras(model, ids["source"])).logits
+        for each, ids in ((copy.deepcopy(trimmed.model), new), (copy.deepcopy(model), old))
+    ]
+    torch.testing.assert_close(single[0], single[1][..., target], rtol=1e-5, atol=1e-5)
     removed = sorted(set(range(expected.shape[-1])) - set(trimmed.rows["target"]))
     settings = {"do_sample": False, "num_beams": 1, "max_new_tokens": 5}
     suppressed = model.generate(old["source"], suppress_tokens=removed or None, **settings)

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from benchmarks import engine
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands import label as label_command
 from seq2seq_distill.config import LabelConfig, RunnerOptions
@@ -18,9 +18,8 @@ from seq2seq_distill.training.runners.ray_runner import worker_variables
 from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.training.runners.worker import Worker
 from seq2seq_distill.utils.errors import ConfigError, DataError, RunError
+from tests.system.toy_shards import Toy
 from tests.tiny_runs import save_teacher, write_data
-
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
 
 @pytest.fixture(scope="module")
@@ -34,43 +33,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
         cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
         yield cluster
         cluster.shutdown()
-
-
-@dataclass(frozen=True)
-class Toy:
-    """Work without a model: a shard is a file, and what befalls its worker stands in its name."""
-
-    folder: Path
-
-    def __call__(self) -> Fill[str]:
-        return self.fill
-
-    def fill(self, shard: str) -> None:
-        if "dies" in shard or shard.startswith("once") and not self.has_been_here(shard):
-            os.kill(os.getpid(), signal.SIGKILL)
-        if "wrong" in shard:
-            raise DataError(f"`data` d: {shard} is wrong: mend it")
-        if "bug" in shard:
-            raise ZeroDivisionError(shard)
-        if "large" in shard and not self.has_been_here(shard):
-            raise MemoryError
-        deadline = time.monotonic() + 60
-        while shard.startswith("third") and len(self.workers()) < 3 and time.monotonic() < deadline:
-            (self.folder / f"worker-{os.getpid()}").touch()
-            time.sleep(0.05)
-        (self.folder / f"worker-{os.getpid()}").touch()
-        variables = ("OMP_NUM_THREADS", "HF_HUB_OFFLINE", "CUDA_VISIBLE_DEVICES")
-        (self.folder / shard).write_text(f"{Path.cwd()} {[os.environ.get(name) for name in variables]}")
-
-    def has_been_here(self, shard: str) -> bool:
-        try:
-            (self.folder / f"been-{shard}").touch(exist_ok=False)
-        except FileExistsError:
-            return True
-        return False
-
-    def workers(self) -> list[Path]:
-        return list(self.folder.glob("worker-*"))
 
 
 def fill(address: str | None, folder: Path, shards: list[str], done=lambda shard: None, **options) -> None:
@@ -188,6 +150,13 @@ def test_a_cache_is_that_of_one_process(cluster, place, tmp_path, monkeypatch) -
     command = ["cache", "--task", "translation", "--src_lang", "en", "--tgt_lang", "de", "--student.decoder_layers"]
     command += ["1", "--teacher", str(place / "teacher"), "--data", str(place / "data"), "--teacher_cache"]
     assert main([*command, "alone"]) == 0
-    assert main([*command, "shared", "--runner", "ray", "--ray_address", cluster.address]) == 0
+    assert main([*command, "shared", "--runner", "ray", "--ray_address", cluster.address, "--workers", "1"]) == 0
     assert len(files(tmp_path / "alone")) == 4
     assert files(tmp_path / "shared") == files(tmp_path / "alone")
+
+
+@pytest.mark.soak
+def test_killed_at_random_moments(tmp_path) -> None:
+    """Of labels and of a cache, with four workers, two of which are killed, and one that joins."""
+    for line in engine.equalities(tmp_path, rows=2000, cache_rows=9000, shard_rows=100, width=32, seed=1):
+        assert line["equal"] and line["killed"] == 2 and line["joined"] == 1, line

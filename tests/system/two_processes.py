@@ -35,12 +35,14 @@ class Events(Callback):
         self._extra = extra
         self._losses: list[float] = []
         self._rows: list[list[int]] = []
+        self._distilled: list[bool] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._losses.append(float(outputs["loss"]))
         self._rows.append(batch["row"].tolist())
+        self._distilled += batch.get("distill_mask", torch.tensor([])).tolist()
         if trainer.global_step == self._extra.get("stop"):
             raise Halt
         if trainer.global_step == 2 and "fail" in self._extra:
@@ -56,6 +58,7 @@ class Events(Callback):
         record = {
             "losses": self._losses,
             "rows": self._rows,
+            "distilled": self._distilled,
             "weights": sum(p.numel() for p in own),
             "sharded": is_sharded(pl_module),
         }

@@ -1,4 +1,4 @@
-"""What is evaluated: a model in transformers, an exported one in CTranslate2, or a file of ready outputs."""
+"""What is evaluated: a model in transformers, an exported one, or a file of ready outputs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.data.batching import batches_by_length
 from seq2seq_distill.data.readers.lines import read_lines
-from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
+from seq2seq_distill.decoding.exported import engine_of, open_exported
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.loading import export_record, load_exported, load_model
 from seq2seq_distill.metrics.cost import PeakMemory, count_parameters, model_bytes
-from seq2seq_distill.utils.distributed import local_device
-from seq2seq_distill.utils.errors import ConfigError, DataError
-from seq2seq_distill.utils.optional import optional
+from seq2seq_distill.utils.distributed import device_of
+from seq2seq_distill.utils.errors import DataError
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model.bin")
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "model.bin", "onnx/*.onnx")
 """Files of a folder that hold a model's weights; the first kind that is there is read, whatever else there is."""
 
 
@@ -29,6 +29,7 @@ class OpenModel:
     """A model ready to decode, and what is known of its size."""
 
     decoder: Decoder
+    tokenizer: PreTrainedTokenizerBase
     parameters: int | None
     bytes: int | None
     """Of the weights on disk."""
@@ -56,10 +57,9 @@ def open_model(config: EvaluateConfig, name: str) -> OpenModel | None:
     if path.is_file():
         return None
     settings, device = GenerationSettings.of_command(config), device_of(config.device)
-    if (path / "model.bin").is_file():
+    if engine_of(path):
         loaded = load_exported(path, "models", config, settings, within_export=False)
-        optional("ctranslate2", f"`models` {path}")
-        decoder: Decoder = CTranslate2Decoder(path, loaded, batch_size=config.batch_size, device=device)
+        decoder: Decoder = open_exported(path, loaded, "models", batch_size=config.batch_size, device=device)
         parameters, size = export_record(str(path), "models").get("parameters"), size_of(path)
     else:
         loaded = load_model(name, "models", config, settings, getattr(torch, config.dtype))
@@ -67,7 +67,7 @@ def open_model(config: EvaluateConfig, name: str) -> OpenModel | None:
         model = loaded.torch_model
         folder = Path(str(cached_file(str(model.name_or_path), "config.json"))).parent
         parameters, size = count_parameters(model), size_of(folder)
-    return OpenModel(decoder, parameters, size, loaded.generation.num_beams or 1)
+    return OpenModel(decoder, loaded.tokenizer, parameters, size, loaded.generation.num_beams or 1)
 
 
 def decode_all(
@@ -88,13 +88,6 @@ def decode_all(
         dist.all_gather_object(parts, decoded)
     by_row = {row: hypothesis for part in parts for row, hypothesis in part.items()}
     return [by_row[row] for row in range(len(texts))]
-
-
-def device_of(name: str) -> torch.device:
-    """The device of `device`: auto is a GPU where there is one, this process's own among several."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`device` cuda: torch sees no GPU here: choose cpu, or auto")
-    return local_device(name)
 
 
 def read_outputs(file: str, rows: int, wanted: int) -> list[str]:

@@ -16,6 +16,7 @@ from seq2seq_distill.commands.evaluate.card import add_evaluation
 from seq2seq_distill.commands.evaluate.comparison import Candidate, compare, describe_evaluation
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.evaluate.report import render_html
+from seq2seq_distill.commands.evaluate.stress import stress_scores
 from seq2seq_distill.commands.evaluate.tables import markdown, print_tables
 from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.config import validate
@@ -44,20 +45,40 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     config = with_decoding_of_run(config)
     rank, world = init_process_group(DECODING_TIMEOUT)
     folder, html = _output_folder(config), _page(config)
-    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
+    languages = (config.src_lang, config.tgt_lang)
+    columns = Columns(config.source_column, config.target_column, *languages, group="", optional_target=True)
     rows = load_rows(config.data, config.split, columns)
+    has_references = "target" in rows.column_names
+    if not has_references and len(config.models) < 2:
+        raise ConfigError(
+            f"`data` {' '.join(config.data)} has no references: add a model to `models`, to be compared with the "
+            "outputs of the first, or give other data"
+        )
     whole = len(rows)
     rows = rows.select(range(min(config.n or whole, whole)))
     opened = [_opened(config, name, model, whole, len(rows)) for name, model in _named(config)]
+    if config.stress and not any(candidate.opened for candidate in opened):
+        raise ConfigError(f"`stress` {' '.join(config.stress)} needs a model, but all `models` are files: name one")
     candidates = [_decoded(config, candidate, rows, rank, world) for candidate in opened]
+    description = describe_evaluation(config, rows, world)
+    if not has_references:
+        rows = rows.add_column("target", candidates[0].texts)
+
+    def decode(candidate: Candidate, sources: list[str]) -> list[str]:
+        assert candidate.opened is not None
+        outputs = decode_all(candidate.opened.decoder, sources, config.batch_size, rank, world)
+        return [output.text for output in outputs]
+
+    stress = stress_scores(config, candidates, rows, decode) if config.stress else None
     destroy_process_group()
     if rank > 0:
         return {}
-    results = {**describe_evaluation(config, rows, world), **compare(config, candidates, rows)}
+    agreement = None if has_references else candidates[0].name
+    results = {**description, **compare(config, candidates, rows, agreement), "stress": stress}
     texts = {candidate.name: candidate.texts for candidate in candidates}
     _write(folder, results, texts, rows)
     for candidate in candidates:
-        if Path(candidate.model).name == "best" and read_run_record(candidate.model):
+        if has_references and Path(candidate.model).name == "best" and read_run_record(candidate.model):
             add_evaluation(Path(candidate.model).expanduser(), results, candidate.name)
     if html is not None:
         write_text(html, render_html(results, texts, rows))

@@ -2,14 +2,14 @@
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from datasets import Dataset
 
 from seq2seq_distill import metrics
-from seq2seq_distill.commands.evaluate.candidates import OpenModel, device_of
+from seq2seq_distill.commands.evaluate.candidates import OpenModel
 from seq2seq_distill.commands.evaluate.comet import comet_scores
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.evaluate.scores import corpus_scores, mean_scores
@@ -18,6 +18,7 @@ from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.decoding.decoder import Hypothesis
 from seq2seq_distill.metrics.degeneration import count_faults, output_statistics
 from seq2seq_distill.training.output_folder import versions
+from seq2seq_distill.utils.distributed import device_of
 
 MEMORY_EXAMPLES = 8
 """Examples decoded one at a time to count the memory of tensors."""
@@ -60,8 +61,18 @@ def describe_evaluation(config: EvaluateConfig, rows: Dataset, world: int) -> di
     }
 
 
-def compare(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Dataset) -> dict[str, Any]:
-    """The body of results.json: the metrics, and what each model scores and costs."""
+def compare(
+    config: EvaluateConfig, candidates: Sequence[Candidate], rows: Dataset, agreement: str | None = None
+) -> dict[str, Any]:
+    """The body of results.json: the metrics, and what each model scores and costs.
+
+    Args:
+        config: of the evaluation.
+        candidates: with their outputs.
+        rows: sources and targets.
+        agreement: the model whose outputs the targets are, where the data has none; it has no score then, and the
+            others' differences from it no p-value.
+    """
     task, sources, references = str(config.task), rows["source"][:], rows["target"][:]
     texts = {candidate.name: candidate.texts for candidate in candidates}
     if task == "translation":
@@ -84,17 +95,27 @@ def compare(config: EvaluateConfig, candidates: Sequence[Candidate], rows: Datas
         )
         scores["COMET"] = mean_scores(dict(zip(texts, comet, strict=True)), config.resamples, config.seed)
         signatures["COMET"] = f"{config.comet}, times 100"
+    if agreement is not None:
+        scores = {
+            metric: {name: replace(score, p=None) for name, score in by_name.items() if name != agreement}
+            for metric, by_name in scores.items()
+        }
     costs = _costs(config, candidates, sources)
     reference_faults = count_faults(references, sources, references)
     return {
         "metrics": list(scores),
+        "agreement": agreement,
         "signatures": signatures,
         "references": {"gen_len": None, "length_ratio": 1.0, "faults": asdict(reference_faults)},
         "models": [
             {
                 "name": candidate.name,
                 "model": candidate.model,
-                "scores": {metric: asdict(by_name[candidate.name]) for metric, by_name in scores.items()},
+                "scores": {
+                    metric: asdict(by_name[candidate.name])
+                    for metric, by_name in scores.items()
+                    if candidate.name in by_name
+                },
                 **_form(candidate, sources, references),
                 **costs[candidate.name],
             }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seq2seq_distill.config.bounds import at_least, between, option
+from seq2seq_distill.config.bounds import at_least, between, option, without_repeats
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import MAX_SEED
@@ -48,6 +48,8 @@ class EvaluateConfig(DecodingOptions):
     """Data type of the weights of Hugging Face models; an exported model keeps its own."""
     output_dir: str = option("evaluation", required=True)
     """Folder for results.json, results.md and outputs.jsonl."""
+    stress: list[Literal["upper", "title", "typos", "no_stop", "emoji", "unicode"]] = option([], without_repeats)
+    """Also score all models on sources with these kinds of noise, one at a time in every example (default: none)."""
     html: str | None = None
     """Also write a self-contained HTML report to this path."""
     comet: str | None = None

@@ -91,8 +91,8 @@ def _words(text: str) -> list[str]:
 def _scatter(results: Mapping[str, Any]) -> charts.Scatter | None:
     rows = []
     for index, model in enumerate(results["models"]):
-        if model["speed"]:
-            score = model["scores"][TASKS[results["task"]].main]
+        score = model["scores"].get(TASKS[results["task"]].main)
+        if model["speed"] and score:
             rows.append((model["name"], index, model["speed"]["speedup"], score["score"], score["low"], score["high"]))
     return charts.scatter(rows) if rows else None
 

@@ -12,9 +12,10 @@ from statistics import median
 
 import torch
 
-from seq2seq_distill.commands.evaluate.candidates import OpenModel, device_of, open_model
+from seq2seq_distill.commands.evaluate.candidates import OpenModel, open_model
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.metrics.cost import Times, summarize_times, time_in_turns
+from seq2seq_distill.utils.distributed import device_of
 from seq2seq_distill.utils.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -31,24 +31,20 @@ class Table:
 
 def tables(results: Mapping[str, Any]) -> list[Table]:
     """Quality, size, speed and behaviour."""
-    models, first = results["models"], results["models"][0]["name"]
+    models = results["models"]
     quality = tuple(
         (TITLES.get(metric, metric), model["name"], *_score(model["scores"][metric]))
         for metric in results["metrics"]
         for model in models
+        if metric in model["scores"]
     )
     size = ("model", "engine", "parameters", "on disk, MB", "tensors, MB", "process, MB")
     speed = ("model", "beams", "latency, ms", "p95, ms", "ms per token", "examples/s", "speed-up")
+    references = [] if results.get("agreement") else [{"name": "references", **results["references"]}]
     behaviour = ("model", "tokens", "length", "empty", "repeated", "copied", "wrong length", "cut")
     return [
-        Table(
-            "Quality",
-            f"Intervals of 95%; p of a difference from {first}, by {results['settings']['resamples']} paired "
-            "bootstrap samples.",
-            ("metric", "model", "score", "95% interval", "p"),
-            quality,
-            names=2,
-        ),
+        Table(*_quality_opening(results), ("metric", "model", "score", "95% interval", "p"), quality, names=2),
+        *_stress(results),
         Table(
             "Size",
             "Weights on disk; at their peak tensors of one example decoded, as `distill plan` predicts them, and what "
@@ -62,9 +58,42 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
             "OutputStatistics",
             "Mean tokens of an output; length of all over that of the references; shares of outputs with a fault.",
             behaviour,
-            tuple(_behaviour(model) for model in [*models, {"name": "references", **results["references"]}]),
+            tuple(_behaviour(model) for model in [*models, *references]),
         ),
     ]
+
+
+def _quality_opening(results: Mapping[str, Any]) -> tuple[str, str]:
+    """Title and note of the scores."""
+    first, resamples = results["models"][0]["name"], results["settings"]["resamples"]
+    if agreement := results.get("agreement"):
+        return (
+            "Agreement",
+            f"Scores against the outputs of {agreement}, as the data has no references. Intervals of 95%.",
+        )
+    return (
+        "Quality",
+        f"Intervals of 95%; p of a difference from {first}, by {resamples} paired bootstrap samples.",
+    )
+
+
+def _stress(results: Mapping[str, Any]) -> Iterator[Table]:
+    """Scores on disturbed sources, a column for each kind of noise."""
+    stress = results.get("stress")
+    if not stress:
+        return
+    metrics = [metric for metric in results["metrics"] if all(metric in own for own in stress["clean"].values())]
+    yield Table(
+        "Stress",
+        "Scores on disturbed sources, each example with one kind of noise; references as noise disturbs targets.",
+        ("metric", "model", *stress),
+        tuple(
+            (TITLES.get(metric, metric), name, *(f"{by_name[name][metric]:.2f}" for by_name in stress.values()))
+            for metric in metrics
+            for name in stress["clean"]
+        ),
+        names=2,
+    )
 
 
 def print_tables(results: Mapping[str, Any], console: Console | None = None) -> None:

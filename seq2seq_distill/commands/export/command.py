@@ -2,37 +2,42 @@
 
 import json
 import logging
+import shlex
 from dataclasses import asdict, replace
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
 from seq2seq_distill import demo, metrics
+from seq2seq_distill.commands.evaluate.scores import corpus_scores
+from seq2seq_distill.commands.export.formats import FORMATS, NOT_IN_BROWSERS, Format
 from seq2seq_distill.commands.export.options import ExportConfig
+from seq2seq_distill.commands.export.page import write_page
 from seq2seq_distill.commands.inputs import with_run_defaults
-from seq2seq_distill.config.run_record import read_run_record
+from seq2seq_distill.config.run_record import model_of_run, read_run_record
+from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import has_split, load_split
-from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_ctranslate2
-from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
+from seq2seq_distill.decoding.conversion import check_family, not_held, unknown_to_engines
 from seq2seq_distill.decoding.decoder import Decoder, TransformersDecoder
+from seq2seq_distill.decoding.exported import open_exported
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
-from seq2seq_distill.decoding.loading import export_record, load_model
+from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_model
 from seq2seq_distill.decoding.parity import check_parity
 from seq2seq_distill.metrics.cost import count_parameters
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.output_folder import check_free
-from seq2seq_distill.utils.errors import ConfigError, format_value
-from seq2seq_distill.utils.files import write_folder
+from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
+from seq2seq_distill.utils.files import write_folder, write_json
 from seq2seq_distill.utils.optional import optional
 
 logger = logging.getLogger(__name__)
 
-ONNX = (
-    "`format` onnx is not available here, since optimum needs transformers 4: install optimum-onnx in a separate "
-    "environment and run `optimum-cli export onnx --model {model} {output_dir}` there, or choose ctranslate2"
-)
+MANY_TEXTS = 10_000
+"""Texts on which a tokenizer.json is compared, at most."""
+RESAMPLES, SEED = 1000, 12345
+"""Of the interval of a loss; `distill evaluate` has the same."""
 
 
 def export_model(config: ExportConfig) -> dict[str, Any]:
@@ -41,41 +46,79 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     Raises:
         UserError: in one line; nothing is written if the outputs differ.
     """
-    if config.format == "onnx":
-        raise ConfigError(ONNX.format(model=config.model, output_dir=config.output_dir))
-    wanted_by = f"`format` {config.format}"
-    optional("ctranslate2", wanted_by)
-    if unknown := unknown_to_ctranslate2(config.generate):
-        raise ConfigError(f"{wanted_by} has no {', '.join(unknown)} of `generate`: leave it out")
-    record = export_record(config.model) or read_run_record(config.model)
-    config = with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
-    target = check_free(config.folder)
-    texts = _texts(config)
+    form, wanted_by = FORMATS[config.format], f"`format` {config.format}"
+    config = _with_defaults(config, form, wanted_by)
+    target, texts = check_free(config.folder), _texts(config)
     settings = GenerationSettings.of_command(config)
     loaded = load_model(config.model, "model", config, settings)
-    model, num_beams = loaded.torch_model, loaded.generation.num_beams or 1
+    missing = _check_model(config, form, loaded, wanted_by)
+    beams = max(2, loaded.generation.num_beams or 1)
     searches = {
-        name: generation_config(model, replace(settings, beams=beams))
-        for name, beams in (("greedy", 1), ("beams", max(2, num_beams)))
+        name: generation_config(loaded.torch_model, replace(settings, beams=count))
+        for name, count in (("greedy", 1), ("beams", beams))
     }
+    sample = texts.select(range(min(config.n, len(texts))))
+    remedy = "nothing was written; serve it with transformers"
+    sources = loaded.encode(sample["source"])
+    parities = check_parity(loaded, searches, sources, form.convert(wanted_by), wanted_by, remedy)
+    saved: dict[str, Any] = {}
+
+    def fill(folder: Path) -> None:
+        saved.update(form.save(folder, loaded, config.precision, texts["source"], wanted_by))
+        if config.page:
+            write_page(folder, config, loaded)
+
+    write_folder(target, fill)
+    report = {
+        **_record(config, loaded),
+        **saved,
+        "settings_not_held": missing,
+        "parity_in_float32": {name: asdict(parity) for name, parity in parities.items()},
+    }
+    if config.precision != "float32" and config.task:
+        report |= _scores(config, loaded, open_exported(target, loaded), sample)
+    write_json(target / "export.json", report)
+    print(json.dumps(report))
+    logger.info("exported %s to %s", config.model, config.folder)
+    logger.info("use it: distill generate --model %s", shlex.quote(str(config.folder)))
+    return report
+
+
+def _with_defaults(config: ExportConfig, form: Format, wanted_by: str) -> ExportConfig:
+    """The config with what the model's run or export says, once it is clear that the format is there."""
+    config = replace(config, model=model_of_run(config.model))
+    if unknown := unknown_to_engines(config.generate):
+        raise ConfigError(f"{wanted_by} has no {', '.join(unknown)} of `generate`: leave it out")
+    for package in form.packages:
+        optional(package, wanted_by)
+    record = export_record(config.model) or read_run_record(config.model)
+    return with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
+
+
+def _check_model(config: ExportConfig, form: Format, loaded: LoadedModel, wanted_by: str) -> dict[str, Any]:
+    """The generation settings of the model that the format does not hold.
+
+    Raises:
+        ModelError: it cannot hold the model.
+    """
+    kind = loaded.torch_model.config.model_type
+    check_family(kind, form.families, wanted_by)
+    if config.page and kind in NOT_IN_BROWSERS:
+        raise ModelError(f"`page`: transformers.js has no class for {kind} models: leave it out")
     missing = not_held(loaded.generation)
     if missing:
         logger.warning(
-            "CTranslate2 has no %s, which the model's generation settings ask for: the export decodes without",
+            "%s has no %s, which the model's generation settings ask for: the export decodes without",
+            form.title,
             ", ".join(f"{name} {format_value(value, 40)}" for name, value in missing.items()),
         )
-    remedy = "nothing was written; serve it with transformers"
-    parities = check_parity(loaded, searches, loaded.encode(texts["source"]), wanted_by, remedy)
-    save = partial(
-        save_converted,
-        model=model,
-        tokenizer=loaded.tokenizer,
-        settings=loaded.generation,
-        quantization=config.quantization,
-        wanted_by=wanted_by,
-    )
-    write_folder(target, save)
-    report = {
+    return missing
+
+
+def _record(config: ExportConfig, loaded: LoadedModel) -> dict[str, Any]:
+    """What export.json says of the model, whatever its format; other commands take their defaults from it."""
+    model = loaded.torch_model
+    return {
         "model": config.model,
         "task": config.task,
         "data": config.data,
@@ -83,36 +126,38 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         "tgt_lang": config.tgt_lang,
         "prefix": loaded.prefix,
         "max_source_length": loaded.max_length,
+        "max_target_length": loaded.generation.max_length - 1,
         "format": config.format,
-        "ctranslate2": optional("ctranslate2", wanted_by).__version__,
-        "quantization": config.quantization,
-        "beams": num_beams,
-        "settings_not_held": missing,
+        "quantization": config.precision,
+        "beams": loaded.generation.num_beams or 1,
         "parameters": count_parameters(model),
         "max_positions": architectures.max_positions(model.config),
-        "parity_in_float32": {name: asdict(parity) for name, parity in parities.items()},
     }
-    if config.quantization != "float32" and config.task:
-        decoders: dict[str, Decoder] = {
-            "transformers": TransformersDecoder(loaded),
-            "exported": CTranslate2Decoder(target, loaded),
-        }
-        report["scores"] = {name: _scored(config, decoder, texts) for name, decoder in decoders.items()}
-    (target / "export.json").write_text(json.dumps(report, indent=2) + "\n", "utf-8")
-    print(json.dumps(report))
-    logger.info("exported %s to %s", config.model, config.folder)
-    return report
 
 
 def _texts(config: ExportConfig) -> Dataset:
-    """Texts to compare outputs on, of the first split that there is."""
+    """Texts of the first split that there is: some to compare outputs on, and many for a tokenizer."""
     source = demo.data_source(config.data[0])
     split = next((name for name in ("val", "test", "train") if has_split(source, name)), "val")
     columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
-    return load_split(source, split, columns, limit=config.n)
+    limit = MANY_TEXTS if config.format == "onnx" else config.n
+    return load_split(source, split, columns, limit=max(limit, config.n))
 
 
-def _scored(config: ExportConfig, decoder: Decoder, texts: Dataset) -> dict[str, float]:
+def _scores(config: ExportConfig, loaded: LoadedModel, exported: Decoder, texts: Dataset) -> dict[str, Any]:
+    """The scores of both, and the 95% interval of the task's main score."""
+    decoders: dict[str, Decoder] = {"transformers": TransformersDecoder(loaded), "exported": exported}
+    task = str(config.task)
+    outputs = {name: _outputs(decoder, texts) for name, decoder in decoders.items()}
+    scores = {name: metrics.score(task, own, texts["target"], config.tgt_lang) for name, own in outputs.items()}
+    main = TASKS[task].main
+    intervals = corpus_scores(task, outputs, texts["target"], config.tgt_lang, "default", RESAMPLES, SEED)[main]
+    return {
+        "scores": scores,
+        "intervals": {main: {name: asdict(interval) for name, interval in intervals.items()}},
+    }
+
+
+def _outputs(decoder: Decoder, texts: Dataset) -> list[str]:
     hypotheses = decoder.decode(decoder.encode(texts["source"]), with_scores=False)
-    outputs = [best.text for best, *_ in hypotheses]
-    return metrics.score(str(config.task), outputs, texts["target"], config.tgt_lang)
+    return [best.text for best, *_ in hypotheses]

@@ -9,6 +9,8 @@ from seq2seq_distill.config.bounds import at_least, option
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem
 
+ONNX_PRECISIONS = ("float32", "int8")
+
 
 @dataclass(frozen=True)
 class ExportConfig(DecodingOptions):
@@ -19,9 +21,12 @@ class ExportConfig(DecodingOptions):
     output_dir: str = option("", required=True)
     """Folder in which the exported model is saved, with its tokenizer and generation settings."""
     format: Literal["ctranslate2", "onnx"] = "ctranslate2"
-    """Format of the exported model; ctranslate2 needs the extra of that name."""
-    quantization: Literal["int8", "int8_float16", "float16", "float32"] = "int8"
-    """Numerical format of the exported weights."""
+    """Format of the exported model; each needs the extra of that name."""
+    quantization: Literal["int8", "int8_float16", "float16", "float32"] | None = None
+    """Numerical format of the exported weights; onnx has int8 and float32 (default: int8 for ctranslate2, float32 for
+    onnx)."""
+    page: bool = False
+    """Add index.html, a page that runs the model in a browser; needs --format onnx."""
     data: list[str] = option([])
     """Data sources whose texts the outputs are compared on (default: the data of the model's run)."""
     source_column: str | None = None
@@ -36,6 +41,17 @@ class ExportConfig(DecodingOptions):
         """Where the model is saved."""
         return Path(self.output_dir).expanduser()
 
+    @property
+    def precision(self) -> str:
+        """The numerical format, given or not."""
+        return self.quantization or ("int8" if self.format == "ctranslate2" else "float32")
+
     def conflicts(self) -> Iterator[Problem]:
-        """Any two values go together."""
-        return iter(())
+        """What does not go together."""
+        if self.format == "onnx" and self.precision not in ONNX_PRECISIONS:
+            yield Problem(
+                ("quantization", "format"),
+                f"`quantization` {self.quantization} is not for `format` onnx: choose {' or '.join(ONNX_PRECISIONS)}",
+            )
+        if self.page and self.format != "onnx":
+            yield Problem(("page", "format"), f"`page` needs `format` onnx, not {self.format}: browsers run no other")

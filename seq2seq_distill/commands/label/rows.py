@@ -1,9 +1,14 @@
 """What `distill label` labels: rows of files, folders and hub data sets, with references or without."""
 
+import logging
+
+from datasets import Dataset
+
 from seq2seq_distill import demo, metrics
 from seq2seq_distill.commands.inputs import map_rows
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.columns import Columns
+from seq2seq_distill.data.language_filter import rows_in_language
 from seq2seq_distill.data.sources import first_rows, has_split
 from seq2seq_distill.data.texts import KEYED, join_keys
 from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED, scripts_of_language
@@ -12,6 +17,8 @@ from seq2seq_distill.training.labels.label_rows import LabelRows, hold_out
 from seq2seq_distill.training.labels.merging import references_of
 from seq2seq_distill.training.labels.shards import recorded_setting
 from seq2seq_distill.utils.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 HELD_OUT = 500
 """Rows of val and of test that are taken from a large training split without them."""
@@ -29,6 +36,8 @@ def load_label_rows(config: LabelConfig) -> LabelRows:
     dataset, key = map_rows(config.data, config.split, columns)
     rows = first_rows(dataset, config.n)
     key = KEYED + join_keys([key], None if len(rows) == len(dataset) else len(rows))
+    if config.lang_id:
+        rows, key = _in_language(rows, str(config.src_lang), key)
     if "target" not in rows.column_names:
         _check_without_references(config)
     _check_rouge(config, references_of(rows))
@@ -40,6 +49,19 @@ def load_label_rows(config: LabelConfig) -> LabelRows:
     if distinct.duplicates and has_older_shards and not any(map(len, held_out.values())):
         return LabelRows(rows, key)  # of version 0.1, which labelled each row by itself
     return LabelRows(rows, key, distinct, held_out)
+
+
+def _in_language(rows: Dataset, language: str, key: str) -> tuple[Dataset, str]:
+    """The rows whose sources are not in another language, and what stands for them."""
+    kept = rows_in_language(rows, language, key)
+    dropped = len(rows) - len(kept)
+    logger.info("%d of %d sources are in another language than %s, and left out", dropped, len(rows), language)
+    if not len(kept):
+        raise ConfigError(
+            f"`lang_id` true: all {len(rows)} sources are in another language than `src_lang` {language}: correct it, "
+            "or leave `lang_id` out"
+        )
+    return (rows.select(kept), KEYED + join_keys([key, language])) if dropped else (rows, key)
 
 
 def _held_out_sizes(config: LabelConfig, sources: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ BATCH_ROWS = 10_000
 """Rows of a table that are read together."""
 COMPRESSED = (".gz", ".xz", ".zst")
 """Suffixes of compressed files, of every format but Parquet, which compresses within itself."""
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def format_of(file: Path) -> str:
@@ -84,7 +84,7 @@ def _blocks(where: str, file: Path) -> Iterator[bytes]:
         first = True
         while block := stream.read(BLOCK_BYTES):
             if first:
-                block, first = block.removeprefix(_BYTE_ORDER_MARK), False
+                block, first = block.removeprefix(BYTE_ORDER_MARK), False
             end = block.rfind(b"\n") + 1
             if end:
                 yield b"".join([*rest, block[:end]])
@@ -104,13 +104,14 @@ def _split(block: bytes) -> pa.BinaryArray:
 def _not_utf8(where: str, lines: pa.BinaryArray, before: int) -> DataError:
     for number, line in enumerate(lines.to_pylist(), before + 1):
         try:
-            _decoded(line, f"{where}:{number}")
+            decode_line(line, f"{where}:{number}")
         except DataError as error:
             return error
     raise AssertionError("all lines are UTF-8")
 
 
-def _decoded(line: bytes, place: str) -> str:
+def decode_line(line: bytes, place: str) -> str:
+    """The text of a line. DataError, which opens with `place`: it is not UTF-8."""
     try:
         return line.decode()
     except UnicodeDecodeError as error:
@@ -123,4 +124,4 @@ def _decoded(line: bytes, place: str) -> str:
 def lines_with_ends(where: str, file: Path) -> Iterator[str]:
     """Lines one by one with their ends, LF or CR LF, as the csv module takes them; otherwise as `read_lines`."""
     lines = (line for block in _blocks(where, file) for line in io.BytesIO(block))
-    return (_decoded(line, f"{where}:{number}") for number, line in enumerate(lines, 1))
+    return (decode_line(line, f"{where}:{number}") for number, line in enumerate(lines, 1))

@@ -56,6 +56,14 @@ def read_parquet(where: str, file: Path, columns: Columns) -> Iterator[tuple[pa.
         raise DataError(f"{where}: not a Parquet file: {one_line(error)}: write the file again") from None
 
 
+def read_teacher_targets(file: Path) -> list[str] | None:
+    """What the model that labelled a table wrote, row by row; None where the table does not say so."""
+    if file.suffix != ".parquet" or not {SOURCE_HASH, TEACHER_TARGET} <= set(pyarrow.parquet.read_schema(file).names):
+        return None
+    found: list[str] = pyarrow.parquet.read_table(file, columns=[TEACHER_TARGET])[TEACHER_TARGET].to_pylist()
+    return found
+
+
 def has_token_logprobs(file: Path) -> bool:
     """Whether a table of `distill label` has the columns `TOKEN_COLUMNS`."""
     return {SOURCE_HASH, *TOKEN_COLUMNS} <= set(pyarrow.parquet.read_schema(file).names)

@@ -7,7 +7,8 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ import aiohttp
 from seq2seq_distill.decoding.language_model.prompts import Api
 from seq2seq_distill.decoding.language_model.responses import PATHS, InvalidResponse, Response, parse_response
 from seq2seq_distill.utils.errors import ConfigError, RunError, format_value, one_line
+from seq2seq_distill.utils.redaction import without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +112,7 @@ class Client:
         self._key = None if urlsplit(server).username else key  # a request can have one authorization
         self._slots, self._timeout, self._max_retries = asyncio.Semaphore(concurrency), timeout, max_retries
         self._random = random.Random()  # of waiting times: requests that failed together must not come back together
+        self._stopped = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -127,25 +130,28 @@ class Client:
         assert self._session is not None
         await self._session.close()
 
-    async def ask(self, body: Mapping[str, Any], spent: Spent, stopped: Callable[[], bool] = lambda: False) -> Response:
+    def stop(self) -> None:
+        """Send no further requests; those in flight are answered."""
+        self._stopped.set()
+
+    async def ask(self, body: Mapping[str, Any], spent: Spent) -> Response:
         """The response to a request.
 
         Args:
             body: of the request.
             spent: what it takes is added to this, as to that of all requests.
-            stopped: whether to give up instead of sending it, or sending it again.
 
         Raises:
             Rejected: the server refuses this request.
-            Unanswered: it failed too often, or was given up.
+            Unanswered: it failed too often, or the client was stopped.
             ConfigError: the server refuses any request.
             RunError: the budget is used up.
         """
-        reason = "the work was stopped"
+        reason = "stopped"
         for attempt in range(self._max_retries + 1):
             wait = 0.0
             async with self._slots:
-                if stopped():
+                if self._stopped.is_set():
                     break
                 self._budget.check(self.spent)
                 for counts in (self.spent, spent):
@@ -161,8 +167,14 @@ class Client:
             if attempt < self._max_retries:
                 longest = min(LONGEST_DELAY, FIRST_DELAY * 2**attempt)
                 logger.debug("a request failed: %s", reason)
-                await asyncio.sleep(max(wait, longest * self._random.uniform(0.5, 1)))
+                await self._pause(max(wait, longest * self._random.uniform(0.5, 1)))
         raise Unanswered(reason)
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, unless the client is stopped."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
 
     async def _send(self, body: Mapping[str, Any]) -> tuple[Response | None, str, float]:
         """The response; or else what went wrong, and the seconds that the server asks to wait."""
@@ -188,7 +200,7 @@ class Client:
 
     def _without_key(self, text: str) -> str:
         """What the server sends back may hold the key: it goes no further."""
-        return text.replace(self._key, "***") if self._key else text
+        return without_secrets(text, [self._key]) if self._key else text
 
     def _failure(self, error: BaseException) -> str:
         if isinstance(error, asyncio.TimeoutError):

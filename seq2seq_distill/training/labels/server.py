@@ -147,6 +147,7 @@ class ServerLabelling:
 
     async def _work(self, questions: Iterator[tuple[int, int]]) -> None:
         """Ask about rows until none is left, or something ends the work."""
+        assert self._client is not None
         while self._stop is None:
             try:
                 question = next(questions, None)
@@ -155,6 +156,7 @@ class ServerLabelling:
                 await self._answer(*question)
             except (UserError, RunError) as error:
                 self._stop = self._stop or error
+                self._client.stop()
 
     async def _answer(self, shard: int, row: int) -> None:
         began = time.monotonic()
@@ -193,7 +195,7 @@ class ServerLabelling:
             options = request_options(config, row, len(answers))
             n = 1 if self._one_by_one else missing
             body = request_body(self._prompts, config.api, source, options | ({"n": n} if n > 1 else {}))
-            response = await self._client.ask(body, spent, lambda: self._stop is not None)
+            response = await self._client.ask(body, spent)
             if config.logprobs and not response.has_log_probabilities:
                 raise ConfigError("`logprobs`: the `server` gives no log-probabilities: leave it out, or use vLLM")
             if config.max_total_tokens is not None and not response.has_usage:

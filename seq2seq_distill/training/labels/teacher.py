@@ -20,13 +20,14 @@ from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.text_encoder import TextEncoder
 from seq2seq_distill.data.tokenizers import load_tokenizer
-from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_ctranslate2
+from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_engines
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
+from seq2seq_distill.decoding.exported import engine_of, open_exported, weight_files
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.likelihood import mean_log_probabilities
 from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_exported, load_model, longest_source
-from seq2seq_distill.decoding.parity import check_parity
+from seq2seq_distill.decoding.parity import check_parity, to_ctranslate2
 from seq2seq_distill.decoding.token_logprobs import token_logprobs
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.fingerprint import model_fingerprint
@@ -81,7 +82,7 @@ def _settings(config: LabelConfig) -> GenerationSettings:
 
 def _whole(config: LabelConfig) -> LabelTeacher:
     loaded = load_model(config.model, "model", config, _settings(config))
-    if config.engine == "ctranslate2" and (unknown := unknown_to_ctranslate2(config.generate)):
+    if config.engine == "ctranslate2" and (unknown := unknown_to_engines(config.generate)):
         raise ConfigError(
             f"`engine` ctranslate2 has no {', '.join(unknown)} of `generate`: leave it out, or choose `engine` "
             "transformers"
@@ -96,7 +97,9 @@ def _exported(config: LabelConfig) -> LabelTeacher:
     for option in (option for option, is_given in needs_the_model.items() if is_given):
         raise ModelError(f"`model` {config.model} is an exported model, which {option} cannot use: give the original")
     loaded = load_exported(folder, "model", config, _settings(config))
-    return LabelTeacher(loaded, file_sha256(folder / "model.bin"))
+    if config.engine == "ctranslate2" and engine_of(folder) != "ctranslate2":
+        raise ModelError(f"`engine` ctranslate2 cannot run `model` {config.model}: leave `engine` out")
+    return LabelTeacher(loaded, "-".join(map(file_sha256, weight_files(folder))))
 
 
 def choose_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, texts: Sequence[str]) -> dict[str, Any]:
@@ -105,6 +108,8 @@ def choose_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, 
     Raises:
         UserError: the decoder that was asked for cannot run the model.
     """
+    if teacher.loaded.model is None and engine_of(Path(config.model).expanduser()) == "onnxruntime":
+        return {"engine": "onnxruntime", "threads": None, "why": "an exported model"}
     reason = _no_need_of_ctranslate2(config, teacher)
     if reason is None:
         try:
@@ -124,7 +129,7 @@ def _no_need_of_ctranslate2(config: LabelConfig, teacher: LabelTeacher) -> str |
         return "`sample`: the draws of CTranslate2 cannot be repeated after a stop"
     if config.engine == "transformers":
         return "`engine` transformers"
-    unknown = unknown_to_ctranslate2(config.generate)
+    unknown = unknown_to_engines(config.generate)
     if unknown and config.engine == "auto":
         return f"CTranslate2 has no {', '.join(unknown)} of `generate`"
     missing = ", ".join(not_held(teacher.loaded.generation))
@@ -143,7 +148,8 @@ def _ctranslate2(
     if teacher.loaded.model is not None:
         searches = {"own search": teacher.loaded.generation}
         remedy = "choose `engine` transformers"
-        parity = check_parity(teacher.loaded, searches, sources, wanted_by, remedy)["own search"]
+        convert = to_ctranslate2(wanted_by)
+        parity = check_parity(teacher.loaded, searches, sources, convert, wanted_by, remedy)["own search"]
         why = f"{parity.equal:.1%} of {parity.sources} outputs equal those of transformers"
     choice = {"engine": "ctranslate2", "threads": None, "why": why}
     decoder = open_decoder(config, teacher, converted, choice)
@@ -159,6 +165,8 @@ def open_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, ch
     loaded, folder = teacher.loaded, Path(config.model).expanduser()
     if choice["engine"] == "transformers":
         return TransformersDecoder(loaded, max_tokens=config.max_tokens, device=local_device())
+    if choice["engine"] == "onnxruntime":
+        return open_exported(folder, loaded, max_tokens=config.max_tokens)
     if loaded.model is not None:
         folder = converted
         if not converted.exists():

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import re
+import signal
 import socket
 import uuid
 from collections import Counter, deque
@@ -23,7 +24,7 @@ from seq2seq_distill.config.runner import RunnerOptions
 from seq2seq_distill.training.runners.work import Shard, Work
 from seq2seq_distill.training.runners.worker import Worker
 from seq2seq_distill.utils.distributed import num_local_cores
-from seq2seq_distill.utils.errors import ConfigError, RunError, UserError, one_line
+from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, one_line
 from seq2seq_distill.utils.optional import optional
 
 logger = logging.getLogger(__name__)
@@ -53,11 +54,15 @@ def fill_by_ray(work: Work[Shard], options: RunnerOptions, done: Callable[[Shard
     Raises:
         UserError: of what fills a shard; or the cluster cannot be used, or does not see the folder.
         RunError: workers end again and again.
+        Stopped: by Ctrl-C or SIGTERM; the workers have ended too.
     """
     with _marked(work) as mark, _connected(options) as ray:
         crew = _Crew(ray, work, options, mark, done)
         try:
             crew.work_off()
+        except (KeyboardInterrupt, SystemExit) as stop:  # Ray turns SIGTERM into the latter
+            number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
+            raise Stopped(number, "stopped: the same command continues with the shards that are missing") from None
         finally:
             crew.dismiss()
 

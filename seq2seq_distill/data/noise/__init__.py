@@ -1,0 +1,1 @@
+"""Disturbed texts, for students that stand what users type, and for tests of what they stand."""
