@@ -18,7 +18,7 @@ from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.cost import measure_decoding, speedup
-from seq2seq_distill.models.student import create_student
+from seq2seq_distill.shrink.student import create_student
 
 
 def main() -> None:

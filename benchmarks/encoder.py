@@ -19,9 +19,9 @@ from benchmarks.trial import train_on
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.models import forward
 from seq2seq_distill.models.freezing import freeze_parts
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.shrink.student import create_student
 
 SHAPES = (Shape(8000, 8, 512, 32), Shape(8000, 8, 128, 64), Shape(50_265, 8, 256, 64), Shape(8000, 8, 64, 128))
 

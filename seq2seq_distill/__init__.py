@@ -29,7 +29,7 @@ _HOMES = {
     "ConfigError": "utils.errors",
     "DataError": "utils.errors",
     "ModelError": "utils.errors",
-    "create_student": "models.student",
+    "create_student": "shrink.student",
     "trim_vocabulary": "shrink.trimming",
     "ParallelTexts": "shrink.trimming",
     "TrimmedModel": "shrink.trimming",

@@ -166,3 +166,10 @@ def weights_of(names: Sequence[str]) -> Bound:
         return None if weights and min(weights.values()) > 0 else ": give at least one, each with a weight above 0"
 
     return problem
+
+
+def fraction_or_size(value: float) -> str | None:
+    """Bound of numbers that are a fraction of the teacher's size below 1, and from 1 on a size."""
+    if value < 1 or value == int(value):
+        return None
+    return " is neither a fraction nor a whole number: choose a fraction below 1, or 1, 2, 3, ..."

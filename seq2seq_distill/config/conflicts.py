@@ -55,6 +55,7 @@ def run_conflicts(config: RunConfig) -> Iterator[Problem]:
     yield from teacher_conflicts(config)
     yield from _monitor_conflicts(config)
     yield from layer_conflicts(config.student)
+    yield from width_conflicts(config.student)
     yield from _column_conflicts(config)
     yield from _logger_conflicts(config)
     yield from _extra_conflicts(config.trainer)
@@ -78,6 +79,17 @@ def layer_conflicts(student: StudentConfig) -> Iterator[Problem]:
             yield Problem(
                 (given, "student.path", "student.config"),
                 f"`{given}` copies layers from a teacher: leave it out with `student.path` or `student.config`",
+            )
+
+
+def width_conflicts(student: StudentConfig) -> Iterator[Problem]:
+    """Widths of a student that is not cut from the teacher."""
+    for name, value in student.widths.items():
+        if student.path or student.config:
+            yield Problem(
+                (f"student.{name}", "student.path", "student.config"),
+                f"`student.{name}` {value:g} narrows a student that is cut from a teacher: leave it out with "
+                "`student.path` or `student.config`",
             )
 
 

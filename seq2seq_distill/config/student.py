@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from seq2seq_distill.config.bounds import at_least, fraction, increasing_from_zero, option
+from seq2seq_distill.config.bounds import above, at_least, fraction, fraction_or_size, increasing_from_zero, option
+
+WIDTHS = ("encoder_ffn_dim", "decoder_ffn_dim", "num_heads", "d_model")
+"""Options that make a student narrower than its teacher."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,21 @@ class StudentConfig:
     choice: Literal["spread", "first"] = "spread"
     """How the copied layers are selected when no layer ids are given: spread evenly over the teacher's stack, or the
     first n."""
+    encoder_ffn_dim: float | None = option(None, above(0), fraction_or_size)
+    """Inner width of the encoder's feed-forward blocks, as a number or as a fraction of the teacher's below 1, which is
+    rounded to a multiple of 8 (default: the teacher's); T5 has one width for both stacks."""
+    decoder_ffn_dim: float | None = option(None, above(0), fraction_or_size)
+    """Inner width of the decoder's feed-forward blocks, as --student.encoder_ffn_dim (default: the teacher's)."""
+    num_heads: int | None = option(None, at_least(1))
+    """Number of attention heads; only for T5 and its relatives (default: the teacher's)."""
+    d_model: int | None = option(None, at_least(1))
+    """Width of the hidden states, a multiple of the width of an attention head; only for BART and relatives with
+    learned positions (default: the teacher's)."""
+    calibration_rows: int = option(256, at_least(1))
+    """Training rows whose activations decide what a narrower student keeps."""
+    repair: bool = True
+    """Correct the remaining weights of a narrower student by least squares, so that each block's outputs stay close to
+    the teacher's."""
     path: str | None = None
     """Existing model to train as the student, a Hugging Face folder or hub id; it must share the teacher's target
     vocabulary."""
@@ -42,3 +60,8 @@ class StudentConfig:
     """Probability that LayerDrop skips a decoder layer (default: the teacher's)."""
     overrides: dict[str, Any] = option({})
     """Other keys of the student's model config to change, such as {"activation_dropout": 0.1}."""
+
+    @property
+    def widths(self) -> dict[str, Any]:
+        """The options that make the student narrower than its teacher, with their values."""
+        return {name: value for name in WIDTHS if (value := getattr(self, name)) is not None}

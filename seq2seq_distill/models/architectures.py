@@ -50,6 +50,16 @@ class Architecture:
     """Key that tells `generate` the decoder's depth; without it the cache is as deep as the encoder."""
     zero_pad: bool = False
     """Decoding starts from a pad row that is zero in released checkpoints."""
+    ffn_dim: tuple[str, str] = ("encoder_ffn_dim", "decoder_ffn_dim")
+    """Keys of the feed-forward's inner width, of encoder and decoder; T5 and its relatives have one for both."""
+    feed_forward: tuple[str, str] = ("", "")
+    """Submodule of an encoder layer and of a decoder layer that has the feed-forward's maps; empty: the layer."""
+    ffn_inputs: tuple[str, ...] = ("fc1",)
+    """Linear maps into the inner width, of which a model has some: gated feed-forwards have two."""
+    ffn_output: str = "fc2"
+    """Linear map out of the inner width."""
+    num_heads: str | None = None
+    """Key of a number of heads that does not follow from the width of the model; None if it does."""
 
 
 _WINDOWS: Final = (("encoder", "attends to windows of the text"),)
@@ -67,6 +77,11 @@ def _t5(model_type: str, scale: str | None) -> Architecture:
         attention=("layer.0.SelfAttention", "layer.1.EncDecAttention"),
         no_attention_weights=_WINDOWS if model_type == "longt5" else (),
         cache_depth="decoder_num_layers",
+        ffn_dim=("d_ff", "d_ff"),
+        feed_forward=("layer.1.DenseReluDense", "layer.2.DenseReluDense"),
+        ffn_inputs=("wi", "wi_0", "wi_1"),
+        ffn_output="wo",
+        num_heads="num_heads",
     )
 
 
@@ -105,6 +120,9 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
                     ("decoder", "has several streams"),
                 ),
                 cache_depth="decoder_num_encoder_layers",
+                feed_forward=("feed_forward", "feed_forward"),
+                ffn_inputs=("intermediate",),
+                ffn_output="output",
             ),
             _t5("t5", "scale_decoder_outputs"),
             _t5("longt5", "scale_decoder_outputs"),
@@ -120,6 +138,10 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = MappingProxyType(
                 attention=("self_attn", "cross_attn"),
                 per_layer=("layer_types",),
                 nested=True,
+                ffn_dim=("intermediate_size", "intermediate_size"),
+                feed_forward=("mlp", "mlp"),
+                ffn_inputs=("gate_proj", "up_proj"),
+                ffn_output="down_proj",
             ),
         )
     }
@@ -211,6 +233,20 @@ def widths(config: PreTrainedConfig) -> tuple[int, int]:
     key = architecture_of(config).width
     encoder, decoder = (getattr(part, key) for part in stack_configs(config))
     return encoder, decoder
+
+
+def ffn_dims(config: PreTrainedConfig) -> tuple[int, int]:
+    """Inner width of the encoder's and of the decoder's feed-forward blocks."""
+    keys = architecture_of(config).ffn_dim
+    encoder, decoder = (getattr(part, key) for part, key in zip(stack_configs(config), keys, strict=True))
+    return encoder, decoder
+
+
+def set_ffn_dims(config: PreTrainedConfig, encoder: int, decoder: int) -> None:
+    """Write the inner width of the encoder's and of the decoder's feed-forward blocks into `config`."""
+    parts, keys = stack_configs(config), architecture_of(config).ffn_dim
+    for part, key, dim in zip(parts, keys, (encoder, decoder), strict=True):
+        setattr(part, key, dim)
 
 
 def max_positions(config: PreTrainedConfig) -> tuple[int | None, int | None]:

@@ -12,8 +12,8 @@ import yaml
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.models import architectures
+from seq2seq_distill.models.config_errors import CONFIG_ERRORS, first_line, unknown_key
 from seq2seq_distill.models.loading import check_architecture
-from seq2seq_distill.models.pruning import CONFIG_ERRORS, first_line, unknown_key
 from seq2seq_distill.utils.errors import ModelError
 
 if TYPE_CHECKING:

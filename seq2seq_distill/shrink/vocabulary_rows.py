@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from seq2seq_distill.models import architectures, forward
-from seq2seq_distill.models.pruning import rebuild_settings
+from seq2seq_distill.shrink.depth import rebuild_settings
 from seq2seq_distill.shrink.token_ids import replace_ids
 from seq2seq_distill.utils.errors import ModelError
 

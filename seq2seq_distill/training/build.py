@@ -131,6 +131,8 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
             level, "unknown to the tokenizer: %.2f%% of the tokens of training %ss%s", 100 * unknown.share, side, lost
         )
     logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
+    for name, (size, whole) in getattr(components.student.config, "distilled_widths", {}).items():
+        logger.info("student: %s %d of the teacher's %d", name, size, whole)
     logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
     if config.noise.is_on:
         _log_noise(config, components)

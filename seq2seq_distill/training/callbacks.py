@@ -65,7 +65,8 @@ class BestStudent(Callback):
         earlier = [line for line in self._folder.read_metrics() if line["step"] < step]
         write_jsonl(self._folder.metrics, [*earlier, record])
         if best is not None:
-            save_model(self._folder.best, module.student, module.tokenizer, model_card(module.config), best)
+            card = model_card(module.config, module.student.config)
+            save_model(self._folder.best, module.student, module.tokenizer, card, best)
         logger.info(
             "step %d of %d, data epoch %.2f: %s%s",
             step,

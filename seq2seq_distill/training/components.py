@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -18,13 +19,13 @@ from seq2seq_distill.data.texts import Texts, load_texts
 from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer
 from seq2seq_distill.data.tokenizers import load_tokenizer, train_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation
-from seq2seq_distill.models import architectures, forward
-from seq2seq_distill.models.freezing import freeze_parts
-from seq2seq_distill.models.fresh import fresh_student
-from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.models.student import cut_student
+from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher, load_teacher
 from seq2seq_distill.models.vocabulary_rows import drop_padding_rows
+from seq2seq_distill.shrink.student import check_layout
+from seq2seq_distill.training.model_card import model_card
+from seq2seq_distill.training.output_folder import save_model
+from seq2seq_distill.training.student import freeze_student, is_cut, is_saved, make_student, narrow_student
 from seq2seq_distill.training.trimming import with_trimmed_teacher
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import DataError, ModelError, UserError
@@ -126,25 +127,38 @@ def of_task(name: str) -> Iterator[None]:
         raise type(error)("\n".join(f"`tasks` {name}: {line}" for line in str(error).split("\n"))) from None
 
 
-def build_components(config: RunConfig) -> RunComponents:
+def build_components(config: RunConfig, student_init: Path | None = None) -> RunComponents:
     """Load or make everything that does not depend on processes: texts, tokenizers, teachers, student, encoded data.
 
     The student is made for the first task: cut from its teacher, or loaded. With `trim`, the teacher is the trimmed
     one, which the tasks' configs name.
+
+    Args:
+        config: the run's.
+        student_init: folder in which process 0 saves a student that is narrower than its teacher, and from which it is
+            read if it is there; by default it is not saved.
     """
-    config = with_trimmed_teacher(config)
+    given, config = config, with_trimmed_teacher(config)
     names = [str(entry.name) for entry in config.tasks] or [""]
     first, *further = config.each_task()
     with of_task(names[0]):
         inputs = _read_inputs(first)
         teacher = teacher_of(first, inputs.teacher_tokenizer)
-        student = _student(first, teacher, inputs.base_tokenizer)
+        if teacher and first.student.widths:
+            check_layout(first.student, teacher.model.config)
+            views = _views(inputs, teacher.model, teacher)  # the student will read what its teacher can read
+            student = narrow_student(first, teacher, views[0].data, student_init)
+        else:
+            student = make_student(first, teacher, inputs.base_tokenizer)
+            views = _views(inputs, student, teacher)
         if teacher and inputs.student_tokenizer is inputs.base_tokenizer:
             _align_rows({"the student": student, "`teacher`": teacher.model}, inputs.base_tokenizer)
-        _freeze(first, student, teacher)
-        generation = copy.deepcopy(teacher.generation if teacher and _is_cut(first) else student.generation_config)
-        tasks = [_task_components(names[0], inputs, student, generation, teacher)]
+        freeze_student(first, student, teacher)
+        generation = copy.deepcopy(teacher.generation if teacher and is_cut(first) else student.generation_config)
+        tasks = [_task_components(names[0], inputs, views, student, generation, teacher)]
         student.generation_config = tasks[0].student_generation
+        if student_init is not None and first.student.widths and not is_saved(student, student_init):
+            save_model(student_init, student, inputs.student_tokenizer, model_card(given, student.config))
         base = teacher.model if teacher else student
         extra_teachers = tuple(
             _extra_teacher(config, path, inputs.base_tokenizer, base, "ensemble.teachers")
@@ -156,7 +170,9 @@ def build_components(config: RunConfig) -> RunComponents:
             path = teacher_path(task)
             if path not in teachers:
                 teachers[path] = _extra_teacher(first, str(path), inputs.base_tokenizer, base, "teacher")
-            tasks.append(_task_components(name, _read_inputs(task), student, generation, teachers[path]))
+            inputs = _read_inputs(task)
+            views = _views(inputs, student, teachers[path])
+            tasks.append(_task_components(name, inputs, views, student, generation, teachers[path]))
     datas = [task.student_view.data for task in tasks]
     data = concat_tasks(config, datas) if config.tasks else datas[0]
     if config.loss.alpha_chunk and "train" not in data.chunk_targets:
@@ -174,24 +190,29 @@ def _read_inputs(config: RunConfig) -> _TaskInputs:
     return _TaskInputs(config, texts, base, student_tokenizer, teachers_tokenizer(config, path, base))
 
 
+def _views(inputs: _TaskInputs, student: PreTrainedModel, teacher: Teacher | None) -> tuple[EncodedView, EncodedView]:
+    """The texts of a task as the student reads them, and as the teacher does."""
+    tokenizers = (inputs.student_tokenizer, inputs.teacher_tokenizer)
+    return encode_texts(inputs.config, inputs.texts, tokenizers, student, teacher.model if teacher else None)
+
+
 def _task_components(
-    name: str, inputs: _TaskInputs, student: PreTrainedModel, generation: GenerationConfig, teacher: Teacher | None
+    name: str,
+    inputs: _TaskInputs,
+    views: tuple[EncodedView, EncodedView],
+    student: PreTrainedModel,
+    generation: GenerationConfig,
+    teacher: Teacher | None,
 ) -> TaskComponents:
     """The components of a task; `generation` is how the student would decode if the run said nothing."""
-    config, student_generation = (
-        inputs.config,
-        _generation(inputs.config, student, inputs.student_tokenizer, generation),
-    )
-    tokenizers = (inputs.student_tokenizer, inputs.teacher_tokenizer)
-    student_view, teacher_view = encode_texts(
-        config, inputs.texts, tokenizers, student, teacher.model if teacher else None
-    )
+    config = inputs.config
+    student_generation = _generation(config, student, inputs.student_tokenizer, generation)
     teacher_generation = None
     if teacher is not None:
         teacher_generation = _generation(
             teacher_run_config(config), teacher.model, inputs.teacher_tokenizer, teacher.generation
         )
-    return TaskComponents(name, config, teacher, student_view, teacher_view, student_generation, teacher_generation)
+    return TaskComponents(name, config, teacher, *views, student_generation, teacher_generation)
 
 
 def _generation(
@@ -286,32 +307,3 @@ def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrain
         lines = (text for column in ("source", "target") for text in texts.splits["train"][column])
         return train_tokenizer(lines, student.vocab_size)
     return load_tokenizer(str(student.config), config.src_lang, config.tgt_lang, field="student.config")
-
-
-def _is_cut(config: RunConfig) -> bool:
-    """Whether the student is cut from the teacher."""
-    return not (config.student.path or config.student.config)
-
-
-def _student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    if config.student.path:
-        return load_pretrained(config.student.path)
-    if config.student.config:
-        return fresh_student(config.student.config, len(tokenizer), tokenizer)
-    assert teacher is not None  # refused by the checks of RunConfig
-    return cut_student(config.student, teacher.model)
-
-
-def _freeze(config: RunConfig, student: PreTrainedModel, teacher: Teacher | None) -> None:
-    """Freeze what the config says; by default an encoder that is the teacher's, unchanged, with the embeddings.
-
-    What noise does to a source an encoder can only learn to undo: with noise it is trained by default.
-    """
-    unchanged = False
-    if teacher is not None and _is_cut(config):
-        every_layer = range(architectures.depths(teacher.model.config)[0])
-        copied = list(student.config.distilled_encoder_layers) == list(every_layer)
-        unchanged = copied and not config.noise.is_on
-    encoder = unchanged if config.student.freeze_encoder is None else config.student.freeze_encoder
-    embeddings = encoder if config.student.freeze_embeds is None else config.student.freeze_embeds
-    freeze_parts(student, encoder=encoder, embeddings=embeddings)

@@ -4,8 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
+from transformers import PreTrainedConfig
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.shrink.student import describe_cut
 from seq2seq_distill.training.results import how_scored, markdown_table
 
 USAGE = """\
@@ -19,7 +21,9 @@ print(tokenizer.decode(ids[0], skip_special_tokens=True))
 ```"""
 
 
-def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> str:
+def model_card(
+    config: RunConfig, student: PreTrainedConfig | None = None, results: Mapping[str, Any] | None = None
+) -> str:
     """Markdown with metadata: what the student is, how to use it and, once tested, what it kept and gained."""
     tasks = config.each_task()
     kinds, how = " and ".join(config.kinds), {"kd": "knowledge distillation", "sft": "shrink and fine-tune"}
@@ -27,6 +31,7 @@ def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> s
     metadata: dict[str, Any] = {"library_name": "transformers", "tags": [*config.kinds, "distillation"]}
     if teachers:
         metadata["base_model"] = teachers if len(teachers) > 1 else teachers[0]
+    cut = describe_cut(student) if student is not None and teachers else None
     origin = f"Distilled from {_quoted(teachers)}" if teachers else "Trained"
     lines = [
         "---",
@@ -39,6 +44,7 @@ def model_card(config: RunConfig, results: Mapping[str, Any] | None = None) -> s
         + (f" by {how[config.method]}" if teachers else "")
         + ", with seq2seq_distill."
         + (" Its vocabulary was reduced to the pieces that this data needs." if config.trim.is_on else ""),
+        *(["", f"Cut from the teacher, counted from 0: {cut}."] if cut else []),
         "",
         USAGE.format(max_new_tokens=config.eval.max_target_length),
     ]

@@ -64,7 +64,7 @@ def run_config(
             return _show_results_again(config, folder)
         check_trainer(config)
         seed_everything(config.seed, workers=True, verbose=False)
-        components = build_components(config)
+        components = build_components(config, folder.student_init)
         _check_data(config, components, folder, checkpoint)
         if checkpoint is None:
             _check_monitor(config, components)
@@ -154,8 +154,10 @@ def _write_start(config: RunConfig, components: RunComponents, folder: OutputFol
     """Write run.yaml, and the student before training."""
     folder.results.unlink(missing_ok=True)  # until the run has ended again
     folder.write_run(replace(config, output_dir=str(folder.path)), provenance(components.data.fingerprint))
-    if not resumed or not folder.student_init.exists():
-        save_model(folder.student_init, components.student, components.tokenizer, model_card(config))
+    # A narrower student has been saved already, and other processes may be reading it.
+    if not folder.student_init.exists() or not (resumed or config.student.widths):
+        card = model_card(config, components.student.config)
+        save_model(folder.student_init, components.student, components.tokenizer, card)
 
 
 # After the training
@@ -172,7 +174,7 @@ def _test_best_student(
     if trainer.is_global_zero:
         results = merge_task_results({name: result for name, (result, _) in tested.items()})
         write_jsonl(folder.test_generations, [record for _, records in tested.values() for record in records])
-        save_model(folder.best, student, components.tokenizer, model_card(config, results))
+        save_model(folder.best, student, components.tokenizer, model_card(config, student.config, results))
         # Kept while last.ckpt might be damaged by a kill; nothing is resumed from now on.
         HashedCheckpointIO(folder).remove_checkpoint(folder.previous_checkpoint)
         write_json(folder.results, results)  # the last file: it says that the run has ended

@@ -25,6 +25,7 @@ from seq2seq_distill.decoding.onnx_model import save_onnx
 from seq2seq_distill.decoding.parity import Parity, compare
 from seq2seq_distill.metrics.corpus import bleu
 from seq2seq_distill.models import forward
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.shrink.trimming import ParallelTexts, trim_vocabulary
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import tiny_model
@@ -44,7 +45,9 @@ class Trained:
         if kind in ("t5", "mt5"):
             size = {"d_model": 32}
         if kind == "mt5":  # as version 1.1: gated, and the output not scaled
-            size |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+            size |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_heads": 4}
+        if kind == "bart":
+            size |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
         save_teacher(folder, kind, **size)
         options = dict(zip(("src_lang", "tgt_lang"), LANGUAGES.get(kind, ()), strict=False))
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, **options)
@@ -66,13 +69,18 @@ class Trained:
         source = " ".join(self.words[i] for i in chosen)
         return source, " ".join(self.targets[i % len(self.targets)] for i in chosen)
 
+    def batch(self, rows: int = 12) -> dict[str, torch.Tensor]:
+        sources, targets = zip(*(self._pair() for _ in range(rows)), strict=True)
+        batch = self.tokenizer(list(sources), text_target=list(targets), return_tensors="pt", padding=True)
+        labels = batch["labels"].masked_fill(batch["labels"] == self.tokenizer.pad_token_id, -100)
+        return {**batch, "labels": labels}
+
     def _train(self) -> None:
-        model, pad = self.model.train(), self.tokenizer.pad_token_id
+        model = self.model.train()
         optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
         for _ in range(STEPS):
-            sources, targets = zip(*(self._pair() for _ in range(12)), strict=True)
-            batch = self.tokenizer(list(sources), text_target=list(targets), return_tensors="pt", padding=True)
-            labels = batch["labels"].masked_fill(batch["labels"] == pad, -100)
+            batch = self.batch()
+            labels = batch["labels"]
             inputs = forward.decoder_inputs(model, labels)
             logits = forward.head(model, forward.decode(model, batch, forward.encode(model, batch), inputs))
             optimizer.zero_grad()
@@ -88,11 +96,11 @@ class Trained:
         config.early_stopping = beams > 1  # these models are so unsure that the other rules part ways
         return config
 
-    def parity(self, folder: Path, beams: int, **settings: Any) -> Parity:
-        """Of an exported folder, with this model."""
+    def parity(self, folder: Path, beams: int, model: PreTrainedModel | None = None, **settings: Any) -> Parity:
+        """Of an exported folder, with this model or one cut from it."""
         config = self.settings(beams)
         config.update(**settings)
-        loaded = LoadedModel(self.model, self.tokenizer, "", None, config)
+        loaded = LoadedModel(model or self.model, self.tokenizer, "", None, config)
         onnx = onnx_files(folder) is not None
         exported = (
             OnnxDecoder(folder, loaded, threads=1) if onnx else CTranslate2Decoder(folder, loaded, threads=(1, 1))
@@ -120,6 +128,24 @@ def test_outputs_and_scores_are_those_of_transformers(trained, tmp_path):
     for beams in (1, 4):
         parity = trained.parity(tmp_path, beams)
         assert parity.passes and parity.score_gap < 1e-4, f"{beams} beams: {parity}"
+
+
+def test_narrower_students_are_exported_like_any_model(trained, tmp_path):
+    widths: dict[str, Any] = {
+        "bart": {"d_model": 24},
+        "marian": {"encoder_ffn_dim": 16, "decoder_ffn_dim": 24},
+        "mt5": {"encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "num_heads": 2},
+    }
+    if trained.kind not in widths:
+        pytest.skip("the others have the shapes of one of these")
+    student = create_student(trained.model, 2, 2, **widths[trained.kind], batches=[trained.batch(64)])
+    spec = specification(student, trained.tokenizer, "--format ctranslate2")
+    spec.validate()
+    spec.optimize(quantization="float32")
+    spec.save(str(tmp_path))
+    trained.tokenizer.save_pretrained(tmp_path)
+    parity = trained.parity(tmp_path, 1, student)
+    assert parity.passes and parity.score_gap < 1e-4, parity
 
 
 def test_outputs_of_a_trimmed_model_are_those_of_transformers(trained, tmp_path):

@@ -82,6 +82,10 @@ class TestStudent:
         start = ("student", "--teacher", teacher, "--output_dir")
         deep = fails(capsys, *start, out, "--student.decoder_layers", 13)
         assert deep == "--student.decoder_layers 13 exceeds the teacher's 6 layers: choose 1 to 6"
+        narrow = fails(capsys, *start, out, "--student.encoder_ffn_dim", 0.5)
+        assert narrow.startswith(
+            "--student.encoder_ffn_dim 0.5 is calibrated on training data, which `distill student`"
+        )
         missing = fails(capsys, "student", "--teacher", tmp_path / "no", "--output_dir", out)
         assert missing.startswith(f"--teacher {tmp_path}/no: ")
         assert not out.exists()

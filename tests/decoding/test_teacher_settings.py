@@ -9,7 +9,7 @@ from transformers import GenerationConfig
 from seq2seq_distill.decoding import generation
 from seq2seq_distill.decoding.conversion import not_held
 from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation, with_settings
-from seq2seq_distill.models.student import create_student
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_models import tiny_model
 

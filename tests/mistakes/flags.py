@@ -53,6 +53,11 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         "--student.encoder_layers",
     ),
     (
+        "a width for a student that is not cut from the teacher",
+        command("--student.path", "a", "--student.decoder_ffn_dim", "0.5"),
+        "--student.decoder_ffn_dim",
+    ),
+    (
         "the same column for source and target",
         command("--encode.source_column", "a", "--encode.target_column", "a"),
         "--encode.source_column",

@@ -24,9 +24,9 @@ from seq2seq_distill.models.sharding import (
     whole_state,
     zero_row,
 )
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.shrink.student import create_student
 from tests.tiny_models import tiny_batch, tiny_model
 from tests.tiny_tokenizers import plain_tokenizer
 

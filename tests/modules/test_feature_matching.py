@@ -23,9 +23,9 @@ from seq2seq_distill.losses.hidden import cosine_distance, fsp_gram
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, capture_features
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.training import run as train
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError

@@ -16,12 +16,12 @@ from seq2seq_distill.losses.logits import Term, kl_divergence
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.hooks import Feature, capture_features
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.optim import build_optimizer
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.modules.translation import TranslationModule
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_models import families, tiny_batch, tiny_model

@@ -5,7 +5,19 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import cache, encoder, generate, gpu, labels, padding, server, timing, translate_file, trimming
+from benchmarks import (
+    cache,
+    encoder,
+    generate,
+    gpu,
+    labels,
+    padding,
+    server,
+    shrinking,
+    timing,
+    translate_file,
+    trimming,
+)
 from benchmarks.step import Shape
 from benchmarks.students import compare_pooled
 from benchmarks.trial import built, demo_config
@@ -72,6 +84,13 @@ def test_trimming(monkeypatch, tmp_path):
 def test_encoder():
     line = encoder.compare(Shape(60, 2, 9, 3, 64), rounds=1)
     assert 1 <= line["possible"] <= 2
+
+
+def test_shrinking():
+    records = shrinking.measure(shrinking.parse(["--fractions", "0.25", "--rows", "20", "--n_val", "20"]))
+    assert [record["how"] for record in records] == ["whole", "sliced", "repaired"]
+    whole, sliced, repaired = (record["loss"] for record in records)
+    assert whole < repaired < sliced
 
 
 def test_generate():

@@ -11,7 +11,7 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.tokenizers import train_tokenizer
 from seq2seq_distill.models import architectures, layer_map
 from seq2seq_distill.models.fresh import fresh_student
-from seq2seq_distill.models.student import cut_student
+from seq2seq_distill.shrink.student import cut_student
 from tests.tiny_models import tiny_model
 
 ROOT = Path(__file__).parents[2]

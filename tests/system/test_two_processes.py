@@ -178,9 +178,13 @@ def test_two_processes_with_two_tasks_and_two_teachers_are_one(tmp_path: Path) -
 
 
 def test_two_processes_with_matches_are_one(tmp_path: Path) -> None:
-    """Projections are trained alike, whole under ddp and sharded under fsdp2, by a clipped gradient."""
+    """Projections are trained alike, whole under ddp and sharded under fsdp2, by a clipped gradient.
+
+    The student is narrower than its teacher: process 0 cuts it, the other one reads it.
+    """
     write_data(tmp_path / "data", rows=28)
     groups: dict[str, Any] = {
+        "student": {**CHANGES["student"], "encoder_ffn_dim": 0.5, "decoder_ffn_dim": 0.5},
         "batch": {"size": 3},
         "matches": [
             {"layers": "spread", "projection": "tanh"},

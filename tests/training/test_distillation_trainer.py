@@ -21,11 +21,11 @@ from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.losses.logits import Term
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.extensions import CustomLoss
 from seq2seq_distill.modules.forward_pass import ForwardPass
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.training.distillation_trainer import DistillationTrainer
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 from tests.processes import Job

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from seq2seq_distill.config import LossConfig, RunConfig
 from seq2seq_distill.losses.divergences import divergence
 from seq2seq_distill.losses.logits import Term, cross_entropy
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.modules.distillers import SummarizationDistiller
 from seq2seq_distill.modules.extensions import TAKEN, CustomLoss, Extensions
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.errors import ConfigError

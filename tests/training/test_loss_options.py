@@ -11,8 +11,8 @@ from pytorch_lightning import Callback
 
 from seq2seq_distill.config import LossConfig, OptimConfig, RunConfig, ScheduleConfig
 from seq2seq_distill.losses.divergences import DIVERGENCES, divergence
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.modules.distillers import SummarizationDistiller
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError
 from tests.modules.test_modules import STILL, distiller, padded, report, rows, with_empty_row

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from seq2seq_distill.models import architectures, forward
-from seq2seq_distill.models.student import create_student
 from seq2seq_distill.models.teacher import Teacher
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.preflight import _at_full_depth, _cut, preflight
 from seq2seq_distill.training.run import run_config

@@ -85,7 +85,7 @@ class TestTables:
 class TestCard:
     def test_its_head_is_metadata(self):
         config = RunConfig(task="translation", teacher="some/teacher", data=["some/data"])
-        card = model_card(config, RESULTS)
+        card = model_card(config, None, RESULTS)
         metadata = yaml.safe_load(card.split("---\n")[1])
         assert metadata["base_model"] == "some/teacher"
         assert metadata["tags"] == ["translation", "distillation"]

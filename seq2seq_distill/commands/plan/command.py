@@ -29,7 +29,7 @@ from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.cost import Decoding, count_parameters, decoding_memory, measure_decoding, model_bytes
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.layer_map import check_depth
-from seq2seq_distill.models.student import create_student
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.training.components import build_components, teacher_of, teacher_path
 from seq2seq_distill.training.output_folder import plain
 from seq2seq_distill.training.views import pad_id

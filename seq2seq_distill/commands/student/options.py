@@ -33,4 +33,10 @@ class StudentOnlyConfig:
                     (f"student.{name}",),
                     f"`student.{name}` does not build a student from a teacher's layers: leave it out",
                 )
+        for name, value in self.student.widths.items():
+            yield Problem(
+                (f"student.{name}",),
+                f"`student.{name}` {value:g} is calibrated on training data, which `distill student` does not read: "
+                "leave it out, and set it in a run, which saves the student as student_init/",
+            )
         yield from layer_conflicts(replace(self.student, path=None, config=None))

@@ -17,7 +17,7 @@ from seq2seq_distill.models.architectures import decoder_layers, depths, encoder
 from seq2seq_distill.models.forward import decode, decoder_inputs, encode, head, output_head
 from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.models.student import create_student
+from seq2seq_distill.shrink.student import create_student
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_models import FAMILIES, every_family, tiny_batch, tiny_config_keys, tiny_model, untie_head
 

@@ -1,19 +1,23 @@
-"""Create a student from a teacher: some of its layers, and everything else it has."""
+"""Create a student from a teacher: some of its layers, narrower if asked, and everything else it has."""
 
 from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq_distill.config import StudentConfig
+from seq2seq_distill.config.student import WIDTHS
 from seq2seq_distill.models import architectures, layer_map
-from seq2seq_distill.models.pruning import cut_config, keep_prompts, override, rebuild_settings, select_layers
+from seq2seq_distill.shrink.depth import cut_config, keep_prompts, override, rebuild_settings, select_layers
+from seq2seq_distill.shrink.hidden_size import narrow_hidden
+from seq2seq_distill.shrink.width import changed_widths, narrow, resolve_widths, widths_of
 from seq2seq_distill.utils.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from torch import Tensor
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -27,11 +31,17 @@ def create_student(
     decoder_layer_ids: Sequence[int] | None = None,
     choice: Literal["spread", "first"] = "spread",
     overrides: Mapping[str, Any] | None = None,
+    encoder_ffn_dim: float | None = None,
+    decoder_ffn_dim: float | None = None,
+    num_heads: int | None = None,
+    d_model: int | None = None,
+    batches: Iterable[Mapping[str, Tensor]] | None = None,
+    repair: bool = True,
 ) -> PreTrainedModel:
     """Create a student from some of the teacher's layers and everything else it has.
 
     Everything that is not a layer is a copy of the teacher's, generation config included; what was tied stays
-    tied, what was not is not. With all layers the student's logits are the teacher's.
+    tied, what was not is not. With all layers and widths the student's logits are the teacher's.
 
     Args:
         teacher: left as it is.
@@ -43,15 +53,30 @@ def create_student(
         overrides: config keys with new values, such as {"dropout": 0.0, "decoder_layerdrop": 0.1}; None
             leaves a key as it is. "dropout" also names the `dropout_rate` of T5. They take effect on the
             built modules.
+        encoder_ffn_dim, decoder_ffn_dim: inner widths of the feed-forward blocks, or fractions of the teacher's
+            below 1, which are rounded to a multiple of 8; by default the teacher's. T5 and its relatives have one
+            for both.
+        num_heads: number of attention heads of T5 and its relatives; by default the teacher's.
+        d_model: width of the hidden states of BART and relatives with learned positions, a multiple of the width of a
+            head, since whole heads go with it; by default the teacher's.
+        batches: calibration data for a narrower student, some thousand tokens: `input_ids` and `attention_mask`
+            [B, S], `labels` [B, T] with -100 on padding, and the family's extra inputs.
+        repair: correct the remaining weights by least squares on the calibration data (`shrink.repair`).
 
     Returns:
         A model in float32 and, like one from `from_pretrained`, in eval mode. Which layers were copied stands
-        in `config.distilled_encoder_layers` and `config.distilled_decoder_layers`.
+        in `config.distilled_encoder_layers` and `config.distilled_decoder_layers`; what is narrower than in the
+        teacher, in `config.distilled_widths`, as pairs of the student's and the teacher's size.
 
     Raises:
-        ModelError: the architecture is not supported, the teacher has no such layers, or an override is
-            unknown or would change the shape of a tensor.
+        ModelError: the architecture is not supported, the teacher has no such layers or widths, there are no
+            batches for a narrower student, or an override is unknown or would change the shape of a tensor.
     """
+    widths = resolve_widths(teacher.config, encoder_ffn_dim, decoder_ffn_dim, num_heads, d_model)
+    whole = widths_of(teacher.config)
+    narrower = widths != whole
+    if narrower and batches is None:
+        raise ModelError("a narrower student is calibrated on data: give `batches`")
     encoder_depth, decoder_depth = architectures.depths(teacher.config)
     encoder_ids = _layer_ids("encoder", encoder_depth, encoder_layers, encoder_layer_ids, choice, encoder_depth)
     quarter = -(-decoder_depth // 4)
@@ -71,6 +96,14 @@ def create_student(
     if overrides:
         override(student, overrides)
     rebuild_settings(student)
+    vars(student.config).pop("distilled_widths", None)  # of a teacher that was narrowed itself
+    if narrower:
+        batches = list(batches or ())
+        narrow(student, widths, batches, repair=repair)
+        rebuild_settings(student)
+        if widths.d_model != whole.d_model:
+            student = narrow_hidden(student, widths.d_model, batches, repair=repair)
+        student.config.distilled_widths = changed_widths(teacher.config, student.config)
     return student
 
 
@@ -92,16 +125,26 @@ def _layer_ids(
     return layer_map.first_layers(depth) if choice == "first" else layer_map.copy_layers(teacher_depth, depth, subject)
 
 
-def cut_student(config: StudentConfig, teacher: PreTrainedModel) -> PreTrainedModel:
+def check_layout(config: StudentConfig, teacher: PreTrainedConfig) -> None:
+    """Raise ModelError if a teacher with this config has fewer layers, or less width, than the student is to have."""
+    for side, depth in zip(("encoder", "decoder"), architectures.depths(teacher), strict=True):
+        wanted = getattr(config, f"{side}_layers")
+        if wanted is not None:
+            layer_map.check_depth(depth, wanted, f"`student.{side}_layers`")
+    resolve_widths(teacher, **config.widths)
+
+
+def cut_student(
+    config: StudentConfig, teacher: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]] | None = None
+) -> PreTrainedModel:
     """The student that a config describes, made of the teacher's layers: `create_student` with the config's options.
+
+    `batches` are needed for a student that is narrower than the teacher.
 
     Raises:
         ModelError: the teacher has fewer layers, or an override does not fit.
     """
-    for side, depth in zip(("encoder", "decoder"), architectures.depths(teacher.config), strict=True):
-        wanted = getattr(config, f"{side}_layers")
-        if wanted is not None:
-            layer_map.check_depth(depth, wanted, f"`student.{side}_layers`")
+    check_layout(config, teacher.config)
     named = ("dropout", "attention_dropout", "encoder_layerdrop", "decoder_layerdrop")
     overrides = {name: getattr(config, name) for name in named if getattr(config, name) is not None}
     return create_student(
@@ -112,4 +155,18 @@ def cut_student(config: StudentConfig, teacher: PreTrainedModel) -> PreTrainedMo
         decoder_layer_ids=config.decoder_layer_ids,
         choice=config.choice,
         overrides={**overrides, **config.overrides},
+        batches=batches,
+        repair=config.repair,
+        **config.widths,
     )
+
+
+def describe_cut(config: PreTrainedConfig) -> str | None:
+    """What a student's config says about how it was cut, in a line; None if it was not."""
+    layers = {side: getattr(config, f"distilled_{side}_layers", None) for side in ("encoder", "decoder")}
+    if None in layers.values():
+        return None
+    parts = [f"{side} layers {' '.join(map(str, ids or ()))}" for side, ids in layers.items()]
+    widths = getattr(config, "distilled_widths", {})
+    parts += ["{} {} of {}".format(name, *widths[name]) for name in WIDTHS if name in widths]
+    return ", ".join(parts)

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from torch import nn
 from transformers import PreTrainedConfig
 
 from seq2seq_distill.models import architectures
-from seq2seq_distill.utils.errors import ModelError, format_value
+from seq2seq_distill.models.config_errors import CONFIG_ERRORS, STRUCTURE_KEYS, first_line, unknown_key
+from seq2seq_distill.utils.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CONFIG_ERRORS: Final = (ValueError, TypeError, KeyError, AttributeError, StrictDataclassError)
-_STRUCTURE: Final = frozenset(
-    {"model_type", "architectures", "dtype", "is_encoder_decoder", "tie_word_embeddings", "return_dict"}
-)
-_RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
+RELATIVE_BIASES: Final = ("relative_attention_bias", "global_relative_attention_bias")
 
 
 def select_layers(layers: nn.ModuleList, ids: Sequence[int]) -> None:
@@ -32,7 +27,7 @@ def select_layers(layers: nn.ModuleList, ids: Sequence[int]) -> None:
         # in T5 the first block alone holds the position biases and hands them on to the others
         sources = dict(first.named_modules())
         for name, module in list(kept[0].named_modules()):
-            for bias in _RELATIVE_BIASES:
+            for bias in RELATIVE_BIASES:
                 if hasattr(sources[name], bias) and not hasattr(module, bias):
                     setattr(module, bias, getattr(sources[name], bias))
     del layers[:]
@@ -83,7 +78,7 @@ def override(model: PreTrainedModel, overrides: Mapping[str, Any]) -> None:
             )
         if name.endswith("_token_id") and name in config.to_dict():
             raise ModelError(f"`student.overrides` {key}: a student shares its teacher's tokenizer: leave it out")
-        if name not in config.to_dict() or name in _STRUCTURE:
+        if name not in config.to_dict() or name in STRUCTURE_KEYS:
             raise ModelError(unknown_key(f"`student.overrides` {key}", config, key))
         if "drop" in name and not (isinstance(value, int | float) and 0 <= value < 1):
             raise ModelError(
@@ -136,16 +131,3 @@ def rebuild_settings(model: PreTrainedModel) -> None:
     born = {name: weight.requires_grad for name, weight in skeleton.named_parameters(remove_duplicate=False)}
     for name, weight in model.named_parameters():
         weight.requires_grad_(born[name])
-
-
-def unknown_key(prefix: str, config: PreTrainedConfig, key: str) -> str:
-    """Message for a key that `config` does not have, with the nearest ones that it has."""
-    close = difflib.get_close_matches(key, config.to_dict().keys() - _STRUCTURE, n=3)
-    hint = f": did you mean {' or '.join(close)}?" if close else ": check its name"
-    return f"{prefix} is not a key of a {config.model_type} config that can be overridden{hint}"
-
-
-def first_line(error: Exception) -> str:
-    """First line of a library's error, with the next one if it ends in a colon: our messages are one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return format_value(" ".join(lines[:2]) if lines[0].endswith(":") else lines[0], 300)
