@@ -57,17 +57,17 @@ def fill_by_ray(work: Work[Shard], options: RunnerOptions, done: Callable[[Shard
         Stopped: by Ctrl-C or SIGTERM; the workers have ended too.
     """
     with _marked(work) as mark, _connected(options) as ray:
-        crew = _Crew(ray, work, options, mark, done)
+        pool = _WorkerPool(ray, work, options, mark, done)
         try:
-            crew.work_off()
+            pool.run()
         except (KeyboardInterrupt, SystemExit) as stop:  # Ray turns SIGTERM into the latter
             number = signal.SIGINT if isinstance(stop, KeyboardInterrupt) else signal.SIGTERM
             raise Stopped(number, "stopped: the same command continues with the shards that are missing") from None
         finally:
-            crew.dismiss()
+            pool.close()
 
 
-class _Crew(Generic[Shard]):
+class _WorkerPool(Generic[Shard]):
     """The workers of one command, and the shards that they have."""
 
     def __init__(
@@ -89,24 +89,24 @@ class _Crew(Generic[Shard]):
         self._deaths: Counter[Shard] = Counter()
         self._failed_starts = 0
 
-    def work_off(self) -> None:
+    def run(self) -> None:
         """Return when all shards are filled."""
         for _ in range(self._size):
-            self._hire()
+            self._start_worker()
         logger.info("%d shards for %d workers of Ray", self._left, self._size)
         while self._left:
             ready, _ = self._ray.wait(list(self._calls), timeout=PATIENCE)
             for call in ready:
-                self._take(call)
+                self._finish(call)
             if not ready and all(shard is None for _, shard in self._calls.values()):
                 logger.info("no worker has begun: waiting for models to load, or for room in the cluster")
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """End all workers."""
         for actor in [actor for actor, _ in self._calls.values()] + self._idle:
             self._end(actor)
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         actor = self._actor.remote()
         call = actor.open.remote(self._variables, self._make, os.getcwd(), self._mark, self._work.option)
         self._calls[call] = actor, None
@@ -115,7 +115,7 @@ class _Crew(Generic[Shard]):
         with suppress(Exception):  # it has ended already
             self._ray.kill(actor)
 
-    def _take(self, call: Any) -> None:
+    def _finish(self, call: Any) -> None:
         """Take the end of a call, whatever it was."""
         actor, shard = self._calls.pop(call)
         try:
@@ -123,14 +123,14 @@ class _Crew(Generic[Shard]):
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             if isinstance(cause, MemoryError | torch.OutOfMemoryError):
-                self._lose(actor, shard, cause)
+                self._replace(actor, shard, cause)
                 return
             if isinstance(cause, UserError | RunError):
                 self._idle.append(actor)
                 raise cause from None
             raise
         except self._ray.exceptions.RayError as error:
-            self._lose(actor, shard, error)
+            self._replace(actor, shard, error)
             return
         if shard is None:
             self._failed_starts = 0
@@ -138,15 +138,15 @@ class _Crew(Generic[Shard]):
             self._left -= 1
             self._done(shard)
         self._idle.append(actor)
-        self._deal()
+        self._assign()
 
-    def _deal(self) -> None:
+    def _assign(self) -> None:
         """Give shards to workers that have none."""
         while self._idle and self._waiting:
             actor, shard = self._idle.pop(), self._waiting.popleft()
             self._calls[actor.fill.remote(shard)] = actor, shard
 
-    def _lose(self, actor: Any, shard: Shard | None, error: Exception) -> None:
+    def _replace(self, actor: Any, shard: Shard | None, error: Exception) -> None:
         """A worker has ended: others do what it had.
 
         Raises:
@@ -166,8 +166,8 @@ class _Crew(Generic[Shard]):
                 raise RunError(f"{name}: {DEATHS} workers have ended over this shard, the last one thus: {reason}")
             logger.warning("%s: the worker has ended, another one does this: %s", name, reason)
             self._waiting.appendleft(shard)
-            self._deal()
-        self._hire()
+            self._assign()
+        self._start_worker()
 
 
 def _reason(error: Exception) -> str:
