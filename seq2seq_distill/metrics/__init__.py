@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from seq2seq_distill.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from seq2seq_distill.metrics.consensus import utilities as utilities
     from seq2seq_distill.metrics.corpus import bleu as bleu
     from seq2seq_distill.metrics.corpus import bleu_language as bleu_language
     from seq2seq_distill.metrics.corpus import bleu_signature as bleu_signature
@@ -28,6 +29,7 @@ else:  # a type checker that saw it would believe in every name
             ),
             **dict.fromkeys(("score_per_example", "signature", "translation_metrics"), "corpus"),
             **dict.fromkeys(("dropped_by_rouge", "warn_of_dropped_text"), "corpus"),
+            "utilities": "consensus",
             **dict.fromkeys(("Mean", "ScoreWithInterval", "compare_systems"), "significance"),
         },
     )

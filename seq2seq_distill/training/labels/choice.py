@@ -7,7 +7,6 @@ import numpy as np
 
 from seq2seq_distill import metrics
 from seq2seq_distill.config.tasks import RougeTokenizer
-from seq2seq_distill.metrics.consensus import utilities
 
 CLOSEST_BY = {"best-chrf": "chrf", "best-bleu": "bleu", "best-rouge": "rougeL"}
 CONSENSUS_BY = {"mbr-chrf": "chrf", "mbr-bleu": "bleu", "mbr-rouge": "rougeL"}
@@ -55,7 +54,7 @@ def choose(
     if keep == "top1" or len(texts) == 1:
         return [0]
     if keep in CONSENSUS_BY:
-        means = utilities(CONSENSUS_BY[keep], texts, language, rouge_tokenizer)
+        means = metrics.utilities(CONSENSUS_BY[keep], texts, language, rouge_tokenizer)
         return [int(np.argmax(means.round(9)))]  # of equal ones the first, whatever their last bits
     closeness = metrics.score_per_example(CLOSEST_BY[keep], texts, [reference] * len(texts), language, rouge_tokenizer)
     return [max(range(len(texts)), key=closeness.__getitem__)]
