@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train_on", nargs="+", required=True, help="folders on which tokenizers are trained")
     parser.add_argument("--data", required=True, help="folder of the two languages")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--vocab_size", type=int, default=32000)
     parser.add_argument("--max_lines", type=int, default=120_000, help="lines that tokenizers are trained on")
     parser.add_argument("--coverage", type=float, default=0.9999)
@@ -53,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = [line for name in arguments.train_on for side in SIDES for line in load_split(name, "train")[side]]
     lines = lines[:: max(1, len(lines) // arguments.max_lines)]
-    for name in MODELS:
+    for name in arguments.models:
         with tempfile.TemporaryDirectory() as place:
             line = compare(name, lines, arguments, Path(place))
         print(json.dumps({"benchmark": "multilingual", "model": name, **line}), flush=True)
