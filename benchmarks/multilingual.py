@@ -45,6 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--train_on", nargs="+", required=True, help="folders on which tokenizers are trained")
     parser.add_argument("--data", required=True, help="folder of the two languages")
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--vocab_size", type=int, default=32000)
     parser.add_argument("--max_lines", type=int, default=120_000, help="lines that tokenizers are trained on")
     parser.add_argument("--coverage", type=float, default=0.9999)
@@ -53,7 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines = [line for name in arguments.train_on for side in SIDES for line in load_split(name, "train")[side]]
     lines = lines[:: max(1, len(lines) // arguments.max_lines)]
-    for name in MODELS:
+    for name in arguments.models:
         with tempfile.TemporaryDirectory() as place:
             line = compare(name, lines, arguments, Path(place))
         print(json.dumps({"benchmark": "multilingual", "model": name, **line}), flush=True)
@@ -130,13 +131,17 @@ def save_teacher(name: str, lines: Sequence[str], arguments: argparse.Namespace,
     shape |= {f"{side}_layers": 6 for side in ("encoder", "decoder")}
     shape |= {f"{side}_attention_heads": width // 64 for side in ("encoder", "decoder")}
     shape |= {f"{side}_ffn_dim": 4 * width for side in ("encoder", "decoder")}
-    shape |= {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": model_type != "mt5"}
+    shape |= {"feed_forward_proj": "gated-gelu"}
     ids = {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("pad", "eos")}
     start = ids["pad_token_id" if model_type == "mt5" else "eos_token_id"]
     rows = -(-len(tokenizer) // 128) * 128
     torch.manual_seed(0)
     config = AutoConfig.for_model(model_type, vocab_size=rows, decoder_start_token_id=start, **ids, **shape)
-    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(place / "teacher")
+    model = AutoModelForSeq2SeqLM.from_config(config)
+    if model_type == "mt5":  # its head is another matrix; were it the same, random weights would repeat the start token
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+        model.all_tied_weights_keys.pop("lm_head.weight", None)
+    model.save_pretrained(place / "teacher")
     tokenizer.save_pretrained(place / "teacher")
     return place / "teacher"
 
