@@ -1,16 +1,22 @@
 """The test at the end of a run: the best student and its teacher on the test split of a task."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from pytorch_lightning import Trainer
 from transformers import PreTrainedModel
 
+from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.corpus import bleu_language, score, signature
+from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup
+from seq2seq_distill.modules.datamodule import Seq2SeqData
+from seq2seq_distill.modules.evaluation import Generations
+from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.training.build import MODULES
 from seq2seq_distill.training.components import TaskComponents, WholeTeacher, teacher_of
-from seq2seq_distill.training.results import build_results, measure_models, test_model, with_whole_teacher
+from seq2seq_distill.training.results import build_results, with_whole_teacher
 
 
 def test_task(
@@ -37,11 +43,11 @@ def test_task(
     with replace(task, teacher=teacher).generating_as_for_task(student):
         for name, model in models.items():
             module = MODULES[kind](model, views[name].tokenizer, config, 0)
-            scores[name], outputs[name] = test_model(module, trainer, views[name].data)
+            scores[name], outputs[name] = _test_model(module, trainer, views[name].data)
         if not trainer.is_global_zero:
             return {}, []
         data = {name: view.data for name, view in views.items()}
-        costs, speed = measure_models(models, data, GenerationSettings.of_run(config), config.eval.n_speed)
+        costs, speed = _measure_models(models, data, GenerationSettings.of_run(config), config.eval.n_speed)
     sides = {name: {**scores[name], **costs[name]} for name in models}
     texts, references = {name: outputs[name].texts for name in models}, data["student"].references("test")
     scored_by = signature(kind, bleu_language(config.tgt_lang, references), config.eval.rouge_tokenizer)
@@ -56,3 +62,39 @@ def test_task(
     records = [{**place, "row": row, **dict(zip(names, line, strict=True))} for row, line in enumerate(columns)]
     results = build_results(kind, sides["student"], sides.get("teacher"), speed, scored_by)
     return with_whole_teacher(results, sides.get("whole_teacher")), records
+
+
+def _test_model(
+    module: SummarizationModule, trainer: Trainer, data: EncodedSplits
+) -> tuple[dict[str, float], Generations]:
+    """Decode the test split with a module's model: scores with gen_len, and the outputs."""
+    metrics = trainer.test(module, datamodule=Seq2SeqData(data), verbose=False)[0]
+    scores = {name.removeprefix("test_"): value for name, value in metrics.items()}
+    assert module.generations is not None
+    return scores, module.generations
+
+
+def _measure_models(
+    models: Mapping[str, PreTrainedModel], data: Mapping[str, EncodedSplits], settings: GenerationSettings, n: int
+) -> tuple[dict[str, dict[str, Any]], float | None]:
+    """Parameters, bytes and, on the first `n` test inputs one at a time, decoding speed; and student over teacher.
+
+    `data` has the same rows for each model, as it reads them.
+    """
+    figures: dict[str, dict[str, Any]] = {
+        name: {
+            "parameters": count_parameters(model),
+            "bytes": model_bytes(model),
+            "latency_ms": None,
+            "ms_per_token": None,
+        }
+        for name, model in models.items()
+    }
+    rows = range(min(n, len(data["student"].encoded["test"])))
+    if not rows:
+        return figures, None
+    inputs = {name: [own.collated("test", [row]) for row in rows] for name, own in data.items()}
+    timed = measure_decoding(models, inputs, settings)
+    for name, decoding in timed.items():
+        figures[name] |= {"latency_ms": decoding.latency_ms, "ms_per_token": decoding.ms_per_token}
+    return figures, speedup(timed["teacher"], timed["student"]) if "teacher" in timed else None

@@ -1,60 +1,16 @@
-"""The judgement at the end of a run: the best student beside its teacher, on the test split."""
+"""Figures of a student beside its teacher: results.json, and tables of it."""
 
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytorch_lightning import Trainer
 from rich.console import Console
 from rich.table import Table
-from transformers import PreTrainedModel
 
 from seq2seq_distill.config.tasks import TASKS
-from seq2seq_distill.data.encoded_splits import EncodedSplits
-from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.corpus import means_of_all
-from seq2seq_distill.metrics.cost import count_parameters, measure_decoding, model_bytes, speedup
-from seq2seq_distill.modules.datamodule import Seq2SeqData
-from seq2seq_distill.modules.evaluation import Generations
-from seq2seq_distill.modules.summarization import SummarizationModule
 
 logger = logging.getLogger(__name__)
-
-
-def test_model(
-    module: SummarizationModule, trainer: Trainer, data: EncodedSplits
-) -> tuple[dict[str, float], Generations]:
-    """Decode the test split with a module's model: scores with gen_len, and the outputs."""
-    metrics = trainer.test(module, datamodule=Seq2SeqData(data), verbose=False)[0]
-    scores = {name.removeprefix("test_"): value for name, value in metrics.items()}
-    assert module.generations is not None
-    return scores, module.generations
-
-
-def measure_models(
-    models: Mapping[str, PreTrainedModel], data: Mapping[str, EncodedSplits], settings: GenerationSettings, n: int
-) -> tuple[dict[str, dict[str, Any]], float | None]:
-    """Parameters, bytes and, on the first `n` test inputs one at a time, decoding speed; and student over teacher.
-
-    `data` has the same rows for each model, as it reads them.
-    """
-    figures: dict[str, dict[str, Any]] = {
-        name: {
-            "parameters": count_parameters(model),
-            "bytes": model_bytes(model),
-            "latency_ms": None,
-            "ms_per_token": None,
-        }
-        for name, model in models.items()
-    }
-    rows = range(min(n, len(data["student"].encoded["test"])))
-    if not rows:
-        return figures, None
-    inputs = {name: [own.collated("test", [row]) for row in rows] for name, own in data.items()}
-    timed = measure_decoding(models, inputs, settings)
-    for name, decoding in timed.items():
-        figures[name] |= {"latency_ms": decoding.latency_ms, "ms_per_token": decoding.ms_per_token}
-    return figures, speedup(timed["teacher"], timed["student"]) if "teacher" in timed else None
 
 
 def build_results(
