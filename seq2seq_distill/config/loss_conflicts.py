@@ -162,8 +162,8 @@ def _noise_conflicts(config: RunConfig) -> Iterator[Problem]:
         kinds = [kind for kind in CHANGES_TARGETS if kind in noise.rates]
         yield Problem(
             ("loss.alpha_chunk", "noise.preset", *(f"noise.{kind}" for kind in kinds)),
-            f"`loss.alpha_chunk` {config.loss.alpha_chunk} is for the targets of the data, which `noise` changes by "
-            f"{', '.join(kinds)}: leave these out (0), or set it to 0",
+            f"`loss.alpha_chunk` {config.loss.alpha_chunk} is for the targets of the data, which "
+            f"{', '.join(f'`noise.{kind}` {noise.rates[kind]}' for kind in kinds)} change: set these to 0, or leave it out",
         )
 
 
