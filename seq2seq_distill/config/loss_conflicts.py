@@ -160,10 +160,11 @@ def _noise_conflicts(config: RunConfig) -> Iterator[Problem]:
         yield from position_conflicts(config, tuple(f"noise.{each.name}" for each in fields(noise)))
     if noise.changes_targets and config.loss.alpha_chunk:
         kinds = [kind for kind in CHANGES_TARGETS if kind in noise.rates]
+        rates = ", ".join(f"`noise.{kind}` {noise.rates[kind]}" for kind in kinds)
         yield Problem(
             ("loss.alpha_chunk", "noise.preset", *(f"noise.{kind}" for kind in kinds)),
-            f"`loss.alpha_chunk` {config.loss.alpha_chunk} is for the targets of the data, which `noise` changes by "
-            f"{', '.join(kinds)}: leave these out (0), or set it to 0",
+            f"`loss.alpha_chunk` {config.loss.alpha_chunk} is for the targets of the data, which {rates} "
+            "change: set these to 0, or leave it out",
         )
 
 

@@ -28,6 +28,8 @@ class Probe:
         for teacher in self.teachers:
             teacher.cast_weights(config.trainer.teacher_precision)
             teacher.to(self.device)
+        trained = [weight for weight in self.module.parameters() if weight.requires_grad]
+        self._average = [weight.detach().clone() for weight in trained] if config.optim.ema is not None else []
         self.optimizer = self.module.configure_optimizers()["optimizer"]
 
     def step(self, batch: Mapping[str, Any]) -> None:
@@ -50,13 +52,16 @@ class Probe:
         return median(seconds[WARM_UP:] or seconds)
 
     def memory(self) -> int:
-        """Bytes of student, teachers, gradients, optimiser and everything between, at the peak of the largest step."""
+        """Bytes of student, its average, teachers, gradients, optimiser and everything between, at the peak of the
+        largest step."""
         plan = self.parts.data.plan
         largest = max(range(min(100, plan.total_steps)), key=lambda step: self._padded(step))
         with PeakMemory(self.device) as peak:
             for _ in range(2):
                 self.step(self.parts.data.training_batch(largest))
-        return peak.bytes + model_bytes(self.module) + sum(model_bytes(teacher.model) for teacher in self.teachers)
+        average = sum(weight.nbytes for weight in self._average)
+        models = (self.module, *(teacher.model for teacher in self.teachers))
+        return peak.bytes + average + sum(map(model_bytes, models))
 
     def _padded(self, step: int) -> int:
         batches, rows = self.parts.data.plan.batches_of(step), self.parts.data.plan.rows(step)

@@ -143,6 +143,21 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         "--loss.alpha_hid",
     ),
     (
+        "encoder hidden states with noise",
+        command("--noise.typos", "0.1", "--loss.alpha_hid", "1"),
+        "--loss.alpha_hid",
+    ),
+    (
+        "likelihoods of labels that noise changes",
+        command("--noise.preset", "firefox", "--loss.alpha_chunk", "10"),
+        "--loss.alpha_chunk",
+    ),
+    (
+        "averaged weights with DeepSpeed",
+        command("--optim.ema", "0.999", "--trainer.strategy", "deepspeed", "--resume", "never"),
+        "--optim.ema",
+    ),
+    (
         "an encoder feature loss with teacher-specific sources",
         command("--teacher_source.prefix", "a: ", "--matches", '{"layers": "last", "side": "encoder"}'),
         "--matches entry 0, side encoder",

@@ -45,15 +45,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     config = with_decoding_of_run(config)
     rank, world = init_process_group(DECODING_TIMEOUT)
     folder, html = _output_folder(config), _page(config)
-    languages = (config.src_lang, config.tgt_lang)
-    columns = Columns(config.source_column, config.target_column, *languages, group="", optional_target=True)
-    rows = load_rows(config.data, config.split, columns)
+    rows = _rows(config)
     has_references = "target" in rows.column_names
-    if not has_references and len(config.models) < 2:
-        raise ConfigError(
-            f"`data` {' '.join(config.data)} has no references: add a model to `models`, to be compared with the "
-            "outputs of the first, or give other data"
-        )
     whole = len(rows)
     rows = rows.select(range(min(config.n or whole, whole)))
     opened = [_opened(config, name, model, whole, len(rows)) for name, model in _named(config)]
@@ -107,6 +100,19 @@ def with_decoding_of_run(config: EvaluateConfig) -> EvaluateConfig:
         raise ConfigError("`task` is missing: choose summarization or translation")
     validate(config)
     return config
+
+
+def _rows(config: EvaluateConfig) -> Dataset:
+    """All rows of the split; without references, where the data has none."""
+    languages = (config.src_lang, config.tgt_lang)
+    columns = Columns(config.source_column, config.target_column, *languages, group="", optional_target=True)
+    rows = load_rows(config.data, config.split, columns)
+    if "target" not in rows.column_names and len(config.models) < 2:
+        raise ConfigError(
+            f"`data` {' '.join(config.data)} has no references: add a model to `models`, to be compared with the "
+            "outputs of the first, or give other data"
+        )
+    return rows
 
 
 def _named(config: EvaluateConfig) -> list[tuple[str, str]]:
