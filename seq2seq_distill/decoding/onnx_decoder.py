@@ -62,6 +62,8 @@ class OnnxDecoder:
         self.threads = threads or num_local_cores()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = self.threads
+        # Threads that wait for work by spinning take the cores from torch, which searches between two steps.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         self._encoder, self._decoder = (
             runtime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"]) for file in files

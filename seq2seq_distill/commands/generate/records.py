@@ -17,7 +17,7 @@ from seq2seq_distill.data.readers.lines import BYTE_ORDER_MARK, COMPRESSED, deco
 from seq2seq_distill.decoding.decoder import Hypothesis
 from seq2seq_distill.utils.errors import ConfigError, DataError, UserError, format_value
 
-CHUNK_LINES, CHUNK_BYTES = 8192, 1 << 24
+CHUNK_LINES, CHUNK_BYTES = 2048, 1 << 24
 """Most lines, and bytes, that are in memory at once, but for a line that is longer by itself."""
 PATIENCE = 0.1
 """Seconds that a chunk waits for further lines of a pipe, before what there is is decoded."""
