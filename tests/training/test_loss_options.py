@@ -80,7 +80,7 @@ def test_a_schedule_scales_the_configured_weight(
     with at_step(step):
         module.train()
         assert module.step_options().weights == pytest.approx(
-            {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid}
+            {"ce_loss": ce, "mlm_loss": mlm, "hid_loss_enc": hid, "hid_loss_dec": hid, "chunk_loss": 0}
         )
         scheduled = report(module, batch)
         constant = LossConfig(alpha_ce=ce, alpha_mlm=mlm, alpha_hid=hid, temperature=temperature)
