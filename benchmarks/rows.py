@@ -94,7 +94,7 @@ def encode(folder: Path, cache: Path, teacher: Path) -> float:
         "import sys, time\n"
         "from seq2seq_distill.data.encoding import encode_split\n"
         "from seq2seq_distill.data.sources import map_split\n"
-        "from seq2seq_distill.data.tokenizers import load_tokenizer\n"
+        "from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer\n"
         "tokenizer = load_tokenizer(sys.argv[2], 'en', 'de')\n"
         "start = time.perf_counter()\n"
         "dataset, key = map_split(sys.argv[1], 'train')\n"

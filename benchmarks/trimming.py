@@ -30,8 +30,8 @@ from transformers import (
 from transformers.models.m2m_100.tokenization_m2m_100 import FAIRSEQ_LANGUAGE_CODES
 
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.data.text_encoder import TextEncoder
-from seq2seq_distill.data.tokenizers import load_tokenizer, train_tokenizer
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer, train_tokenizer
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.shrink.trimming import SIDES, ParallelTexts, TrimmedModel, trim_vocabulary
 

@@ -20,7 +20,7 @@ from seq2seq_distill.data.batching import (
     lengths,
     weights_by_size,
 )
-from seq2seq_distill.data.chunk_targets import CHUNK_SPLITS, encode_chunks, without_chunks
+from seq2seq_distill.data.chunks.chunk_targets import CHUNK_SPLITS, encode_chunks, without_chunks
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoding import UnknownTokens, encode_split, truncation_shares, unknown_tokens
 from seq2seq_distill.data.loaders import EncodedBatches

@@ -19,7 +19,7 @@ from seq2seq_distill.data.arrow_files import is_intact, not_written, open_arrow
 from seq2seq_distill.data.encoding_job import EncodingJob
 from seq2seq_distill.data.noise.variants import Variant
 from seq2seq_distill.data.sources import fingerprint
-from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.utils.distributed import num_local_cores
 from seq2seq_distill.utils.files import cache_root
 

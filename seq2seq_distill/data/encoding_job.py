@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill.data.arrow_files import is_intact, read_arrow, write_arrow
 from seq2seq_distill.data.noise.subwords import SubwordSampler
 from seq2seq_distill.data.noise.variants import Variant
-from seq2seq_distill.data.text_encoder import EncodedTexts, TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import EncodedTexts, TextEncoder
 from seq2seq_distill.utils.forked import map_forked
 from seq2seq_distill.utils.progress import progress
 

@@ -22,9 +22,9 @@ from seq2seq_distill.data.languages import (
     target_prefix,
     target_tokens,
 )
-from seq2seq_distill.data.prefixes import default_prefix, task_params
-from seq2seq_distill.data.text_encoder import TextEncoder
-from seq2seq_distill.data.tokenizers import check_json, load_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import default_prefix, task_params
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.tokenizers import check_json, load_tokenizer
 from seq2seq_distill.decoding.conversion import check_exported_options
 from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation, with_settings
 from seq2seq_distill.models import architectures

@@ -12,8 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.batching import map_by_length
 from seq2seq_distill.data.collator import Collator
-from seq2seq_distill.data.offsets import Ends, TargetOffsets
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.offsets import Ends, TargetOffsets
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.decoding.generation import decoding
 from seq2seq_distill.decoding.likelihood import LOGITS, MAX_TOKENS, label_log_probabilities
 from seq2seq_distill.decoding.loading import LoadedModel

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from seq2seq_distill.data.tokenizers import asks_for_trust, check_json, code_refused
+from seq2seq_distill.data.tokenization.tokenizers import asks_for_trust, check_json, code_refused
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.config_errors import CONFIG_ERRORS, first_line
 from seq2seq_distill.utils.errors import ModelError

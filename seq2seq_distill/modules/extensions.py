@@ -9,7 +9,7 @@ from typing import Final, Literal
 from torch import Tensor
 
 from seq2seq_distill.config.tasks import METRICS
-from seq2seq_distill.data.chunk_targets import CHUNK_FIELDS
+from seq2seq_distill.data.chunks.chunk_targets import CHUNK_FIELDS
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.losses.divergences import DIVERGENCES
 from seq2seq_distill.losses.fused import HEAD_TERMS

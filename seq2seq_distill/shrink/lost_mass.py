@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.collator import Collator
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.shrink.pieces import Side
 from seq2seq_distill.utils.constants import IGNORE_INDEX

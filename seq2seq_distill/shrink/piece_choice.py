@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.shrink.pieces import PieceTable
 from seq2seq_distill.utils.errors import ConfigError
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.shrink.lost_mass import lost_mass
 from seq2seq_distill.shrink.piece_choice import Counts, choose_pieces, count_tokens, without_special
 from seq2seq_distill.shrink.pieces import PieceTable, Side

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from transformers import M2M100Tokenizer, MarianTokenizer, PLBartTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.languages import language_tokens, match_language, plain_code, some_languages, target_tokens
-from seq2seq_distill.data.tokenizers import tokenizer_of
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_of
 from seq2seq_distill.shrink.pieces import PieceTable, Side
 from seq2seq_distill.shrink.sentencepiece_files import M2M100Vocabulary, MarianVocabulary, PLBartVocabulary
 from seq2seq_distill.shrink.tokenizers_json import JsonVocabulary

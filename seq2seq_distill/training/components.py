@@ -13,11 +13,11 @@ from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig, TrimConfig
 from seq2seq_distill.data.encoded_splits import EncodedSplits, concat_tasks
 from seq2seq_distill.data.languages import decoder_start_token_id, forced_bos_token_id
-from seq2seq_distill.data.prefixes import task_params
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts, load_texts
-from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer
-from seq2seq_distill.data.tokenizers import load_tokenizer, train_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import task_params
+from seq2seq_distill.data.tokenization.tokenizer_comparison import check_same_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer, train_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings, configure_generation
 from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher, load_teacher

@@ -14,10 +14,10 @@ from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig, TrimConfig
-from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import load_texts
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import default_prefix
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.metrics.cost import count_parameters, model_bytes
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.shrink.trimming import ParallelTexts, log_report, trim_vocabulary

@@ -12,12 +12,12 @@ from seq2seq_distill.config.loss_conflicts import position_conflicts
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.data.languages import language_codes, plain_code
-from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
 from seq2seq_distill.data.texts import Texts
 from seq2seq_distill.data.token_columns import list_column
-from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer, only_sources_differ
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import default_prefix
+from seq2seq_distill.data.tokenization.tokenizer_comparison import check_same_tokenizer, only_sources_differ
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.models import architectures
 from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ModelError, raise_config_error

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.alignment import align, word_ends
+from seq2seq_distill.data.chunks.alignment import align, word_ends
 
 
 def ends_of(*tokens: str | bytes) -> np.ndarray:

@@ -21,8 +21,8 @@ from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoding import default_cache_dir, encode_split, truncation_shares
 from seq2seq_distill.data.encoding_job import EncodingJob
 from seq2seq_distill.data.languages import decoder_start_token_id, forced_bos_token_id
-from seq2seq_distill.data.prefixes import default_prefix
-from seq2seq_distill.data.tokenizers import load_tokenizer, tokenizer_fingerprint, train_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import default_prefix
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer, tokenizer_fingerprint, train_tokenizer
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError
 from tests.tiny_tokenizers import (
     EVERY_KIND,

@@ -15,8 +15,8 @@ from seq2seq_distill.data.languages import (
     target_prefix,
     target_tokens,
 )
-from seq2seq_distill.data.prefixes import default_prefix
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import default_prefix
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 from tests.tiny_tokenizers import m2m100_tokenizer, marian_tokenizer, mbart_tokenizer, nllb_tokenizer, t5_tokenizer
 

@@ -5,9 +5,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from seq2seq_distill.data.languages import special_tokens
-from seq2seq_distill.data.offsets import NO_TEXT, TargetOffsets, byte_offsets
-from seq2seq_distill.data.text_encoder import TextEncoder
-from seq2seq_distill.data.tokenizers import train_tokenizer
+from seq2seq_distill.data.tokenization.offsets import NO_TEXT, TargetOffsets, byte_offsets
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.tokenizers import train_tokenizer
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_tokenizers import (
     EVERY_KIND,

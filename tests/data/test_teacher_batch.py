@@ -9,7 +9,7 @@ from transformers import MarianTokenizer
 from seq2seq_distill.config import EncodeConfig, RunConfig, TeacherSourceConfig
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs, teacher_batch, teacher_run_config
-from seq2seq_distill.data.tokenizer_comparison import only_sources_differ
+from seq2seq_distill.data.tokenization.tokenizer_comparison import only_sources_differ
 from tests.tiny_tokenizers import marian_tokenizer, mbart_tokenizer, separate_marian_tokenizer
 
 CONFIG = RunConfig(src_lang="en", tgt_lang="de", encode=EncodeConfig(prefix="a", max_source_length=9))

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from seq2seq_distill.data.encoding import encode_split, unknown_tokens
 from seq2seq_distill.data.languages import special_tokens
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from tests.tiny_tokenizers import (
     EVERY_KIND,
     SOURCES,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.token_rows import TokenRows
+from seq2seq_distill.data.tokenization.token_rows import TokenRows
 
 tokens = st.lists(st.integers(0, 9), max_size=6)
 rows = st.lists(tokens, max_size=5)

@@ -6,7 +6,7 @@ import pytest
 from tokenizers import Tokenizer, normalizers
 from transformers import MarianTokenizer
 
-from seq2seq_distill.data.tokenizer_json import TokenizerJson, write_tokenizer_json
+from seq2seq_distill.data.tokenization.tokenizer_json import TokenizerJson, write_tokenizer_json
 from seq2seq_distill.utils.errors import ModelError
 from tests.tiny_tokenizers import (
     SOURCES,
@@ -58,7 +58,9 @@ def test_a_target_token_that_opens_a_source_is_a_token(tmp_path):
 
 
 def test_what_differs_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("seq2seq_distill.data.tokenizer_json._normalizer", lambda spec: normalizers.Lowercase())
+    monkeypatch.setattr(
+        "seq2seq_distill.data.tokenization.tokenizer_json._normalizer", lambda spec: normalizers.Lowercase()
+    )
     with pytest.raises(ModelError, match=r"would encode .* otherwise than MarianTokenizer: choose"):
         write_tokenizer_json(tmp_path, marian_tokenizer(tmp_path), ["a  dog"], FORMAT)
     assert not (tmp_path / "tokenizer.json").exists()

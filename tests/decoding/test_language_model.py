@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seq2seq_distill.data.languages import language_name
-from seq2seq_distill.data.tokenizers import tokenizer_of
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_of
 from seq2seq_distill.decoding.generation import GenerationSettings, causal_generation_config
 from seq2seq_distill.decoding.language_model.answers import Answer, TokenScores, align, clean
 from seq2seq_distill.decoding.language_model.causal import CausalLanguageModel

@@ -5,8 +5,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from seq2seq_distill.data.alignment import align
-from seq2seq_distill.data.tokenizers import load_tokenizer, train_tokenizer
+from seq2seq_distill.data.chunks.alignment import align
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer, train_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.token_logprobs import causal_token_logprobs, token_logprobs

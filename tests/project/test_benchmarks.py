@@ -25,7 +25,7 @@ from seq2seq_distill import demo
 from seq2seq_distill.commands.budget import propose
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.sources import load_split
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.metrics import score
 from seq2seq_distill.models.loading import load_pretrained
 

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.cli.main import parse
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.tokenizers import train_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import train_tokenizer
 from seq2seq_distill.models import architectures, layer_map
 from seq2seq_distill.models.fresh import fresh_student
 from seq2seq_distill.shrink.student import cut_student

@@ -19,7 +19,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from seq2seq_distill.data.tokenizers import train_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import train_tokenizer
 from tests.tiny_tokenizers import SOURCES, TARGETS, _sentencepiece, plain_tokenizer, separate_marian_tokenizer
 
 LINES = SOURCES + TARGETS

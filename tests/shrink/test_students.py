@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from seq2seq_distill.data.tokenizer_comparison import check_same_tokenizer
+from seq2seq_distill.data.tokenization.tokenizer_comparison import check_same_tokenizer
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.architectures import decoder_layers, depths, encoder_layers, stack_configs, zero_pad_row
 from seq2seq_distill.models.forward import decode, decoder_inputs, encode, head, output_head

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.shrink.vocabulary import cut_tokenizer, vocabulary_of
 from tests.shrink.kinds import KINDS
 from tests.tiny_models import tiny_model

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from seq2seq_distill.data.text_encoder import TextEncoder
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.shrink.lost_mass import lost_mass

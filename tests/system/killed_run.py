@@ -14,7 +14,7 @@ from pytorch_lightning import Callback
 
 from seq2seq_distill.cli import main as cli
 from seq2seq_distill.config import RunConfig, ScheduleConfig
-from seq2seq_distill.data import text_encoder
+from seq2seq_distill.data.tokenization import text_encoder
 from seq2seq_distill.training import checkpoints
 from seq2seq_distill.training import run as train
 from seq2seq_distill.training.labels import shards

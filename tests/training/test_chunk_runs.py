@@ -12,7 +12,7 @@ from pytorch_lightning import Callback
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.readers.parquet import text_hash
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.token_logprobs import token_logprobs

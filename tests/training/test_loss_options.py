@@ -90,7 +90,8 @@ def test_a_schedule_scales_the_configured_weight(
         same.objective.teacher_features = module.objective.teacher_features
         torch.testing.assert_close(scheduled.loss, report(same.train(), batch).loss)
         options = module.eval().step_options()
-        assert options.weights == {"ce_loss": 0.5, "mlm_loss": 2.0, "hid_loss_enc": 3.0, "hid_loss_dec": 3.0}
+        weights = {"ce_loss": 0.5, "mlm_loss": 2.0, "hid_loss_enc": 3.0, "hid_loss_dec": 3.0, "chunk_loss": 0.0}
+        assert options.weights == weights
         assert options.temperature == SCHEDULED.temperature
 
 

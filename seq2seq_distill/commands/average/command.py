@@ -9,7 +9,7 @@ from torch import Tensor
 
 from seq2seq_distill.commands.average.options import AverageConfig
 from seq2seq_distill.commands.convert.command import load_checkpoint
-from seq2seq_distill.data.tokenizers import tokenizer_of
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_of
 from seq2seq_distill.training.output_folder import check_free, save_model
 from seq2seq_distill.utils.errors import ModelError
 

@@ -11,7 +11,7 @@ from seq2seq_distill.commands.evaluate.comparison import Candidate
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.config.noise import CHANGES_TARGETS, NoiseKind
 from seq2seq_distill.data.noise.kinds import KINDS
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from seq2seq_distill.data.tokenizer_json import write_tokenizer_json
+from seq2seq_distill.data.tokenization.tokenizer_json import write_tokenizer_json
 from seq2seq_distill.decoding.conversion import LOADERS, save_converted
 from seq2seq_distill.decoding.generation import without_beams
 from seq2seq_distill.decoding.loading import LoadedModel

@@ -21,7 +21,7 @@ from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.texts import KEYED
-from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.decoding.loading import export_record
 from seq2seq_distill.training.labels.answers import counts_of
 from seq2seq_distill.training.labels.filling import Labeller, threads_of_worker

@@ -24,7 +24,7 @@ from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.batching import lengths
 from seq2seq_distill.data.collator import Collator
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.metrics.cost import Decoding, count_parameters, decoding_memory, measure_decoding, model_bytes
 from seq2seq_distill.models import architectures

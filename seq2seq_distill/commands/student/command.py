@@ -4,7 +4,7 @@ import logging
 
 from seq2seq_distill import demo
 from seq2seq_distill.commands.student.options import StudentOnlyConfig
-from seq2seq_distill.data.tokenizers import tokenizer_of
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_of
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.shrink.student import cut_student
 from seq2seq_distill.training.output_folder import check_free, save_model

@@ -9,9 +9,9 @@ from seq2seq_distill.commands.inputs import load_rows, with_run_defaults
 from seq2seq_distill.commands.trim.options import TrimOnlyConfig
 from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.prefixes import default_prefix
 from seq2seq_distill.data.sources import has_split
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import default_prefix
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.shrink.trimming import ParallelTexts
 from seq2seq_distill.training.output_folder import check_free

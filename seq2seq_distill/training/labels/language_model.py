@@ -15,7 +15,7 @@ from datasets import Dataset
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.languages import language_name
-from seq2seq_distill.data.tokenizers import tokenizer_fingerprint, tokenizer_of
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_fingerprint, tokenizer_of
 from seq2seq_distill.decoding.generation import GenerationSettings, causal_generation_config
 from seq2seq_distill.decoding.language_model.causal import CausalLanguageModel
 from seq2seq_distill.decoding.language_model.prompts import Prompts, load_template

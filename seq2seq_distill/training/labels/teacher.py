@@ -17,9 +17,9 @@ from transformers import GenerationConfig
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.collator import Collator
-from seq2seq_distill.data.prefixes import default_prefix
-from seq2seq_distill.data.text_encoder import TextEncoder
-from seq2seq_distill.data.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.prefixes import default_prefix
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_engines
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder

@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.languages import special_tokens, target_tokens
-from seq2seq_distill.data.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.utils.errors import ModelError, format_value
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from bisect import bisect_right
 import numpy as np
 from numpy.typing import NDArray
 
-from seq2seq_distill.data.offsets import Ends, byte_offsets
+from seq2seq_distill.data.tokenization.offsets import Ends, byte_offsets
 from seq2seq_distill.utils.constants import NO_SPACES
 
 _ANY = NO_SPACES.pattern

@@ -12,7 +12,7 @@ import numpy as np
 from transformers import M2M100Tokenizer, MarianTokenizer, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.languages import TARGET_TOKEN, special_tokens
-from seq2seq_distill.data.token_rows import TokenRows
+from seq2seq_distill.data.tokenization.token_rows import TokenRows
 
 Side = Literal["text", "text_target"]
 Encode = Callable[[Sequence[str]], TokenRows]

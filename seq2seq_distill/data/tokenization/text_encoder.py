@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.data.direct_encoding import direct_encoder
 from seq2seq_distill.data.languages import TARGET_TOKEN, special_tokens
-from seq2seq_distill.data.token_rows import TokenRows
-from seq2seq_distill.data.tokenizer_comparison import PROBES
+from seq2seq_distill.data.tokenization.direct_encoding import direct_encoder
+from seq2seq_distill.data.tokenization.token_rows import TokenRows
+from seq2seq_distill.data.tokenization.tokenizer_comparison import PROBES
 from seq2seq_distill.utils.distributed import num_local_cores
 
 Resample = Callable[[int, list[int]], list[int]]

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from seq2seq_distill.data.alignment import align
 from seq2seq_distill.data.arrow_files import is_intact, not_written, open_arrow, write_arrow
 from seq2seq_distill.data.batching import lengths
-from seq2seq_distill.data.offsets import TargetOffsets
+from seq2seq_distill.data.chunks.alignment import align
 from seq2seq_distill.data.readers.parquet import has_token_logprobs, read_token_logprobs
 from seq2seq_distill.data.sources import files_of_split
 from seq2seq_distill.data.token_columns import TokenColumn
-from seq2seq_distill.data.tokenizers import tokenizer_fingerprint
+from seq2seq_distill.data.tokenization.offsets import TargetOffsets
+from seq2seq_distill.data.tokenization.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.utils.files import cache_root
 
 logger = logging.getLogger(__name__)

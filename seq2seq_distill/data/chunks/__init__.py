@@ -1,0 +1,1 @@
+"""Chunks of targets in which two tokenisations meet, for teachers with other tokens."""
