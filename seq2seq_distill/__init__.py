@@ -35,7 +35,7 @@ _HOMES = {
     "TrimmedModel": "shrink.trimming",
     "load_teacher": "models.teacher",
     "load_decoder": "decoding.text_generator",
-    "load_tokenizer": "data.tokenizers",
+    "load_tokenizer": "data.tokenization.tokenizers",
     "cross_entropy": "losses.logits",
     "kl_divergence": "losses.logits",
     "divergence": "losses.divergences",
