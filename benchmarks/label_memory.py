@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from datasets import Dataset
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 from benchmarks.recorded_run import anonymous_memory
@@ -27,8 +28,10 @@ from benchmarks.rows import SIDES, write_pairs
 from seq2seq_distill import demo
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
+from seq2seq_distill.data.readers.parquet import SOURCE_HASH, TOKEN_COLUMNS, text_hash
 from seq2seq_distill.data.sources import load_split, map_split
+from seq2seq_distill.training.labels.distinct_sources import distinct_sources
+from seq2seq_distill.training.labels.label_rows import LabelRows
 from seq2seq_distill.training.labels.merging import merge
 from seq2seq_distill.training.labels.shards import BACKWARD, RAW, LabelFolder, write_table
 
@@ -79,9 +82,14 @@ def peak(command: Sequence[str], cache: Path) -> dict[str, float]:
     return {"seconds": round(time.perf_counter() - begin, 1), "mb": round(most / 1024)}
 
 
-def write_candidates(folder: LabelFolder, data: Path) -> None:
-    """A candidate for each row, the reference itself, with scores that are drawn."""
-    dataset, _ = map_split(str(data), "train")
+def rows_of(place: Path) -> LabelRows:
+    """The rows of the pairs, each source of which is labelled once."""
+    dataset, key = map_split(str(place / "data"), "train")
+    return LabelRows(dataset, key, distinct_sources(dataset, key))
+
+
+def write_candidates(folder: LabelFolder, dataset: Dataset) -> None:
+    """A candidate for each labelled row, the reference itself, with scores that are drawn."""
     draws = np.random.default_rng(0)
     for shard in folder.shards:
         rows = folder.rows(shard)
@@ -96,6 +104,7 @@ def write_candidates(folder: LabelFolder, data: Path) -> None:
             "gain": pa.nulls(size, pa.float64()),
             "source_cut": pa.array(draws.random(size) < 0.01),
             "target_cut": pa.array(draws.random(size) < 0.01),
+            **{name: pa.nulls(size, RAW.field(name).type) for name in TOKEN_COLUMNS},
         }
         write_table(folder.path / "raw" / f"{shard:05d}.parquet", pa.table(columns, schema=RAW))
         scores = {"row": columns["row"], "target_sha256": hashes[1], "score": pa.array(draws.normal(-3, 1, size))}
@@ -112,8 +121,8 @@ def folder_of(place: Path, rows: int) -> LabelFolder:
 
 def merge_alone(place: Path) -> None:
     """What a process of its own does."""
-    dataset, _ = map_split(str(place / "data"), "train")
-    merge(LabelConfig(**FILTERS), folder_of(place, len(dataset)), dataset, "none")
+    rows = rows_of(place)
+    merge(LabelConfig(**FILTERS), folder_of(place, len(rows.labelled)), rows, "none")
 
 
 def measure(kind: str, rows: int) -> dict[str, float]:
@@ -124,7 +133,9 @@ def measure(kind: str, rows: int) -> dict[str, float]:
         if kind == "label":
             teacher = small_teacher(place / "teacher")
             return peak(label_command(teacher, place / "data", place / "labels"), place / "cache")
-        write_candidates(folder_of(place, rows), place / "data")
+        os.environ["SEQ2SEQ_DISTILL_CACHE"] = str(place / "cache")
+        labelled = rows_of(place).labelled
+        write_candidates(folder_of(place, len(labelled)), labelled)
         return peak([sys.executable, "-m", "benchmarks.label_memory", "--alone", temporary], place / "cache")
 
 

@@ -17,6 +17,7 @@ from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.readers.parquet import text_hash
 from seq2seq_distill.training.labels.choice import Candidate, choose
 from seq2seq_distill.training.labels.filters import MEASURES, Pairs, passes, scripts_of
+from seq2seq_distill.training.labels.label_rows import LabelRows
 from seq2seq_distill.training.labels.merging import QUANTILES, SCHEMA, merge
 from seq2seq_distill.training.labels.shards import LabelFolder
 
@@ -50,7 +51,7 @@ def in_memory(config: LabelConfig, dataset: Dataset, raw: list[list[Candidate]],
     columns = {f"{name}s": [r[name] for r in records] for name in ("source", "target", "reference", "score", "gain")}
     cut = [bool(r["source_cut"] or r["target_cut"]) for r in records]
     pairs = Pairs(**columns, cut=cut, scripts=scripts_of(text for text in references if text))
-    thresholds = {name: getattr(config, name) for name in MEASURES if getattr(config, name) not in (None, False)}
+    thresholds = {name: getattr(config, name) for name in MEASURES if getattr(config, name) not in (None, False, [])}
     thresholds = {name: 0.0 if value is True else value for name, value in thresholds.items()}
     passed = {name: passes(name, value, pairs) for name, value in thresholds.items()}
     failed = [[name for name in thresholds if not passed[name][i]] for i in range(len(records))]
@@ -73,6 +74,7 @@ def in_memory(config: LabelConfig, dataset: Dataset, raw: list[list[Candidate]],
     quantiles = np.quantile([r["score"] for r in kept], QUANTILES)
     report = {
         "rows": ROWS,
+        "distinct_sources": ROWS,
         "chosen": len(records),
         "kept": len(kept) - len(dropped),
         "cut": {f"{side}s": sum(bool(r[f"{side}_cut"]) for r in records) for side in ("source", "target")},
@@ -117,6 +119,6 @@ def test_files_and_report_are_those_of_a_merge_in_memory(tmp_path: Path, chance,
         folder.write_backward(shard, folder.read_raw(shard, sources), scores)
     (tmp_path / "train-00000-of-00002.parquet").write_text("of before")
     files, report = in_memory(config, dataset, raw, backward)
-    assert merge(config, folder, dataset, "m") == report == json.loads(folder.report.read_text())
+    assert merge(config, folder, LabelRows(dataset, "key"), "m") == report == json.loads(folder.report.read_text())
     assert [path.read_bytes() for path in sorted(tmp_path.glob("train-*"))] == files
     assert not list(tmp_path.glob(".*"))
