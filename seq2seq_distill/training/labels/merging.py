@@ -105,7 +105,7 @@ def merge(
         start = 0
         for shard in folder.shards:
             if config.drop_fraction:
-                table = pyarrow.parquet.read_table(passed(shard))
+                table = pyarrow.parquet.read_table(passed(shard)).cast(SCHEMA)
                 start, own = start + len(table), dropped[start : start + len(table)]
                 write_table(folder.final(shard), table.filter(pa.array(~own)))
             else:
