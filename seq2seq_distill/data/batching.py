@@ -175,9 +175,15 @@ class BatchPlan:
         if self.forms is not None:
             return self.in_epoch(epoch).steps(epoch)
         rng = np.random.default_rng([self.seed, epoch])
-        drawn = self._rows_of_epoch(rng)
-        groups = drawn if self.homogeneous_batches else [np.concatenate(drawn)]
-        batches = [batch for rows in groups if len(rows) for batch in self._batches(rng.permutation(rows))]
+        groups = self._rows_of_epoch(rng)
+        if not self.homogeneous_batches and len(groups) > 1:
+            groups = [np.concatenate(groups)]
+        batches: list[Rows] = []
+        while groups:  # each array of rows is freed when the next one is made: of many rows, they are large
+            rows = groups.pop(0)
+            if len(rows):
+                rows = rng.permutation(rows)
+                batches += self._batches(rows)
         if not self.group_by_length and not self.homogeneous_batches:
             return batches
         order = rng.permutation(len(batches))
@@ -255,7 +261,9 @@ class BatchPlan:
         if self.max_tokens is None:
             return [rows[start : start + self.size] for rows in pools for start in range(0, len(rows), self.size)]
         whole, pool_ends = np.concatenate(pools), np.cumsum([len(rows) for rows in pools])
-        ends = _batch_ends(self.source_lengths[whole], self.target_lengths[whole], pool_ends, self.max_tokens)
+        sides = self.source_lengths[whole], self.target_lengths[whole]
+        del whole
+        ends = _batch_ends(*sides, pool_ends, self.max_tokens)
         return [
             rows[start:end]
             for rows, of_pool in zip(pools, ends, strict=True)
