@@ -140,7 +140,7 @@ def _trim_teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
     name = "trim.size" if config.trim.coverage is None else "trim.coverage"
     opening = f"`{name}` {config.trim.size if config.trim.coverage is None else config.trim.coverage}"
     refused: dict[str, tuple[Any, str]] = {
-        "student.path": (config.student.path, "trim the student's teacher beforehand, by `distill trim`"),
+        "student.path": (config.student.path, "leave it out, and trim the student beforehand, by `distill trim`"),
         "tasks": (config.tasks, "leave `trim` out"),
         "ensemble.teachers": (config.ensemble.teachers, "leave one of the two out"),
     }

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.commands import label as command
+from seq2seq_distill.commands.label import command
 from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.validation import find_problems

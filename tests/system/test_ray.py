@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import engine
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.commands import label as label_command
+from seq2seq_distill.commands.label import command as label_command
 from seq2seq_distill.config import LabelConfig, RunnerOptions
 from seq2seq_distill.data.teacher_cache import SHARD_ROWS
 from seq2seq_distill.training.runners.fill import fill_shards

@@ -17,7 +17,7 @@ from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.metrics.corpus import score
 from seq2seq_distill.modules import on_policy
 from seq2seq_distill.modules.teacher_runner import TeacherRunner
-from seq2seq_distill.training import results
+from seq2seq_distill.training import final_test
 from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.preflight import preflight
@@ -233,13 +233,13 @@ class TestNoDifference:
 
 class TestRuns:
     def test_the_teacher_is_tested_on_its_own_sources_with_each_method(self, tmp_path, monkeypatch):
-        timed, measure = [], results.measure_decoding
+        timed, measure = [], final_test.measure_decoding
 
         def measured(models: Any, inputs: Any, settings: Any) -> Any:
             timed.append({name: [batch["input_ids"].tolist() for batch in batches] for name, batches in inputs.items()})
             return measure(models, inputs, settings)
 
-        monkeypatch.setattr(results, "measure_decoding", measured)
+        monkeypatch.setattr(final_test, "measure_decoding", measured)
         short = {"trainer": {"max_steps": 1}}
         for_both = run_config(config(tmp_path, encode=PREFIX, output_dir=str(tmp_path / "both"), **short))
         usual = run_config(config(tmp_path, output_dir=str(tmp_path / "usual"), **short))
