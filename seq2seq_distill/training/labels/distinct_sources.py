@@ -72,13 +72,18 @@ class DistinctSources:
 
 def distinct_sources(dataset: Dataset, key: str) -> DistinctSources:
     """The distinct sources of a data set for which a key stands, memory-mapped from the user's cache."""
-    path = cache_root() / "sources" / f"{key.replace(':', '-')}.npy"
+    path = sources_file(key, "npy")
     try:
         return DistinctSources.load(path)
     except (OSError, ValueError):  # there is none, or it is damaged
         path.parent.mkdir(parents=True, exist_ok=True)
     find_distinct(dataset).save(path)
     return DistinctSources.load(path)
+
+
+def sources_file(key: str, suffix: str) -> Path:
+    """A file of the user's cache about the sources for which a key stands."""
+    return cache_root() / "sources" / f"{key.replace(':', '-')}.{suffix}"
 
 
 def find_distinct(dataset: Dataset) -> DistinctSources:

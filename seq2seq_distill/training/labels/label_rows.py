@@ -8,7 +8,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from seq2seq_distill.training.labels.distinct_sources import DistinctSources, Numbers
+from seq2seq_distill.training.labels.distinct_sources import DistinctSources, Numbers, sources_file
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class LabelRows:
         """The rows that are labelled."""
         if self.distinct is None or not self.distinct.duplicates:
             return self.dataset
-        return self.dataset.select(self.distinct.first_rows)
+        path = sources_file(self.key, "indices")  # numbers of rows that would lie in memory otherwise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return self.dataset.select(self.distinct.first_rows, indices_cache_file_name=str(path))
 
     def rows_of(self, labelled: range, *, first_alone: bool = False) -> tuple[Numbers, Numbers]:
         """The rows that some of the labelled ones stand for, ascending, and the number of the labelled one of each.

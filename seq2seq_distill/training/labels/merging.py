@@ -3,7 +3,6 @@
 Shards are read, filtered and written one after the other; of all rows at once there are only numbers, one a row.
 """
 
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,20 +87,17 @@ def merge(
     folder.clear()
     merging = _merging(config, folder, rows, origin)
     counts: Counter[str] = Counter()
-    scores, backward = array("d"), array("d")
     held_out: dict[str, list[pa.Table]] = {split: [] for split, sources in rows.held_out.items() if len(sources)}
-    with folder.passed() as passed:
+    with folder.passed() as passed, folder.numbers("score") as scores, folder.numbers("backward") as backward:
         for shard in folder.shards:
             whole, labelled = _filtered(merging, shard, counts)
             table = _training_rows(whole, labelled, rows, held_out)
-            scores.frombytes(table["score"].to_numpy().tobytes())
+            scores.append(table["score"].to_numpy())
             if config.drop_fraction:
-                backward.frombytes(table["backward_score"].to_numpy().tobytes())
+                backward.append(table["backward_score"].to_numpy())
             write_table(passed(shard), table)
-        quantiles = _quantiles(np.frombuffer(scores))
-        kept = len(scores)
-        del scores
-        dropped = worst(np.frombuffer(backward), config.drop_fraction)
+        kept, quantiles = len(scores.map()), _quantiles(scores.map())
+        dropped = worst(backward.map(), config.drop_fraction)
         start = 0
         for shard in folder.shards:
             if config.drop_fraction:
@@ -274,7 +270,8 @@ def _unsupported_kinds(config: LabelConfig) -> list[str]:
 
 def _quantiles(values: FloatArray) -> dict[str, float]:
     """Some quantiles of the values [N], whose order is lost; those that are unknown (NaN) do not count."""
-    values = values[~np.isnan(values)]
+    if np.isnan(values).any():
+        values = values[~np.isnan(values)]
     if not len(values):
         return {}
     found = np.quantile(values, QUANTILES, overwrite_input=True)

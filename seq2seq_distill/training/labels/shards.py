@@ -17,13 +17,14 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
 from seq2seq_distill.training.labels.choice import Candidate
@@ -177,6 +178,16 @@ class LabelFolder:
         finally:
             shutil.rmtree(self.path / PASSED, ignore_errors=True)
 
+    @contextmanager
+    def numbers(self, name: str) -> Iterator["NumberFile"]:
+        """One number for each row of the data set, in a file that is gone when the block ends."""
+        path = self.path / f"{PASSED}-{name}"
+        try:
+            with path.open("wb") as file:
+                yield NumberFile(file)
+        finally:
+            path.unlink(missing_ok=True)
+
     def load_or_create_manifest(
         self, wanted: Mapping[str, Any], flags: Mapping[str, str], find: Callable[[], dict[str, Any]]
     ) -> Any:
@@ -244,6 +255,24 @@ class LabelFolder:
 
     def _backward(self, shard: int) -> Path:
         return self._backwards / f"{shard:05d}.parquet"
+
+
+class NumberFile:
+    """Floats that are appended, and mapped from the file when all are there: ten million rows need no memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def append(self, values: NDArray[np.float64]) -> None:
+        """Add some at the end."""
+        self._file.write(values.astype(np.float64).tobytes())
+
+    def map(self) -> NDArray[np.float64]:
+        """All that were added."""
+        self._file.flush()
+        if not self._file.tell():
+            return np.zeros(0)
+        return np.memmap(self._file.name, np.float64, "r+")
 
 
 def recorded_setting(path: Path, name: str) -> Any:
