@@ -218,3 +218,11 @@ class TestCapitals:
         path.write_text("a,b\n1,2\n")
         with pytest.raises(DataError, match="name them with `source_column` and `target_column`"):
             read(path, Columns(group=""))
+
+
+def test_separators_are_found_where_there_need_be_no_targets(tmp_path):
+    """Once the header `source;target` was one column of sources."""
+    path = tmp_path / "train.csv"
+    path.write_text("source;target\na, b;c\n")
+    rows = load_split(str(path), "train", Columns(optional_target=True))
+    assert rows[:] == {"source": ["a, b"], "target": ["c"]}

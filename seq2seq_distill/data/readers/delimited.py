@@ -4,6 +4,7 @@ import csv
 import itertools
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -141,12 +142,14 @@ def _reason(error: csv.Error) -> str:
 
 
 def _separator(where: str, file: Path, columns: Columns) -> str:
-    """The first separator by which the header has the columns; a comma where none has them."""
+    """The first separator by which the header has both columns or, where there need not be targets and none has, that
+    of sources; a comma where none has them."""
     header = next(lines_with_ends(where, file), "")
-    for separator in SEPARATORS:
+    both = replace(columns, optional_target=False)
+    for wanted, separator in itertools.product((both, columns), SEPARATORS):
         try:
             [names] = csv.reader([header], delimiter=separator)
-            columns.choose(names, where)
+            wanted.choose(names, where)
         except (csv.Error, ValueError, DataError):
             continue
         if separator != ",":
