@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from shutil import rmtree
 
@@ -81,7 +82,7 @@ class EncodingJob:
     workers: int
     variant: Variant | None = None
 
-    @property
+    @cached_property  # each part asks for it, and a vocabulary of 250,000 pieces takes a while to list
     def schema(self) -> pa.Schema:
         """Of the encoded rows: ids as the narrowest integers that hold the vocabulary."""
         largest = max(len(self.tokenizer) - 1, *self.tokenizer.get_vocab().values())
