@@ -3,13 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sentencex import segment
-
-from seq2seq_distill.data.languages import base_language
+from seq2seq_distill.data.sentences import space_between, split_sentences
 from seq2seq_distill.training.labels.choice import Candidate
-
-WITHOUT_SPACES = frozenset(("zh", "yue", "ja", "th", "lo", "km", "my", "bo"))
-"""Languages that put no space between sentences."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +28,20 @@ class SplitTexts:
         return [_joined([next(rows) for _ in separators], separators, language) for separators in self.separators]
 
 
-def split_sentences(texts: Sequence[str], language: str | None) -> SplitTexts:
+def split_texts(texts: Sequence[str], language: str | None) -> SplitTexts:
     """The sentences of texts."""
     sentences: list[str] = []
     separators: list[list[str]] = []
     for text in texts:
-        separators.append([])
-        for piece in segment(base_language(language or "en"), text):
-            sentence = piece.strip()
-            if sentence:
-                sentences.append(sentence)
-                separators[-1].append(piece[len(piece.rstrip()) :])
-            elif separators[-1]:
-                separators[-1][-1] += piece
+        parts = split_sentences(text, language)
+        sentences += [sentence for sentence, _ in parts]
+        separators.append([separator for _, separator in parts])
     return SplitTexts(sentences, separators)
 
 
 def _joined(rows: Sequence[tuple[Candidate, int]], separators: Sequence[str], language: str | None) -> Candidate:
     candidates, lengths = zip(*rows, strict=True)
-    space = "" if base_language(language or "") in WITHOUT_SPACES else " "
+    space = space_between(language)
     between = [text if "\n" in text else space for text in separators]
     text = "".join(each.text + separator for each, separator in zip(candidates, between, strict=True)).strip()
     score = sum((each.score or 0.0) * length for each, length in rows) / max(1, sum(lengths))

@@ -33,7 +33,7 @@ from seq2seq_distill.models import architectures
 from seq2seq_distill.models.fingerprint import model_fingerprint
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.training.labels.choice import Candidate
-from seq2seq_distill.training.labels.sentences import split_sentences
+from seq2seq_distill.training.labels.sentences import split_texts
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError, one_line
 from seq2seq_distill.utils.files import file_sha256, write_folder
@@ -203,7 +203,7 @@ def generated(
         sources: the texts.
         shard: their number.
     """
-    parts = split_sentences(sources, config.src_lang) if config.split_sentences else None
+    parts = split_texts(sources, config.src_lang) if config.split_sentences else None
     with seeded(config.seed, shard):
         encoded = teacher.loaded.encoder.encode(sources if parts is None else parts.sentences)
         decoded = decoder.decode(encoded.ids, config.n_best)
