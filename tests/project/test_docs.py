@@ -47,8 +47,8 @@ model_name input_path --model_name --save_dir --reference_path --score_path --ty
 
 # Of torchrun, srun, sbatch, ray, npm, Python, uvicorn, hf and benchmarks; a name ends for us at its first hyphen.
 FOREIGN_FLAGS = set(
-    "--time --nnodes --nproc_per_node --rdzv_backend --rdzv_endpoint --rdzv_id --nodes --ntasks --gpus --signal --requeue "
-    "--kill --max_length --vocab --target --rounds --divergence --only --seeds --head --address --train_on "
+    "--nnodes --nproc_per_node --rdzv_backend --rdzv_endpoint --rdzv_id --nodes --ntasks --gpus --signal --requeue "
+    "--time --kill --max_length --vocab --target --rounds --divergence --only --seeds --head --address --train_on "
     "--ignore --no --bind --app --local --merged".split()
 )
 

@@ -1,6 +1,5 @@
 """The offline tutorial's commands run one after the other, in a few steps."""
 
-import io
 import re
 import shlex
 import sys
@@ -35,10 +34,13 @@ def test_its_commands_run(tmp_path, monkeypatch, capsys):
         if not find_spec("ctranslate2") and "served" in arguments:
             continue
         text = shlex.split(echoed)[1] + "\n" if echoed else ""
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        Path("stdin").write_text(text, encoding="utf-8")
         capsys.readouterr()
-        assert main([name, *arguments, *shlex.split(SHORTER[name])]) == 0, capsys.readouterr().err
-        if name == "generate":
-            assert len(capsys.readouterr().out.splitlines()) == 1
+        with open("stdin", encoding="utf-8") as stdin, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdin", stdin)
+            code = main([name, *arguments, *shlex.split(SHORTER[name])])
+        shown = capsys.readouterr()
+        assert code == 0, shown.err
+        assert name != "generate" or len(shown.out.splitlines()) == 1
     made = {"runs/first/best", "runs/first/results.json", "runs/first/metrics.jsonl", "runs/labels-only", "report.html"}
     assert all((tmp_path / path).exists() for path in made)
