@@ -29,6 +29,11 @@ def build(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+def test_the_navigation_has_every_page():
+    named = re.findall(r": ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+
+
 def test_it_builds_with_every_name(project):
     made = build(project)
     assert made.returncode == 0 and "griffe:" not in made.stdout + made.stderr, made.stdout + made.stderr

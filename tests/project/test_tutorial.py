@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "first_student.md"
 SHORTER = {
     "run": "--trainer.max_steps 2 --trainer.val_check_interval 2 --trainer.accelerator cpu --encode.n_train 64 "
     "--eval.n_val 4 --eval.n_test 4 --eval.n_speed 1 --eval.max_target_length 8 --logger csv",
-    "evaluate": "--n 4 --n_speed 1 --resamples 10",
+    "evaluate": "--n 4 --n_speed 1 --resamples 100",
     "export": "--n 4",
     "generate": "",
 }
