@@ -241,13 +241,21 @@ def load_whole_teacher(config: RunConfig) -> WholeTeacher | None:
     """The teacher of a run with its whole vocabulary, to be tested beside the trimmed one; None if none was trimmed."""
     if not config.trim.is_on:
         return None
-    # Of the training split nothing is read here.
-    whole = replace(config, trim=TrimConfig(), encode=replace(config.encode, n_train=1))
-    inputs = _read_inputs(whole)
-    teacher = teacher_of(whole, inputs.teacher_tokenizer)
+    teacher, views = teacher_and_views(replace(config, trim=TrimConfig()))
+    return WholeTeacher(teacher, views[1])
+
+
+def teacher_and_views(config: RunConfig) -> tuple[Teacher, tuple[EncodedView, EncodedView]]:
+    """The teacher of a run that does not trim it, and how a student cut from it and the teacher read the texts.
+
+    There is no student, and of the training split nothing but a row is encoded.
+    """
+    config = replace(config, encode=replace(config.encode, n_train=1))
+    inputs = _read_inputs(config)
+    teacher = teacher_of(config, inputs.teacher_tokenizer)
     assert teacher is not None  # refused by the checks of RunConfig
     tokenizers = (inputs.base_tokenizer, inputs.teacher_tokenizer)
-    return WholeTeacher(teacher, encode_texts(whole, inputs.texts, tokenizers, teacher.model, teacher.model)[1])
+    return teacher, encode_texts(config, inputs.texts, tokenizers, teacher.model, teacher.model)
 
 
 def _extra_teacher(
