@@ -34,7 +34,7 @@ Without a command, distill trains a student, tests it and compares it with its t
 built-in demo.
 
 Commands:
-  plan      find the largest student that meets a speed target
+  plan      find the best student that meets a target of speed and size
   budget    find the largest batch that fits into memory
   label     write targets for a data set with the teacher (pseudo-labels)
   cache     compute the teacher's outputs once, for runs with --teacher_cache
