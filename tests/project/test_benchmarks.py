@@ -11,6 +11,7 @@ from benchmarks import (
     generate,
     gpu,
     labels,
+    layouts,
     padding,
     server,
     shrinking,
@@ -84,6 +85,12 @@ def test_trimming(monkeypatch, tmp_path):
 def test_encoder():
     line = encoder.compare(Shape(60, 2, 9, 3, 64), rounds=1)
     assert 1 <= line["possible"] <= 2
+
+
+def test_layouts():
+    assert layouts.spearman([1.0, 2.0, 3.0], [0.1, 5.0, 9.0]) == pytest.approx(1.0)
+    assert layouts.spearman([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0]) == pytest.approx(0.6)
+    assert layouts.SHAPES["short"].layers((6, 6)) == (3, 2) and layouts.SHAPES["small"].layers((1, 2)) == (1, 1)
 
 
 def test_shrinking():
