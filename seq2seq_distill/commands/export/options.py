@@ -30,7 +30,7 @@ class ExportConfig(DecodingOptions):
     in place of all; needs --format ctranslate2."""
     shortlist_coverage: float = option(0.995, above(0), at_most(1))
     """Fraction of the pieces of the model's outputs on the val split that the shortlist must contain."""
-    shortlist_max_loss: float = option(0.5, at_least(0))
+    shortlist_max_loss: float = option(1.0, at_least(0))
     """Points of the task's main score (BLEU or ROUGE-L) that the shortlist may cost, at the upper end of the 95%
     interval; otherwise the export is refused."""
     page: bool = False

@@ -40,7 +40,8 @@ class Shortlist:
 class CandidateRanks:
     """Target pieces ranked by frequency, and by p(target | source) for each source piece.
 
-    A shortlist holds the pieces whose rank is below F and B: to choose these, the ranks are enough.
+    A shortlist holds the pieces whose rank is below F or B: to choose these, the ranks are enough. Pieces that
+    CTranslate2's file cannot hold, those with a space, are no candidates, and have none.
 
     Args:
         lexicon: of the training pairs.
@@ -53,20 +54,20 @@ class CandidateRanks:
         self, lexicon: Lexicon, targets: TokenRows, vocabularies: tuple[Sequence[str], Sequence[str]], special: Ints
     ) -> None:
         source_tokens, target_tokens = vocabularies
-        self.vocabulary, self.special = len(target_tokens), special
-        cannot_stand = np.array([bool(SEPARATORS.intersection(token)) or not token for token in target_tokens])
+        can_be_key, can_stand = _writable(source_tokens), _writable(target_tokens)
+        self.vocabulary, self.special = len(target_tokens), special[can_stand[special]]
         counts = np.bincount(targets.values, minlength=self.vocabulary)
-        counts[special] = counts[cannot_stand] = -1
+        counts[special] = counts[~can_stand] = -1
         self.order = np.argsort(-counts, kind="stable")[: int((counts >= 0).sum())]
         """Target pieces, the most frequent first."""
         self.frequency = np.full(self.vocabulary, NEVER)
         """Rank of each target by frequency, [targets]; special ones are below all."""
         self.frequency[self.order] = np.arange(len(self.order))
-        self.frequency[special] = -1
-        ids = {token: number for number, token in enumerate(target_tokens)}
+        self.frequency[self.special] = -1
+        ids = {token: number for number, token in enumerate(target_tokens) if can_stand[number]}
         self.copies = np.array([ids.get(token, -1) for token in source_tokens])
-        """The same piece as a target, -1 for none, [sources]."""
-        stays = ~cannot_stand[lexicon.targets]
+        """The same piece as a target, -1 for none, [sources]; what can be no key is no target either."""
+        stays = can_stand[lexicon.targets] & can_be_key[lexicon.sources]
         self._targets = lexicon.targets[stays]
         self._starts = np.searchsorted(lexicon.sources[stays], np.arange(len(source_tokens) + 1))
 
@@ -92,13 +93,18 @@ class CandidateRanks:
             found = self.best(source, best)
             if copy >= 0 and copy not in found:
                 found = np.append(found, copy)
-            found = found[(self.frequency[found] >= frequent) & (self.frequency[found] != NEVER)]
+            found = found[self.frequency[found] >= frequent]
             if len(found):
                 yield source, found
 
     def always(self, frequent: int) -> Ints:
         """The candidates of every source: special tokens, and the most frequent pieces."""
         return np.concatenate([self.special, self.order[:frequent]])
+
+
+def _writable(tokens: Sequence[str]) -> NDArray[np.bool_]:
+    """Whether each token can stand in the file."""
+    return np.array([bool(token) and not SEPARATORS.intersection(token) for token in tokens])
 
 
 def measure(

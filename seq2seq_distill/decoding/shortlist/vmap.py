@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.languages import language_tokens
-from seq2seq_distill.decoding.shortlist.candidates import SEPARATORS, CandidateRanks, Shortlist
+from seq2seq_distill.decoding.shortlist.candidates import CandidateRanks, Shortlist
 from seq2seq_distill.models import forward
 from seq2seq_distill.shrink.token_ids import named_ids
 from seq2seq_distill.utils.errors import ConfigError, format_value
@@ -43,8 +43,7 @@ def write_vmap(
 ) -> None:
     """Write the candidates of each source piece, and under the empty key those of every source.
 
-    A line is `piece<TAB>candidate candidate ...`. A source piece with a space would be read as several pieces, and has
-    no line; `CandidateRanks` has no targets with one.
+    A line is `piece<TAB>candidate candidate ...`; a space or a tab in a piece would be read as the end of it.
 
     Args:
         folder: of the converted model.
@@ -54,11 +53,7 @@ def write_vmap(
     """
     sources, targets = vocabularies
     lines = [("", ranks.always(shortlist.frequent))]
-    lines += [
-        (sources[source], candidates)
-        for source, candidates in ranks.lines(shortlist.frequent, shortlist.best)
-        if not SEPARATORS.intersection(sources[source])
-    ]
+    lines += [(sources[source], candidates) for source, candidates in ranks.lines(shortlist.frequent, shortlist.best)]
     text = "".join(f"{key}\t{' '.join(targets[target] for target in candidates)}\n" for key, candidates in lines)
     write_text(folder / VMAP, text)
 
