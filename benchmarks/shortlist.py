@@ -39,7 +39,7 @@ from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Hypothesis
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.loading import LoadedModel, load_model
-from seq2seq_distill.decoding.shortlist.candidates import CandidateRanks, Shortlist, choose, measure
+from seq2seq_distill.decoding.shortlist.candidates import BEST, FREQUENT, CandidateRanks, Shortlist, choose, measure
 from seq2seq_distill.decoding.shortlist.vmap import first_tokens, write_vmap
 
 SIZES = ((50, 50), (100, 100), (500, 200))
@@ -92,7 +92,7 @@ def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         )
         ids = [best.ids for best in outputs]
         sizes = {f"{f}+{b}": measure(ranks, sources, ids, [f], [b])[0] for f, b in SIZES}
-        sizes[CHOSEN] = choose(measure(ranks, sources, ids), arguments.coverage)
+        sizes[CHOSEN] = choose(measure(ranks, sources, ids, FREQUENT, BEST), arguments.coverage)
         folders = {NONE: folder, **with_shortlists(folder, ranks, sizes)}
         targets = TextEncoder(loaded.tokenizer, "text_target").encode(texts["target"]).ids
         times = time_singly(folders, loaded, sources[: arguments.single], arguments.rounds)

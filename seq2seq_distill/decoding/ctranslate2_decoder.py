@@ -68,7 +68,7 @@ class CTranslate2Decoder:
         self.device = device
         self.shortlist = (folder / VMAP).is_file() if shortlist is None else shortlist
         if self.shortlist:
-            check_settings(self.loaded.generation, f"the shortlist of {folder}", "export the model without `shortlist`")
+            check_settings(self.loaded.generation, f"the shortlist of {folder}", "export the model without it")
         self.translator: Any = None
         """CTranslate2's, once something was decoded."""
 

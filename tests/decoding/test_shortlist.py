@@ -100,7 +100,7 @@ class TestCandidates:
         found = [candidates_in(folder, source) for source in sources]
         assert size.mean_candidates == pytest.approx(np.mean([len(each) for each in found]))
         covered = [TOKENS[piece] in each for output, each in zip(outputs, found, strict=True) for piece in output[1:]]
-        assert size.coverage == pytest.approx(np.mean(covered) if covered else 0)
+        assert size.coverage == pytest.approx(np.mean(covered) if covered else 1)
 
     def test_they_are_frequent_pieces_the_best_translations_and_copies(self):
         examples = [([1], [5, 8]), ([1, 2], [5, 6, 8]), ([2, 3], [6, 7, 8]), ([3], [7, 8])]

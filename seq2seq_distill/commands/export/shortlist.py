@@ -20,7 +20,7 @@ from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis
 from seq2seq_distill.decoding.loading import LoadedModel
-from seq2seq_distill.decoding.shortlist.candidates import CandidateRanks, choose, measure
+from seq2seq_distill.decoding.shortlist.candidates import BEST, FREQUENT, CandidateRanks, choose, measure
 from seq2seq_distill.decoding.shortlist.model1 import learn_lexicon
 from seq2seq_distill.decoding.shortlist.vmap import write_vmap
 from seq2seq_distill.training.labels.shards import RECORD
@@ -61,7 +61,7 @@ def add_shortlist(
     ranks = learn_ranks(loaded, pairs, config.target_limit, whole.vocabularies, first)
     sources = loaded.encode(texts["source"])
     before = _decoded(whole, sources)
-    shortlists = measure(ranks, sources, [best.ids for best in before])
+    shortlists = measure(ranks, sources, [best.ids for best in before], FREQUENT, BEST)
     chosen = choose(shortlists, config.shortlist_coverage, LEAST_FREQUENT[str(config.task)])
     if chosen.mean_candidates > ranks.vocabulary / 2:
         logger.warning(

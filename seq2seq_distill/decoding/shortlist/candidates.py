@@ -111,8 +111,8 @@ def measure(
     ranks: CandidateRanks,
     sources: Sequence[Sequence[int]],
     outputs: Sequence[Sequence[int]],
-    frequent: Sequence[int] = FREQUENT,
-    best: Sequence[int] = BEST,
+    frequent: Sequence[int],
+    best: Sequence[int],
 ) -> list[Shortlist]:
     """What the candidates of each combination of `frequent` and `best` cover, and how many there are.
 
@@ -133,7 +133,7 @@ def measure(
         covered += _counts(by_frequency[pieces], by_rank[pieces], shape)
         candidates += _counts(by_frequency, by_rank, shape)
     return [
-        Shortlist(f, b, float(_within(covered, i, j)) / max(1, total), float(_within(candidates, i, j)) / len(sources))
+        Shortlist(f, b, _within(covered, i, j) / total if total else 1.0, _within(candidates, i, j) / len(sources))
         for i, f in enumerate(frequent)
         for j, b in enumerate(best)
     ]
