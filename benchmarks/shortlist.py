@@ -27,12 +27,12 @@ import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel
 
 from benchmarks.timing import interleaved, ratio
-from seq2seq_distill import metrics
+from seq2seq_distill import demo, metrics
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.export.shortlist import learn_ranks, training_pairs
 from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import load_split
+from seq2seq_distill.data.sources import first_rows, load_split
 from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.decoding.conversion import save_converted, saved_vocabularies
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
@@ -59,6 +59,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tgt_lang", default="de")
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--coverage", type=float, default=ExportConfig.shortlist_coverage)
+    parser.add_argument("--pairs", type=int, help="training pairs to learn from (default: all)")
     parser.add_argument("--n", type=int, default=1000, help="texts of the val split")
     parser.add_argument("--single", type=int, default=200, help="of these, texts decoded one at a time")
     parser.add_argument("--rounds", type=int, default=3, help="of timing")
@@ -79,7 +80,7 @@ def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     )
     loaded = load_model(config.model, "model", config, GenerationSettings.of_command(config))
     columns = Columns(src_lang=config.src_lang, tgt_lang=config.tgt_lang, group="")
-    texts = load_split(arguments.data, "val", columns, limit=arguments.n)
+    texts = load_split(demo.data_source(arguments.data), "val", columns, limit=arguments.n)
     sources = loaded.encode(texts["source"])
     first = first_tokens(loaded.torch_model, loaded.tokenizer)
     with tempfile.TemporaryDirectory() as place:
@@ -87,9 +88,8 @@ def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         save(folder, loaded, first)
         whole = open_decoder(folder, loaded, 32)
         outputs = best_of(whole, sources)
-        ranks = learn_ranks(
-            loaded, training_pairs([arguments.data], columns), config.target_limit, whole.vocabularies, first
-        )
+        pairs = first_rows(training_pairs([arguments.data], columns), arguments.pairs)
+        ranks = learn_ranks(loaded, pairs, config.target_limit, whole.vocabularies, first)
         ids = [best.ids for best in outputs]
         sizes = {f"{f}+{b}": measure(ranks, sources, ids, [f], [b])[0] for f, b in SIZES}
         sizes[CHOSEN] = choose(measure(ranks, sources, ids, FREQUENT, BEST), arguments.coverage)

@@ -65,7 +65,7 @@ def add_shortlist(
     chosen = choose(shortlists, config.shortlist_coverage, LEAST_FREQUENT[str(config.task)])
     if chosen.mean_candidates > ranks.vocabulary / 2:
         logger.warning(
-            "the shortlist has %.0f of %d pieces on average, which gains little: lower --shortlist_coverage %s, or "
+            "the shortlist has %.0f of %d pieces on average, which gains little: lower `shortlist_coverage` %s, or "
             "export without it",
             chosen.mean_candidates,
             ranks.vocabulary,
