@@ -92,6 +92,16 @@ def test_options_that_it_breaks_are_refused(things, tmp_path, capsys, name):
     )
 
 
+def test_another_language_is_refused(things, capsys):
+    assert main(command(things)) == 0
+    out = str(things[0].parent / "out")
+    assert main(["generate", "--model", out, "--input", str(things[1] / "val.source"), "--tgt_lang", "fr"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"distill: --tgt_lang fr: --model {out} has a shortlist for de: export it again for this language, or without "
+        "a shortlist"
+    )
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
