@@ -75,7 +75,7 @@ def label_three_ways(folder: Path) -> None:
     some = ("--n", "5000")
     label(DATA, folder / "top1", *some, "--beams", "5")
     label(DATA, folder / "best-bleu", *some, "--beams", "5", "--n_best", "5", "--keep", "best-bleu")
-    # Epsilon sampling (Freitag et al. 2023, arXiv 2305.09860); transformers decodes a batch until its last draw ends, so
+    # Epsilon sampling (Freitag et al. 2023, arXiv 2305.09860); transformers decodes a batch until its last draw ends:
     # small batches and a low limit are faster.
     draws = ("--sample", "true", "--n_best", "16", "--generate", '{"epsilon_cutoff": 0.02}', "--max_tokens", "512")
     label(DATA, folder / "mbr-chrf", *some, *draws, "--keep", "mbr-chrf", longest=48)
