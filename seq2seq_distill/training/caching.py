@@ -58,7 +58,7 @@ def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
     model = parts.student if parts.teacher is None else parts.teacher.model
     contents = Contents(
         vocabulary=len(forward.output_head(model).weight),
-        temperature=config.loss.temperature,
+        temperature=config.loss.resolved().temperature,
         top_k=config.cache.top_k,
         draws=config.cache.draws,
         precision=config.cache.precision,
