@@ -144,7 +144,7 @@ def random_batches(
 def training_cost(run: RunConfig) -> dict[str, float]:
     """What the planned run costs on this device, by its first steps."""
     logger.info("trying %d steps of training", PROBE_STEPS)
-    probe = training.Probe(run, build_components(run))
+    probe = training.Probe(run, build_components(replace(run, targets="reference")))
     seconds = probe.seconds_per_step(PROBE_STEPS)
     cost = {"minutes_per_1000_steps": round(1000 * seconds / 60, 2), "memory_bytes": probe.memory()}
     logger.info(
@@ -171,7 +171,7 @@ def _different(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
 def _teacher_and_lengths(run: RunConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[int, int]]:
     """The teacher, its tokenizer, and the mean lengths in tokens of validation sources and targets."""
     if run.data:
-        parts = build_components(run)
+        parts = build_components(replace(run, targets="reference"))
         assert parts.teacher is not None
         rows = parts.data.encoded["val"]
         means = [max(2, round(mean(lengths(rows, column).tolist()))) for column in ("input_ids", "labels")]

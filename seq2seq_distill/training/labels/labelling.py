@@ -101,8 +101,10 @@ def label_folder(config: LabelConfig, path: Path, rows: LabelRows, backward: Bac
     return LabelFolder(path, config.split, len(rows.labelled), config.shard_rows, fingerprint)
 
 
-def log_cut(config: LabelConfig, teacher: LabelTeacher, report: dict[str, Any]) -> None:
-    """Students learn from pairs that were cut to leave text out."""
+def log_cut(
+    config: LabelConfig, teacher: LabelTeacher, report: dict[str, Any], names: Mapping[str, str] | None = None
+) -> None:
+    """Students learn from pairs that were cut to leave text out; `names` are those of options, where they differ."""
     cut, chosen = report["cut"], max(1, report["chosen"])
     line = "cut: %d of %d sources, which are longer than %s tokens, and %d targets, stopped at %d tokens"
     numbers = (
@@ -113,9 +115,10 @@ def log_cut(config: LabelConfig, teacher: LabelTeacher, report: dict[str, Any]) 
         teacher.loaded.generation.max_length - 1,
     )
     if max(cut.values()) > MANY_CUT * chosen and not config.drop_cut:
-        logger.warning(
-            f"{line}: raise `max_source_length` or `max_target_length`, or drop them with `drop_cut`", *numbers
+        source, target, drop = (
+            (names or {}).get(name, name) for name in ("max_source_length", "max_target_length", "drop_cut")
         )
+        logger.warning(f"{line}: raise `{source}` or `{target}`, or drop them with `{drop}`", *numbers)
     else:
         logger.info(line, *numbers)
 
