@@ -67,10 +67,9 @@ class LabelOptions(SearchOptions):
             dropped, backward = f"{group}drop_fraction", f"{group}backward_model"
             yield Problem((dropped, backward), f"`{dropped}` {self.drop_fraction} needs `{backward}`: name one")
 
-    def beam_conflicts(self, group: str = "") -> Iterator[Problem]:
-        """More candidates than beams; `group` as above."""
+    def beam_conflicts(self, n_best: str = "n_best", beams: str = "beams") -> Iterator[Problem]:
+        """More candidates than beams, of the options with these names."""
         if self.beams is not None and self.n_best > self.beams:
-            n_best, beams = f"{group}n_best", f"{group}beams"
             yield Problem(
                 (n_best, beams), f"`{n_best}` {self.n_best} needs as many beams, not `{beams}` {self.beams}: raise them"
             )

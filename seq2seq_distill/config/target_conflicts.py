@@ -9,9 +9,12 @@ from seq2seq_distill.config.run import RunConfig
 
 def target_conflicts(config: RunConfig) -> Iterator[Problem]:
     """Targets that the teacher writes, and the options of `label`; `targets` auto heeds them by itself."""
-    label = config.label if config.label.beams is not None else replace(config.label, beams=config.eval.beams)
+    label = config.label
     yield from label.choice_conflicts("label.")
-    yield from label.beam_conflicts("label.")
+    if label.beams is None:
+        yield from replace(label, beams=config.eval.beams).beam_conflicts("label.n_best", "eval.beams")
+    else:
+        yield from label.beam_conflicts("label.n_best", "label.beams")
     if config.targets not in ("teacher", "both"):
         return
     opening, remedy = f"`targets` {config.targets}", "choose `targets` reference"

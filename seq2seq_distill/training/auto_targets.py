@@ -23,6 +23,7 @@ from seq2seq_distill.training.output_folder import OutputFolder, provenance
 from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.teacher_targets import label_config, named_as_in_a_run
 from seq2seq_distill.utils.distributed import is_rank_zero
+from seq2seq_distill.utils.progress import format_duration
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def choose_without_measuring(config: RunConfig, components: RunComponents) -> Ch
 def choose_by_seconds(labelling: float, training: float) -> Choice:
     """The choice by what labelling and training are estimated to take, in seconds."""
     reason = (
-        f"the teacher would write them in about {labelling / 60:.1f} min, the training takes {training / 60:.1f} min"
+        f"the teacher writes them in about {format_duration(labelling)}, training takes {format_duration(training)}"
     )
     return Choice("teacher" if labelling <= training else "reference", reason)
 

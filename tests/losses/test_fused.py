@@ -339,8 +339,6 @@ class TestBenchmarks:
     def test_step_compares_equal_losses(self, divergence: Any) -> None:
         loss = ResolvedLossConfig(temperature=2.0, divergence=divergence)
         line = step.compare(step.Shape(60, 2, 5, 3, 16), loss, rounds=1)
-            step.Shape(60, 2, 5, 3, 16), ResolvedLossConfig(temperature=2.0, divergence=divergence), rounds=1
-        )
         assert line["ours_loss"] == pytest.approx(line["naive_loss"], rel=1e-5)
         assert line["naive_over_ours"] > 0 and line["ours_over_floor"] > 0  # type: ignore[operator]
 
