@@ -160,4 +160,5 @@ def named_as_in_a_run() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise type(error)(re.sub(r"`(\w+)`", name, str(error))) from None
+        text = str(error).replace(", or `sample` true", "")  # a run does not sample labels
+        raise type(error)(re.sub(r"`(\w+)`", name, text)) from None
