@@ -31,7 +31,8 @@ DATA, TEACHER = Path("multi30k/data"), Path("multi30k/teacher")
 MEANS = {"bleu": 2, "chrf": 2, "gen_len": 1}
 """What a table has the means of, and with how many decimals."""
 COMMON = (
-    *("--config", "configs/translation/multi30k-en-de-6-1.yaml", "--eval.beams", "1", "--eval.n_val", "100"),
+    *("--config", "configs/translation/multi30k-en-de-6-1.yaml", "--targets", "reference"),
+    *("--eval.beams", "1", "--eval.n_val", "100"),
     *("--eval.n_test", "1000", "--eval.n_speed", "0", "--logger", "[]", "--trainer.enable_progress_bar", "false"),
 )
 

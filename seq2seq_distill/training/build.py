@@ -17,6 +17,7 @@ from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.training.caching import with_cache
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.preflight import preflight
+from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[Summ
 
     Weights, order of the data and random numbers are those of `run_config`, and so are the final weights. What is not
     here: the output folder, checkpoints to resume from, the untrained student's validation, the final test, early
-    stopping, and what `on_nonfinite` says. The random generators of Python, NumPy and torch are seeded.
+    stopping, and what `on_nonfinite` says. Nothing is timed: `targets` auto is reference. The random generators of
+    Python, NumPy and torch are seeded.
 
     Args:
         config: the run's; what it says of the Trainer is in `trainer_options(config)`.
@@ -52,7 +54,8 @@ def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[Summ
     extensions = extensions or Extensions()
     check_extensions(config, extensions)
     seed_everything(config.seed, workers=True, verbose=False)
-    components, module = build_module(config, build_components(config), extensions)
+    components = build_components(config)
+    components, module = build_module(with_losses_of_teacher(config, components), components, extensions)
     return module, Seq2SeqData(components.data)
 
 

@@ -57,12 +57,13 @@ class Probe:
         self.optimizer.zero_grad()
         synchronize(self.device)
 
-    def seconds_per_step(self, steps: int) -> float:
-        """Median over the run's first steps, after a warm-up."""
-        seconds = []
-        for step in range(min(WARM_UP + steps, self.parts.data.plan.total_steps)):
+    def seconds_per_step(self, steps: int, *, parts: int = 1) -> float:
+        """Median over the run's first steps, after a warm-up, in seconds; of one of so many parts of each step."""
+        data, seconds = self.parts.data, []
+        batches = data.batches("train")
+        for step in range(min(WARM_UP + steps, data.plan.total_steps)):
             start = perf_counter()
-            self.step(self.parts.data.training_batch(step))
+            self.step(batches[data.plan.micro_batch(step, slice(None, None, parts))])
             seconds.append(perf_counter() - start)
         return median(seconds[WARM_UP:] or seconds)
 

@@ -49,10 +49,11 @@ def build_trainer(
     return trainer
 
 
-def check_trainer(config: RunConfig) -> None:
+def check_trainer(config: RunConfig) -> int:
     """Raise ConfigError for what Lightning refuses, and for a machine without what was asked for, before anything is
-    loaded."""
-    _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    loaded; returns the number of processes that will train."""
+    trainer = _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return trainer.world_size
 
 
 def trainer_options(config: RunConfig) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from seq2seq_distill.decoding.likelihood import label_log_probabilities
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.probe import Probe
+from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
 from seq2seq_distill.training.views import pad_id
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import DataError
@@ -77,7 +78,7 @@ def trial_loss(config: RunConfig, val: ValidationRows, steps: int) -> float:
     seed_everything(config.seed, workers=True, verbose=False)
     parts = build_components(config)
     if steps:
-        Probe(config, parts).train()
+        Probe(with_losses_of_teacher(config, parts), parts).train()
     else:
         nn.Module.to(parts.student, local_device(config.trainer.accelerator))
     return loss_per_token(parts.student, parts.tokenizer, parts.data, val)
@@ -106,4 +107,5 @@ def _short_run(config: RunConfig, val: ValidationRows, steps: int) -> RunConfig:
         optim = replace(optim, warmup_steps=min(optim.warmup_steps, steps // 10))
     trainer = replace(config.trainer, max_steps=max(1, steps))
     evaluation = replace(config.eval, max_target_length=val.max_length)  # no text of val may be cut
+    config = replace(config, targets="reference")
     return replace(config, teacher_cache=None, optim=optim, trainer=trainer, eval=evaluation)

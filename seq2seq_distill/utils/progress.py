@@ -61,3 +61,10 @@ def _log_lines(verb: str, total: int | None, unit: str) -> Callable[[int], None]
                 logger.info(line, verb, done, total, unit, rate, (total - done) / rate / 60)
 
     return advance
+
+
+def format_duration(seconds: float) -> str:
+    """A time in the unit that suits it: "40 s", "12 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

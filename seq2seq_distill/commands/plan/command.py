@@ -86,7 +86,7 @@ def make_plan(config: PlanConfig) -> dict[str, Any]:
 def training_cost(run: RunConfig) -> dict[str, float]:
     """What the planned run costs on this device, by its first steps."""
     logger.info("trying %d steps of training", PROBE_STEPS)
-    probe = training.Probe(run, build_components(run))
+    probe = training.Probe(run, build_components(replace(run, targets="reference")))
     seconds = probe.seconds_per_step(PROBE_STEPS)
     cost = {"minutes_per_1000_steps": round(1000 * seconds / 60, 2), "memory_bytes": probe.memory()}
     logger.info(
