@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from rich.console import Console
 from rich.table import Table
 
 from seq2seq_distill.commands.inputs import load_shots, with_run_defaults
@@ -48,6 +47,8 @@ from seq2seq_distill.training.runners.fill import fill_shards
 from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.distributed import rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.progress import Progress
+from seq2seq_distill.utils.terminal import console
 
 logger = logging.getLogger(__name__)
 
@@ -94,11 +95,12 @@ def label(config: LabelConfig) -> dict[str, Any]:
         threads = threads_of_worker(config, found)
         make = OpenLabeller(config, path, threads, teacher.fingerprint, rows.key, is_language_model)
         work = Work(missing, labeller.fill, make, partial(_name, folder), "`output_dir`", path)
-        fill_shards(
-            work, config, lambda shard: logger.info("%s of %d are labelled", _name(folder, shard), len(rows.labelled))
-        )
+        with Progress("labelling", sum(len(folder.rows(shard)) for shard in missing)) as progress:
+            fill_shards(work, config, lambda shard: progress.advance(len(folder.rows(shard))))
         if rank:
             return {}
+        if not all(map(labeller.has, folder.shards)):
+            logger.info("waiting for the other processes, which are labelling")
         while not all(map(labeller.has, folder.shards)):
             time.sleep(0.5)
         written = "reference" if config.targets == "reference" else str(found["engine"])
@@ -279,5 +281,5 @@ def _print(config: LabelConfig, report: dict[str, Any]) -> None:
         table.add_row(f"--{name}", threshold, str(row["removed"]), str(row["alone"]))
     table.add_section()
     table.add_row("kept", "", f"{report['kept']} of {report['chosen']}", "")
-    Console(stderr=True).print(table)
+    console(stderr=True).print(table)
     print(json.dumps({"output_dir": str(config.folder), **report}))

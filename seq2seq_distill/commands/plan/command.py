@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from operator import truediv
@@ -13,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -36,6 +36,7 @@ from seq2seq_distill.training.views import pad_id
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, ModelError
 from seq2seq_distill.utils.files import write_text
+from seq2seq_distill.utils.terminal import console, program
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,7 +84,7 @@ def make_plan(config: PlanConfig) -> dict[str, Any]:
         raise ConfigError(_too_slow(config, layouts[1:]))
     if chosen is not None and config.write:
         write_config(Path(config.write), with_layout(run, chosen))
-        logger.info("distill --config %s trains the %s student", config.write, chosen.name)
+        logger.info("%s --config %s trains the %s student", program(), shlex.quote(config.write), chosen.name)
     return report
 
 
@@ -244,10 +245,10 @@ def _print(layouts: Sequence[Measured], chosen: Measured | None) -> None:
             f"{each.speedup:.2f}",
             style="bold" if each == chosen else None,
         )
-    console = Console(stderr=True)
-    console.print(table)
+    shown = console(stderr=True)
+    shown.print(table)
     if chosen is not None:
-        console.print(
+        shown.print(
             f"choose {chosen.name}: `student.encoder_layers` {chosen.encoder_layers} "
             f"`student.decoder_layers` {chosen.decoder_layers}"
         )
