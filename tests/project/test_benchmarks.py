@@ -13,6 +13,7 @@ from benchmarks import (
     labels,
     padding,
     server,
+    shortlist,
     shrinking,
     timing,
     translate_file,
@@ -91,6 +92,22 @@ def test_shrinking():
     assert [record["how"] for record in records] == ["whole", "sliced", "repaired"]
     whole, sliced, repaired = (record["loss"] for record in records)
     assert whole < repaired < sliced
+
+
+def test_shortlist():
+    sizes = ["--pairs", "300", "--n", "6", "--single", "2", "--rounds", "1", "--vocabulary", "2000", "--length", "3"]
+    lines = list(shortlist.compare(shortlist.parse(sizes)))
+    assert [line["shortlist"].split(" ")[-1] for line in lines[:5]] == [
+        "none",
+        "50+50",
+        "100+100",
+        "500+200",
+        "(chosen)",
+    ]
+    assert [line["shortlist"] for line in lines[5:]] == ["none", "50+50", "100+100", "500+200", "chosen"]
+    none, smallest, *_ = lines
+    assert smallest["candidates"] < none["candidates"] and none["unchanged_1"] == 1
+    assert all(line["equal_to_new_translators"] == 1 for line in lines[:5]) and all(line["ms"] > 0 for line in lines)
 
 
 def test_generate():
