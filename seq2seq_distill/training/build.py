@@ -5,6 +5,7 @@ import logging
 import numpy as np
 from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities import rank_zero_only
+from transformers import PreTrainedModel
 
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.models import architectures
@@ -117,7 +118,6 @@ def make_module(
 @rank_zero_only
 def _log_summary(config: RunConfig, components: RunComponents, module: SummarizationModule) -> None:
     encoder, decoder = architectures.depths(components.student.config)
-    copied = [getattr(components.student.config, f"distilled_{side}_layers", None) for side in ("encoder", "decoder")]
     total = sum(p.numel() for p in components.student.parameters())
     trained = sum(p.numel() for p in components.student.parameters() if p.requires_grad)
     cut = components.data.truncation()
@@ -133,7 +133,7 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
         logger.log(
             level, "unknown to the tokenizer: %.2f%% of the tokens of training %ss%s", 100 * unknown.share, side, lost
         )
-    logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
+    logger.info("student: %d encoder and %d decoder layers, %s", encoder, decoder, _origin(config, components.student))
     for name, (size, whole) in getattr(components.student.config, "distilled_widths", {}).items():
         logger.info("student: %s %d of the teacher's %d", name, size, whole)
     logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
@@ -142,6 +142,16 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
     if isinstance(module, SummarizationDistiller) and module.shares_encoder:
         logger.info("the frozen encoder equals the teacher's: one pass serves both")
     logger.info("%d optimiser steps, into %s", components.data.plan.total_steps, config.folder)
+
+
+def _origin(config: RunConfig, student: PreTrainedModel) -> str:
+    """Where the student's weights come from."""
+    if config.student.path:
+        return f"from {config.student.path}"
+    if config.student.config:
+        return "fresh weights"
+    encoder, decoder = student.config.distilled_encoder_layers, student.config.distilled_decoder_layers
+    return f"copied from the teacher's {encoder} and {decoder}"
 
 
 def _log_noise(config: RunConfig, components: RunComponents) -> None:

@@ -22,6 +22,7 @@ from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.distributed import local_device, rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -85,8 +86,11 @@ def fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, runner: R
         option="`teacher_cache`",
         folder=cache.folder.absolute(),
     )
-    fill_shards(work, runner, lambda shard: logger.info("teacher cache: %s are filled", _name(shard)))
+    with Progress("caching teacher outputs", sum(len(cache.rows_of(*shard)) for shard in work.shards)) as progress:
+        fill_shards(work, runner, lambda shard: progress.advance(len(cache.rows_of(*shard))))
     parts.teacher.to("cpu")
+    if rank == 0 and cache.missing():
+        logger.info("waiting for the other processes, which are filling the teacher cache")
     while cache.missing():
         time.sleep(0.5)
 

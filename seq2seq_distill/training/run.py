@@ -35,6 +35,7 @@ from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ConfigError, DataError
 from seq2seq_distill.utils.files import write_json, write_jsonl
+from seq2seq_distill.utils.terminal import program
 
 logger = logging.getLogger(__name__)
 
@@ -200,4 +201,4 @@ def _print_results(results: Mapping[str, Any], folder: OutputFolder) -> None:
     for name, result in results.get("tasks", {}).items():
         print_table(result, how_scored(result), title=name)
     print_table(results, how_scored(results))
-    logger.info("use the student: distill generate --model %s", shlex.quote(str(folder.path)))
+    logger.info("to try the student, type: %s generate --model %s", program(), shlex.quote(str(folder.path)))

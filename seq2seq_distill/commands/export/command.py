@@ -33,6 +33,7 @@ from seq2seq_distill.training.output_folder import check_free
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 from seq2seq_distill.utils.files import write_folder, write_json
 from seq2seq_distill.utils.optional import optional
+from seq2seq_distill.utils.terminal import program
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     write_json(target / "export.json", report)
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
-    logger.info("use it: distill generate --model %s", shlex.quote(str(config.folder)))
+    logger.info("use it: %s generate --model %s", program(), shlex.quote(str(config.folder)))
     return report
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from seq2seq_distill.commands.inputs import load_shots, with_run_defaults
@@ -38,6 +37,7 @@ from seq2seq_distill.training.labels.teacher import (
 from seq2seq_distill.training.runners.work import Fill
 from seq2seq_distill.utils.distributed import rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.terminal import console
 
 logger = logging.getLogger(__name__)
 
@@ -163,5 +163,5 @@ def _print(config: LabelConfig, report: dict[str, Any]) -> None:
         table.add_row(f"--{name}", threshold, str(row["removed"]), str(row["alone"]))
     table.add_section()
     table.add_row("kept", "", f"{report['kept']} of {report['chosen']}", "")
-    Console(stderr=True).print(table)
+    console(stderr=True).print(table)
     print(json.dumps({"output_dir": str(config.folder), **report}))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from seq2seq_distill.training.output_folder import plain
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import write_text
+from seq2seq_distill.utils.terminal import program
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -160,4 +162,4 @@ def _announce(config: PlanConfig, name: str, run: RunConfig) -> None:
     logger.info("chosen: %s (%s)", name, options)
     if config.write:
         write_config(Path(config.write), run)
-        logger.info("distill --config %s trains this student", config.write)
+        logger.info("%s --config %s trains this student", program(), shlex.quote(config.write))

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from seq2seq_distill.commands.plan.layouts import MB, Axes, Cost, Layout, Measured, frontier
+from seq2seq_distill.utils.terminal import console
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def _measured(cost: Measured | None) -> dict[str, Any] | None:
 
 def print_tables(findings: Findings) -> None:
     """What each step gives alone, and what was measured, to standard error."""
-    console = Console(stderr=True)
-    console.print(_alone_table(findings))
+    shown = console(stderr=True)
+    shown.print(_alone_table(findings))
     if findings.tried:
-        console.print(_layouts_table(findings))
+        shown.print(_layouts_table(findings))
 
 
 def _alone_table(findings: Findings) -> Table:

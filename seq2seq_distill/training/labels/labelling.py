@@ -24,6 +24,7 @@ from seq2seq_distill.training.labels.teacher import BackwardModel, LabelTeacher,
 from seq2seq_distill.training.runners.fill import fill_shards
 from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.distributed import rank_and_world_size
+from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -64,18 +65,21 @@ class Labelling:
         rank, world = rank_and_world_size()
         missing = [shard for shard in self.folder.shards[rank::world] if not self.labeller.has(shard)]
         work = Work(missing, self.labeller.fill, make, self._name, "`output_dir`", self.folder.path.absolute())
-        fill_shards(work, self.config, self._log_shard)
+        with Progress("labelling", sum(map(self._size, missing))) as progress:
+            fill_shards(work, self.config, lambda shard: progress.advance(self._size(shard)))
 
     def merge(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Wait for the shards of the other processes, then write the data set; returns the report with `more` in it."""
+        if not all(map(self.labeller.has, self.folder.shards)):
+            logger.info("waiting for the other processes, which are labelling")
         while not all(map(self.labeller.has, self.folder.shards)):
             time.sleep(0.5)
         config = self.config
         written = "reference" if config.targets == "reference" else str(self.labeller.found["engine"])
         return merge(config, self.folder, self.rows, f"{config.model} ({written})", more)
 
-    def _log_shard(self, shard: int) -> None:
-        logger.info("%s of %d are labelled", self._name(shard), len(self.rows.labelled))
+    def _size(self, shard: int) -> int:
+        return len(self.folder.rows(shard))
 
     def _name(self, shard: int) -> str:
         rows = self.folder.rows(shard)
