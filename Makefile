@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all node soak cov check bench audit wheel
+.PHONY: help setup demo test test-all node soak cov check docs bench audit wheel
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -48,6 +48,10 @@ check: $(VENV)/.developing ## check style, types, the import contracts and the w
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+
+docs: $(VENV)/.developing ## build the documentation into build/site; a dead link or a missing name is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/zensical build --clean --strict
 
 wheel: $(VENV)/.developing ## build the wheel and run it without the source
 	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel .

@@ -13,6 +13,7 @@ _HOMES = {
     "validate": "config",
     "StudentConfig": "config",
     "EncodeConfig": "config",
+    "NoiseConfig": "config",
     "BatchConfig": "config",
     "LossConfig": "config",
     "ScheduleConfig": "config",

@@ -10,7 +10,13 @@ TASK_NAME = r"[A-Za-z0-9_-]{1,64}"
 
 @dataclass(frozen=True)
 class EncodeConfig:
-    """Tokenization: from text to token ids."""
+    """Tokenization: from text to token ids.
+
+    Examples:
+        >>> from seq2seq_distill import EncodeConfig
+        >>> EncodeConfig(max_source_length=512, prefix="summarize: ").max_target_length
+        56
+    """
 
     max_source_length: int = option(1024, at_least(2))
     """Maximum source length in tokens, never more than the model has positions; longer sources are truncated."""
@@ -32,7 +38,13 @@ class EncodeConfig:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """Batching. Sizes count one optimiser step, over all processes and accumulated micro-batches."""
+    """Batching. Sizes count one optimiser step, over all processes and accumulated micro-batches.
+
+    Examples:
+        >>> from seq2seq_distill import BatchConfig
+        >>> BatchConfig(max_tokens=8192).group_by_length
+        True
+    """
 
     size: int = option(32, at_least(1))
     """Number of examples per optimiser step, over all processes and accumulated micro-batches."""
@@ -46,7 +58,15 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """One task of several; a key that is left out is as for the whole run. docs/data.md has an example."""
+    """One task of several; a key that is left out is as for the whole run. docs/data.md has an example.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, TaskConfig
+        >>> news = TaskConfig(name="news", data=["news"], teacher="facebook/bart-large-xsum", task="summarization")
+        >>> mails = TaskConfig(name="mails", data=["mails"], teacher="facebook/bart-large-cnn", task="summarization")
+        >>> RunConfig(tasks=[news, mails]).sources
+        ['news', 'mails']
+    """
 
     name: str | None = option(None, matching(TASK_NAME, "use letters, digits, - and _, at most 64 of them"))
     """Name of the task in logs and results: letters, digits, - and _."""

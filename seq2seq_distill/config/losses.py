@@ -28,7 +28,14 @@ OPEN_LOSSES = ("temperature", "alpha_ce", "alpha_mlm")
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """Schedules of temperature and loss weights; docs/losses.md has the formulas. Validation does not apply them."""
+    """Schedules of temperature and loss weights; docs/losses.md has the formulas. Validation does not apply them.
+
+    Examples:
+        >>> from seq2seq_distill import LossConfig, ScheduleConfig
+        >>> loss = LossConfig(temperature=4.0, schedule=ScheduleConfig(temperature="linear"))
+        >>> loss.temperature, loss.schedule.temperature_end
+        (4.0, 1.0)
+    """
 
     temperature: Literal["constant", "linear", "cosine", "flsw", "cwsm"] = "constant"
     """Temperature schedule of ce_loss: linear and cosine move to --loss.schedule.temperature_end over training; flsw
@@ -53,7 +60,13 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The losses that the student is trained with; docs/losses.md has the formulas."""
+    """The losses that the student is trained with; docs/losses.md has the formulas.
+
+    Examples:
+        >>> from seq2seq_distill import LossConfig
+        >>> LossConfig(divergence={"forward_kl": 1, "reverse_kl": 0.5}, alpha_mlm=0.0).divergences
+        {'forward_kl': 1, 'reverse_kl': 0.5}
+    """
 
     alpha_ce: float | None = option(None, at_least(0))
     """Weight of ce_loss, the divergence between the teacher's and the student's token distributions (default: 0.8, or
@@ -130,7 +143,14 @@ class ResolvedLossConfig(LossConfig):
 
 @dataclass(frozen=True)
 class FeatureLossConfig:
-    """A feature loss: it compares layers of the student with layers of the teacher; docs/losses.md has the formulas."""
+    """A feature loss: it compares layers of the student with layers of the teacher; docs/losses.md has the formulas.
+
+    Examples:
+        >>> from seq2seq_distill import FeatureLossConfig, RunConfig
+        >>> last = FeatureLossConfig(layers="last", loss="cosine", weight=0.5)
+        >>> RunConfig(task="translation", matches=[last]).matches[0].side
+        'decoder'
+    """
 
     side: Literal["encoder", "decoder"] = "decoder"
     """Stack whose layers are compared."""

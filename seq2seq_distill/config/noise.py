@@ -17,7 +17,13 @@ CHANGES_TARGETS: Final[tuple[NoiseKind, ...]] = ("upper", "title", "no_stop", "e
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Noise: training sources are disturbed for the student, while the teacher reads the clean ones."""
+    """Noise: training sources are disturbed for the student, while the teacher reads the clean ones.
+
+    Examples:
+        >>> from seq2seq_distill import NoiseConfig
+        >>> NoiseConfig(upper=0.05, typos=0.1).rates
+        {'upper': 0.05, 'typos': 0.1}
+    """
 
     preset: Literal["firefox"] | None = None
     """Rates of all kinds of noise that are not given themselves: firefox has those of Firefox Translations."""

@@ -20,7 +20,19 @@ MAX_SEED = 2**32 - 1
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything a run needs; written to run.yaml in the output folder, from which the run can be repeated."""
+    """Everything a run needs; written to run.yaml in the output folder, from which the run can be repeated.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, StudentConfig
+        >>> config = RunConfig(
+        ...     task="summarization",
+        ...     teacher="facebook/bart-large-xsum",
+        ...     data=["EdinburghNLP/xsum"],
+        ...     student=StudentConfig(decoder_layers=3),
+        ... )
+        >>> config.monitor, str(config.folder)
+        ('rouge2', 'runs/summarization')
+    """
 
     task: Literal["summarization", "translation"] | None = None
     """Task that the student learns."""

@@ -11,7 +11,14 @@ WIDTHS = ("encoder_ffn_dim", "decoder_ffn_dim", "num_heads", "d_model")
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """The student: layers copied from the teacher, an existing model, or a model with fresh weights."""
+    """The student: layers copied from the teacher, an existing model, or a model with fresh weights.
+
+    Examples:
+        >>> from seq2seq_distill import StudentConfig
+        >>> student = StudentConfig(decoder_layers=3, decoder_ffn_dim=0.5)
+        >>> student.widths
+        {'decoder_ffn_dim': 0.5}
+    """
 
     encoder_layers: int | None = option(None, at_least(1))
     """Number of encoder layers in the student (default: as many as the teacher has)."""

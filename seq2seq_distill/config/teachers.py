@@ -11,7 +11,13 @@ MAX_WEIGHT = 1000
 
 @dataclass(frozen=True)
 class EnsembleConfig:
-    """Additional teachers with the same tokenizer as --teacher; docs/losses.md says how they are combined."""
+    """Additional teachers with the same tokenizer as --teacher; docs/losses.md says how they are combined.
+
+    Examples:
+        >>> from seq2seq_distill import EnsembleConfig
+        >>> EnsembleConfig(teachers=["teachers/b", "teachers/c"], weights=[2.0, 1.0, 1.0]).combine
+        'probabilities'
+    """
 
     teachers: list[str] = option([])
     """Additional teachers besides --teacher: Hugging Face folders or hub ids."""
@@ -24,7 +30,14 @@ class EnsembleConfig:
 
 @dataclass(frozen=True)
 class TeacherSourceConfig:
-    """How the teacher's input differs from the student's; docs/data.md says what that changes."""
+    """How the teacher's input differs from the student's; docs/data.md says what that changes.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, TeacherSourceConfig
+        >>> source = TeacherSourceConfig(prefix="translate English to German: ")
+        >>> RunConfig(task="translation", teacher_source=source).teacher_source.max_length is None
+        True
+    """
 
     prefix: str | None = option(None, free_text=True)
     """Text put before every source that the teacher reads (default: as --encode.prefix)."""
@@ -36,7 +49,13 @@ class TeacherSourceConfig:
 
 @dataclass(frozen=True)
 class CacheConfig:
-    """What --teacher_cache stores of the teacher's distribution at each target position."""
+    """What --teacher_cache stores of the teacher's distribution at each target position.
+
+    Examples:
+        >>> from seq2seq_distill import CacheConfig, RunConfig
+        >>> RunConfig(task="translation", teacher_cache="cache", cache=CacheConfig(top_k=20)).cache.precision
+        '8bit'
+    """
 
     top_k: int = option(50, at_least(1))
     """Number of most probable tokens to cache per position; the remaining probability mass is stored as one value."""

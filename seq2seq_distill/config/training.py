@@ -27,7 +27,13 @@ DURATION = r"(?!0+:00:00:00)\d{1,5}:[0-5]\d:[0-5]\d:[0-5]\d"
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser and learning-rate schedule."""
+    """Optimiser and learning-rate schedule.
+
+    Examples:
+        >>> from seq2seq_distill import OptimConfig
+        >>> OptimConfig(lr=1e-3, schedule="cosine", warmup_steps=200).name
+        'adamw'
+    """
 
     name: Literal["adamw", "adafactor"] = "adamw"
     """Optimiser."""
@@ -52,7 +58,13 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Validation and test: decoding, metrics, and the choice of the best student."""
+    """Validation and test: decoding, metrics, and the choice of the best student.
+
+    Examples:
+        >>> from seq2seq_distill import EvalConfig, RunConfig
+        >>> RunConfig(task="translation", eval=EvalConfig(beams=2, monitor="chrf")).monitor
+        'chrf'
+    """
 
     beams: int | None = option(None, between(1, 1000))
     """Number of beams in decoding (default: from the model's generation config)."""
@@ -84,7 +96,13 @@ class EvalConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Options of Lightning's Trainer, under its own names."""
+    """Options of Lightning's Trainer, under its own names.
+
+    Examples:
+        >>> from seq2seq_distill import TrainerConfig
+        >>> TrainerConfig(max_epochs=0.5, devices=4).max_steps
+        -1
+    """
 
     accelerator: str = option("auto", one_of(*ACCELERATORS))
     """Kind of device to train on: auto, cpu, gpu, cuda, mps, tpu or hpu."""

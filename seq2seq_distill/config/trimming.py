@@ -9,7 +9,13 @@ from seq2seq_distill.config.problems import Problem, join_values
 
 @dataclass(frozen=True)
 class TrimConfig:
-    """A smaller vocabulary for the teacher, and so for the student; --trim.coverage or --trim.size turns it on."""
+    """A smaller vocabulary for the teacher, and so for the student; --trim.coverage or --trim.size turns it on.
+
+    Examples:
+        >>> from seq2seq_distill import TrimConfig
+        >>> TrimConfig().is_on, TrimConfig(coverage=0.9999).is_on
+        (False, True)
+    """
 
     coverage: float | None = option(None, Range(0, 1, excludes_low=True))
     """Keep the most frequent pieces of the training texts until this fraction of them is covered on each side, such as

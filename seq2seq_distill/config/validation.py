@@ -32,5 +32,12 @@ def find_problems(config: RunConfig | CommandConfig) -> list[Problem]:
 
 
 def validate(config: RunConfig | CommandConfig) -> None:
-    """Raise one `ConfigError` with every mistake of `find_problems`, a line each; return if there is none."""
+    """Raise one `ConfigError` with every mistake of `find_problems`, a line each; return if there is none.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, validate
+        >>> validate(RunConfig(task="translation", seed=-1))
+        Traceback (most recent call last):
+        seq2seq_distill.utils.errors.ConfigError: `seed` -1 is too small: choose 0 to 4294967295
+    """
     raise_config_error([problem.message for problem in find_problems(config)])

@@ -89,6 +89,15 @@ def load_decoder(
 
     Raises:
         UserError: in one line that names an option.
+
+    Examples:
+        >>> from seq2seq_distill import load_decoder
+        >>> decoder = load_decoder("demo:translation", tgt_lang="de", beams=2)
+        >>> decoder(["The mayor delivered three glasses."])
+        ['Der Bürgermeister lieferte drei Gläser.']
+        >>> [[best, second]] = decoder.generate(["The mayor delivered three glasses."], n_best=2).hypotheses
+        >>> best.score > second.score
+        True
     """
     config = DecodingOptions(**options)
     raise_config_error([problem.message for problem in option_problems(config)])

@@ -127,6 +127,15 @@ def blend(
             place of those terms that take no gradient.
 
     An empty batch (count 0) gives 0 and finite gradients.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import Term, blend
+        >>> four = torch.tensor(4)
+        >>> terms = {"ce_loss": Term(torch.tensor(6.0), four), "mlm_loss": Term(torch.tensor(8.0), four)}
+        >>> report = blend(terms, {"ce_loss": 0.8, "mlm_loss": 0.2})
+        >>> round(float(report.loss), 3), float(report.parts["ce_loss"])
+        (1.6, 1.5)
     """
     parts = {}
     for name, term in terms.items():

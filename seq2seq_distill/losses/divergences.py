@@ -146,6 +146,14 @@ def divergence(
         temperature: T > 0.
         beta: of `jsd`, above 0 and below 1.
         skew: of the skewed divergences, 0 to below 1.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import divergence
+        >>> student, teacher = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+        >>> term = divergence(student, teacher, torch.tensor([1]), "total_variation")
+        >>> round(float(term.sum), 3), int(term.count)
+        (0.381, 1)
     """
     labelled = labels != IGNORE_INDEX
     own, other = (at_least_fp32(logits[labelled]) for logits in (student_logits, teacher_logits.detach()))

@@ -24,6 +24,14 @@ def hidden_mse(pairs: Sequence[tuple[Tensor, Tensor]], mask: Tensor, normalize: 
             LayerDrop left out in this pass is not among them. None at all gives a sum of 0.
         mask: [B, T], true or 1 where a position counts.
         normalize: norm each position over its width (zero mean, unit variance, no affine part) before comparing.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import hidden_mse
+        >>> student, teacher = torch.zeros(2, 3, 4), torch.ones(2, 3, 4)
+        >>> term = hidden_mse([(student, teacher)], mask=torch.tensor([[1, 1, 1], [1, 0, 0]]))
+        >>> float(term.sum), int(term.count)
+        (4.0, 4)
     """
     chosen = mask.bool()
     count = chosen.sum()

@@ -10,7 +10,15 @@ from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 
 class Term(NamedTuple):
-    """A loss before the division: what the positions add up to, and how many there are."""
+    """A loss before the division: what the positions add up to, and how many there are.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import Term
+        >>> term = Term(torch.tensor(6.0), torch.tensor(4))
+        >>> float(term.sum / term.count)
+        1.5
+    """
 
     sum: Tensor
     """Scalar, fp32 or wider, differentiable."""
@@ -25,6 +33,14 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
         logits: [..., V], any float type; computed in fp32 or wider.
         labels: [...], -100 where there is none.
         label_smoothing: as in `torch.nn.functional.cross_entropy`, 0 to below 1.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import cross_entropy
+        >>> logits, labels = torch.zeros(2, 3, 8), torch.tensor([[1, 2, 3], [4, -100, -100]])
+        >>> term = cross_entropy(logits, labels)  # log(8) at each of four positions
+        >>> round(float(term.sum), 3), int(term.count)
+        (8.318, 4)
     """
     total = F.cross_entropy(
         at_least_fp32(logits).flatten(0, -2),
@@ -47,6 +63,14 @@ def kl_divergence(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor
         teacher_logits: [..., V]; takes no gradient.
         labels: [...], -100 where a position does not count. The first target token counts like any other.
         temperature: T > 0.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import kl_divergence
+        >>> logits, labels = torch.randn(2, 3, 8), torch.tensor([[1, 2, 3], [4, -100, -100]])
+        >>> term = kl_divergence(logits, logits, labels, temperature=2.0)
+        >>> float(term.sum), int(term.count)
+        (0.0, 4)
     """
     labelled = labels != IGNORE_INDEX
     student = F.log_softmax(at_least_fp32(student_logits[labelled]) / temperature, dim=-1)

@@ -14,7 +14,13 @@ from seq2seq_distill.models import architectures
 
 
 class Feature(NamedTuple):
-    """Names an intermediate feature of a model."""
+    """Names an intermediate feature of a model.
+
+    Examples:
+        >>> from seq2seq_distill import Feature
+        >>> Feature("decoder", "hidden", 0)
+        Feature(side='decoder', kind='hidden', layer=0)
+    """
 
     side: str
     """`encoder` or `decoder`."""

@@ -121,5 +121,13 @@ class Teacher:
 
 
 def load_teacher(path: str | Path, dtype: torch.dtype = torch.float32, *, field: str = "teacher") -> Teacher:
-    """The teacher from a folder or a hub id. Raises ModelError, in one line that opens with `field`."""
+    """The teacher from a folder or a hub id. Raises ModelError, in one line that opens with `field`.
+
+    Examples:
+        >>> from seq2seq_distill import load_teacher
+        >>> from seq2seq_distill.demo import model_source
+        >>> teacher = load_teacher(model_source("demo:translation"))
+        >>> teacher.model.training, any(weight.requires_grad for weight in teacher.model.parameters())
+        (False, False)
+    """
     return Teacher(load_pretrained(path, dtype, field=field))

@@ -26,6 +26,13 @@ class ModelOutputs:
     """What the losses read of a model: B rows, S source and T target positions, width H, vocabulary V.
 
     Only what is compared must be there. Layers stand in order, the first one first; embeddings are no layer.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import ModelOutputs
+        >>> outputs = ModelOutputs(torch.zeros(2, 5, 100), decoder_hidden=[torch.zeros(2, 5, 16)])
+        >>> len(outputs.layers("decoder", "hidden")), len(outputs.layers("encoder", "hidden"))
+        (1, 0)
     """
 
     logits: Tensor
@@ -67,7 +74,8 @@ def distillation_loss(
     with the end of the block of teacher layers that it stands for.
 
     Args:
-        student, teacher: of the same batch and the same decoder inputs; the teacher's take no gradient.
+        student: outputs for the batch.
+        teacher: outputs for the same batch and the same decoder inputs; they take no gradient.
         batch: `labels` [B, T], -100 where there is none, and `attention_mask` [B, S], 1 on source tokens.
         loss: the options; one temperature and weights that do not change. What it leaves open is 2.0, 0.8 and 0.2, see
             `LossConfig.resolved`.
@@ -76,6 +84,15 @@ def distillation_loss(
     Raises:
         ConfigError: a line for each option that needs more than outputs, or outputs that are not there.
         ModelError: a layer that is not there.
+
+    Examples:
+        >>> import torch
+        >>> from seq2seq_distill import LossConfig, ModelOutputs, distillation_loss
+        >>> student, teacher = (ModelOutputs(torch.randn(2, 5, 100)) for _ in range(2))
+        >>> batch = {"labels": torch.randint(100, (2, 5)), "attention_mask": torch.ones(2, 7)}
+        >>> report = distillation_loss(student, teacher, batch, LossConfig(temperature=1.0))
+        >>> sorted(report.parts)
+        ['ce_loss', 'mlm_loss']
     """
     loss = (loss or LossConfig()).resolved()
     validate(DistillationOptions(loss, list(matches)))

@@ -29,15 +29,30 @@ class SummarizationDistiller(SummarizationModule):
     The teacher is not a submodule: no checkpoint, optimiser or process group contains it, and it stays in eval mode.
 
     Args:
-        student, tokenizer, config, total_steps, extensions, tasks: as in `SummarizationModule`. Each of several tasks
-            has its teacher.
+        student: the model to train, as in `SummarizationModule`.
         teacher: the frozen teacher of the (first) task; None if the batches bring its cached outputs.
+        tokenizer: turns generated ids into text.
+        config: the run's config.
+        total_steps: optimiser steps of the run, for the schedule.
+        extensions: loss terms and a change of batches besides what the config says.
+        tasks: of several tasks, each with its teacher; by default the one that the config says.
         extra_teachers: teachers of the same vocabulary that form an ensemble with it, as `config.ensemble` says.
         separate_teacher_inputs: whether the batches bring sources for the teacher alone, see `teacher_batch`.
 
     Raises:
         ConfigError: hidden states are to be compared, but their widths differ; or an entry of `matches` does not fit
             the models.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, SummarizationDistiller, create_student, load_teacher, load_tokenizer
+        >>> from seq2seq_distill.demo import model_source
+        >>> path = model_source("demo:summarization")
+        >>> teacher, tokenizer = load_teacher(path), load_tokenizer(path)
+        >>> student = create_student(teacher.model, decoder_layers=1)
+        >>> config = RunConfig(task="summarization")
+        >>> module = SummarizationDistiller(student, teacher, tokenizer, config, total_steps=1000)
+        >>> module.student.config.decoder_layers
+        1
     """
 
     objective: DistillationObjective
@@ -147,6 +162,18 @@ class SummarizationDistiller(SummarizationModule):
 
 
 class TranslationDistiller(SummarizationDistiller):
-    """As `SummarizationDistiller`, for translation."""
+    """As `SummarizationDistiller`, for translation.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, TranslationDistiller, create_student, load_teacher, load_tokenizer
+        >>> from seq2seq_distill.demo import model_source
+        >>> path = model_source("demo:translation")
+        >>> teacher, tokenizer = load_teacher(path), load_tokenizer(path)
+        >>> student = create_student(teacher.model, decoder_layers=1)
+        >>> config = RunConfig(task="translation")
+        >>> module = TranslationDistiller(student, teacher, tokenizer, config, total_steps=1000)
+        >>> module.student.config.decoder_layers
+        1
+    """
 
     task: ClassVar[str] = "translation"

@@ -32,7 +32,15 @@ OnSaved = Callable[[Path, int, Mapping[str, float]], None]
 
 @dataclass(frozen=True)
 class CustomLoss:
-    """A loss term besides those of the config: logged by its name, and divided as they are."""
+    """A loss term besides those of the config: logged by its name, and divided as they are.
+
+    Examples:
+        >>> from seq2seq_distill import CustomLoss, Term
+        >>> def largest_logit(student, teacher, batch):
+        ...     return Term(student.logits.float().max(-1).values.square().sum(), (batch["labels"] != -100).sum())
+        >>> CustomLoss(largest_logit, weight=1e-4).over
+        'target'
+    """
 
     function: Callable[[ForwardPass, ForwardPass | None, Batch], Term]
     """Of the student's pass, the teacher's (the first one's; None without a teacher in memory) and the batch, on the
@@ -46,7 +54,16 @@ class CustomLoss:
 
 @dataclass(frozen=True)
 class Extensions:
-    """What a run takes besides its config. It is not in run.yaml: give it again when the run goes on."""
+    """What a run takes besides its config. It is not in run.yaml: give it again when the run goes on.
+
+    Examples:
+        >>> from seq2seq_distill import Extensions
+        >>> def print_folder(folder, step, metrics):
+        ...     print(f"step {step}: {folder}, BLEU {metrics['val_bleu']:.1f}")
+        >>> extensions = Extensions(on_student_saved=print_folder)  # for `run_config(config, extensions=extensions)`
+        >>> extensions.weights
+        {}
+    """
 
     terms: Mapping[str, CustomLoss] = field(default_factory=dict)
     """By the name that is logged."""

@@ -17,7 +17,15 @@ Batch = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class ForwardPass:
-    """One forward pass of a model, up to the output head; B rows, S source positions, T target positions, N labels."""
+    """One forward pass of a model, up to the output head; B rows, S source positions, T target positions, N labels.
+
+    Examples:
+        >>> from seq2seq_distill import CustomLoss, ForwardPass, Term
+        >>> def entropy(student: ForwardPass, teacher: ForwardPass | None, batch: dict) -> Term:
+        ...     log_q = student.logits.float().log_softmax(-1)
+        ...     return Term(-(log_q.exp() * log_q).sum(), (batch["labels"] != -100).sum())
+        >>> custom_loss = CustomLoss(entropy, weight=-0.01)  # for `Extensions(terms={"entropy": custom_loss})`
+    """
 
     head: OutputHead
     """What gives the logits of hidden states."""

@@ -47,6 +47,17 @@ class SummarizationModule(LightningModule):
 
     Raises:
         ConfigError: gradient checkpointing is wanted, but transformers has none for the architecture.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, SummarizationModule, create_student, load_teacher, load_tokenizer
+        >>> from seq2seq_distill.demo import model_source
+        >>> path = model_source("demo:summarization")
+        >>> teacher, tokenizer = load_teacher(path), load_tokenizer(path)
+        >>> student = create_student(teacher.model, decoder_layers=1)
+        >>> config = RunConfig(task="summarization")
+        >>> module = SummarizationModule(student, tokenizer, config, total_steps=1000)
+        >>> module.student.config.decoder_layers
+        1
     """
 
     task: ClassVar[str] = "summarization"

@@ -45,17 +45,18 @@ def create_student(
 
     Args:
         teacher: left as it is.
-        encoder_layers, decoder_layers: depths, 1 to the teacher's; by default the whole encoder and a quarter
-            of the decoder, rounded up.
-        encoder_layer_ids, decoder_layer_ids: the layers to copy, increasing, from 0; they decide the depth.
-            If T5's block 0 is not among them, the first copied block gets its relative position biases.
+        encoder_layers: depth, 1 to the teacher's; by default the teacher's.
+        decoder_layers: depth, 1 to the teacher's; by default a quarter of it, rounded up.
+        encoder_layer_ids: the layers to copy, increasing, from 0; they decide the depth. If T5's block 0 is not among
+            them, the first copied block gets its relative position biases.
+        decoder_layer_ids: likewise.
         choice: "spread" takes the layers of `layer_map.copy_layers`, "first" the first ones.
         overrides: config keys with new values, such as {"dropout": 0.0, "decoder_layerdrop": 0.1}; None
             leaves a key as it is. "dropout" also names the `dropout_rate` of T5. They take effect on the
             built modules.
-        encoder_ffn_dim, decoder_ffn_dim: inner widths of the feed-forward blocks, or fractions of the teacher's
-            below 1, which are rounded to a multiple of 8; by default the teacher's. T5 and its relatives have one
-            for both.
+        encoder_ffn_dim: inner width of the encoder's feed-forward blocks, or a fraction of the teacher's below 1, which
+            is rounded to a multiple of 8; by default the teacher's. T5 and its relatives have one for both stacks.
+        decoder_ffn_dim: likewise, of the decoder's.
         num_heads: number of attention heads of T5 and its relatives; by default the teacher's.
         d_model: width of the hidden states of BART and relatives with learned positions, a multiple of the width of a
             head, since whole heads go with it; by default the teacher's.
@@ -71,6 +72,14 @@ def create_student(
     Raises:
         ModelError: the architecture is not supported, the teacher has no such layers or widths, there are no
             batches for a narrower student, or an override is unknown or would change the shape of a tensor.
+
+    Examples:
+        >>> from seq2seq_distill import create_student, load_teacher
+        >>> from seq2seq_distill.demo import model_source
+        >>> teacher = load_teacher(model_source("demo:translation"))
+        >>> student = create_student(teacher.model, decoder_layers=2)
+        >>> student.config.distilled_decoder_layers
+        [0, 5]
     """
     widths = resolve_widths(teacher.config, encoder_ffn_dim, decoder_ffn_dim, num_heads, d_model)
     whole = widths_of(teacher.config)

@@ -30,7 +30,14 @@ _SHOWN = 100
 
 @dataclass(frozen=True)
 class ParallelTexts:
-    """Sources and targets, row by row."""
+    """Sources and targets, row by row.
+
+    Examples:
+        >>> from seq2seq_distill import ParallelTexts
+        >>> texts = ParallelTexts(source=["a dog", "a cat"], target=["ein Hund", "eine Katze"])
+        >>> len(texts.source) == len(texts.target)
+        True
+    """
 
     source: Sequence[str]
     target: Sequence[str]
@@ -38,7 +45,17 @@ class ParallelTexts:
 
 @dataclass(frozen=True)
 class TrimmedModel:
-    """A model with a smaller vocabulary."""
+    """A model with a smaller vocabulary.
+
+    Examples:
+        >>> from seq2seq_distill import ParallelTexts, load_teacher, load_tokenizer, trim_vocabulary
+        >>> from seq2seq_distill.demo import model_source
+        >>> path = model_source("demo:translation")
+        >>> texts = ParallelTexts(["The mayor"], ["Der Bürgermeister"])
+        >>> trimmed = trim_vocabulary(load_teacher(path).model, load_tokenizer(path), texts, coverage=1.0)
+        >>> len(trimmed.rows["target"]) == trimmed.model.config.vocab_size == len(trimmed.tokenizer)
+        True
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -79,6 +96,15 @@ def trim_vocabulary(
     Raises:
         ConfigError: not one of `coverage` and `size`; `size` is too small; a language is not known.
         ModelError: the vocabulary is of a kind that cannot be cut.
+
+    Examples:
+        >>> from seq2seq_distill import ParallelTexts, load_teacher, load_tokenizer, trim_vocabulary
+        >>> from seq2seq_distill.demo import model_source
+        >>> path = model_source("demo:translation")
+        >>> texts = ParallelTexts(["The mayor"], ["Der Bürgermeister"])
+        >>> trimmed = trim_vocabulary(load_teacher(path).model, load_tokenizer(path), texts, size=300)
+        >>> trimmed.report["vocabulary"]
+        {'before': {'source': 2000, 'target': 2000}, 'after': {'source': 283, 'target': 283}}
     """
     if (coverage is None) == (size is None):
         raise ConfigError("`trim.coverage` and `trim.size`: give one of the two")

@@ -50,6 +50,23 @@ def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[Summ
 
     Raises:
         UserError: a `ConfigError`, `DataError` or `ModelError`, with a line for each mistake.
+
+    Examples:
+        >>> from seq2seq_distill import EncodeConfig, EvalConfig, RunConfig, StudentConfig, TrainerConfig, build
+        >>> config = RunConfig(
+        ...     task="translation",
+        ...     teacher="demo:translation",
+        ...     data=["demo:translation"],
+        ...     output_dir="runs/two-steps",
+        ...     student=StudentConfig(decoder_layers=1),
+        ...     encode=EncodeConfig(n_train=64),
+        ...     eval=EvalConfig(beams=1, n_val=4, n_test=4, n_speed=1, max_target_length=12),
+        ...     trainer=TrainerConfig(max_steps=2, accelerator="cpu", enable_progress_bar=False),
+        ...     logger=[],
+        ... )
+        >>> module, datamodule = build(config)
+        >>> module.total_steps
+        2
     """
     validate(config)
     extensions = extensions or Extensions()

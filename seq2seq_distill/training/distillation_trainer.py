@@ -47,6 +47,26 @@ class DistillationTrainer(Seq2SeqTrainer):
     Raises:
         ConfigError: a line for each argument that has no meaning here.
         ModelError: the teacher cannot be loaded, has other tokens, or an architecture is unknown.
+
+    Examples:
+        >>> from seq2seq_distill import DistillationTrainer, create_student, load_teacher, load_tokenizer
+        >>> from seq2seq_distill.demo import model_source
+        >>> from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments
+        >>> path = model_source("demo:translation")
+        >>> teacher, tokenizer = load_teacher(path), load_tokenizer(path)
+        >>> rows = [dict(tokenizer("on 3 May", text_target="am 3. Mai"))] * 4
+        >>> trainer = DistillationTrainer(
+        ...     create_student(teacher.model, decoder_layers=1),
+        ...     Seq2SeqTrainingArguments("runs/trainer", max_steps=1, report_to=[]),
+        ...     teacher=teacher,
+        ...     train_dataset=rows,
+        ...     processing_class=tokenizer,
+        ...     data_collator=DataCollatorForSeq2Seq(tokenizer),
+        ... )
+        >>> result = trainer.train()  # doctest: +ELLIPSIS
+        {'train_runtime': ...
+        >>> result.global_step
+        1
     """
 
     def __init__(

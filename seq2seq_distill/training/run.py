@@ -56,6 +56,24 @@ def run_config(
     Raises:
         UserError: a `ConfigError`, `DataError` or `ModelError`, with a line for each mistake.
         RunError: the machine or the disk failed; the same call goes on once that is repaired.
+
+    Examples:
+        >>> from seq2seq_distill import EncodeConfig, EvalConfig, RunConfig, StudentConfig, TrainerConfig, run_config
+        >>> config = RunConfig(
+        ...     task="translation",
+        ...     teacher="demo:translation",
+        ...     data=["demo:translation"],
+        ...     output_dir="runs/two-steps",
+        ...     student=StudentConfig(decoder_layers=1),
+        ...     encode=EncodeConfig(n_train=64),
+        ...     eval=EvalConfig(beams=1, n_val=4, n_test=4, n_speed=1, max_target_length=12),
+        ...     trainer=TrainerConfig(max_steps=2, accelerator="cpu", enable_progress_bar=False),
+        ...     logger=[],
+        ... )
+        >>> results = run_config(config)  # doctest: +ELLIPSIS
+                             translation: test split...
+        >>> sorted(results["kept"])
+        ['bleu', 'chrf']
     """
     validate(config)
     extensions = extensions or Extensions()

@@ -62,6 +62,13 @@ def trainer_options(config: RunConfig) -> dict[str, Any]:
 
     Loggers, callbacks and folders can be added; what would break the plan is refused before the first step. The
     interval of validations is the config's, whatever the Trainer says.
+
+    Examples:
+        >>> from seq2seq_distill import RunConfig, TrainerConfig, trainer_options
+        >>> config = RunConfig(task="translation", trainer=TrainerConfig(devices=2, accelerator="cpu"))
+        >>> options = trainer_options(config)
+        >>> options["devices"], options["gradient_clip_val"]
+        (2, 1.0)
     """
     options = config.trainer
     return {

@@ -16,19 +16,55 @@ class _OneLineError(Exception):
 
 
 class UserError(_OneLineError):
-    """An error in the input: one line that names the option or file, the value and the remedy; exit code 2."""
+    """An error in the input: one line that names the option or file, the value and the remedy; exit code 2.
+
+    Examples:
+        >>> from seq2seq_distill import ConfigError, DataError, ModelError, UserError
+        >>> all(issubclass(error, UserError) for error in (ConfigError, DataError, ModelError))
+        True
+    """
 
 
 class ConfigError(UserError):
-    """An option, or a key of a config file."""
+    """An option, or a key of a config file.
+
+    Examples:
+        >>> from seq2seq_distill import ConfigError, CustomLoss, Extensions
+        >>> try:
+        ...     Extensions(terms={"loss": CustomLoss(lambda student, teacher, batch: student)})
+        ... except ConfigError as error:
+        ...     print(error)
+        custom loss 'loss': the name is taken, choose another
+    """
 
 
 class DataError(UserError):
-    """A data source, with the file and line if known."""
+    """A data source, with the file and line if known.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from seq2seq_distill import DataError, RunConfig, build
+        >>> _ = Path("pairs.jsonl").write_text('{"source": "a dog", "target": ')
+        >>> try:
+        ...     build(RunConfig(task="translation", teacher="demo:translation", data=["pairs.jsonl"]))
+        ... except DataError as error:
+        ...     print(error)
+        `data` pairs.jsonl: pairs.jsonl:1: invalid JSON: Expecting value (column 31): correct it, or remove the example
+    """
 
 
 class ModelError(UserError):
-    """A teacher or a student."""
+    """A teacher or a student.
+
+    Examples:
+        >>> from seq2seq_distill import ModelError, create_student, load_teacher
+        >>> from seq2seq_distill.demo import model_source
+        >>> try:
+        ...     create_student(load_teacher(model_source("demo:translation")).model, decoder_layers=13)
+        ... except ModelError as error:
+        ...     print(error)
+        `student.decoder_layers` 13 exceeds the teacher's 6 layers: choose 1 to 6
+    """
 
 
 class RunError(_OneLineError):

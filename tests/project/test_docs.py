@@ -14,9 +14,11 @@ import pytest
 from seq2seq_distill.cli.main import COMMANDS, parse
 from seq2seq_distill.models.architectures import ARCHITECTURES, REFUSED
 from seq2seq_distill.models.layer_map import COPY, SUPERVISE
+from tests.project import option_list
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 FLAG = re.compile(r"(?<![\w-])--[A-Za-z_](?:[\w.]*\w)?")
 # Flags of the predecessor's scripts, as their parsers had them, and options of Lightning 1.0's Trainer that its shell
 # scripts and readers used.
@@ -46,7 +48,7 @@ model_name input_path --model_name --save_dir --reference_path --score_path --ty
 # Of torchrun, srun, sbatch, ray, npm, Python, uvicorn, hf and benchmarks; a name ends for us at its first hyphen.
 FOREIGN_FLAGS = set(
     "--nnodes --nproc_per_node --rdzv_backend --rdzv_endpoint --rdzv_id --nodes --ntasks --gpus --signal --requeue "
-    "--kill --max_length --vocab --target --rounds --divergence --only --seeds --head --address --train_on "
+    "--time --kill --max_length --vocab --target --rounds --divergence --only --seeds --head --address --train_on "
     "--ignore --no --bind --app --local --merged --single --vocabulary --length".split()
 )
 
@@ -137,6 +139,8 @@ def test_no_relative_link_is_dead(page):
         path, _, anchor = link.partition("#")
         target = page.parent / path if path else page
         assert target.exists(), f"{link} leads nowhere"
+        if page.is_relative_to(DOCS):
+            assert target.resolve().is_relative_to(DOCS), f"{link} leads out of the site"
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
             assert anchor in map(slug, headings), f"{link} names no heading"
@@ -145,7 +149,8 @@ def test_no_relative_link_is_dead(page):
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_file_of_ours_exists(page):
     folders = "configs|seq2seq_distill|tests|benchmarks|docs"
-    named = re.findall(rf"(?<![\w/])((?:{folders})/[\w./-]*)", page.read_text(encoding="utf-8"))
+    ours = rf"(?<![\w/])((?:{folders})/[\w./-]*|examples/\w+\.\w+)"
+    named = re.findall(ours, page.read_text(encoding="utf-8"))
     assert [path for path in named if not (ROOT / path.rstrip(".")).exists()] == []
 
 
@@ -206,6 +211,11 @@ def test_every_family_is_listed():
         assert f"`{family}`" in readme and f"| `{family}` |" in supported
     for family in REFUSED:
         assert f"`{family}`" in refused
+
+
+def test_the_list_of_options_is_that_of_the_code():
+    written = option_list.PAGE.read_text(encoding="utf-8")
+    assert written == option_list.page(), "run python -m tests.project.option_list"
 
 
 @pytest.mark.parametrize(("heading", "table"), [("Which layers", COPY), ("Which layers supervise", SUPERVISE)])

@@ -31,8 +31,8 @@ _MULTILINGUAL = ("m2m_100", "mbart", "nllb-moe", "plbart")
 
 def load_tokenizer(
     path: str | Path,
-    src_lang: str | None,
-    tgt_lang: str | None,
+    src_lang: str | None = None,
+    tgt_lang: str | None = None,
     field: str = "teacher",
     src_field: str = "src_lang",
 ) -> PreTrainedTokenizerBase:
@@ -44,6 +44,13 @@ def load_tokenizer(
     Raises:
         ModelError: there is no tokenizer at `path`.
         ConfigError: the tokenizer needs languages and has none, or does not know the one given.
+
+    Examples:
+        >>> from seq2seq_distill import load_tokenizer
+        >>> from seq2seq_distill.demo import model_source
+        >>> tokenizer = load_tokenizer(model_source("demo:translation"))
+        >>> tokenizer("on 3 May").input_ids[-1] == tokenizer.eos_token_id
+        True
     """
     tokenizer = tokenizer_of(path, field)
     known = language_codes(tokenizer)
