@@ -64,8 +64,8 @@ wheel: $(VENV)/.developing ## build the wheel and run it without the source
 		--eval.n_val 8 --eval.n_test 8 --eval.n_speed 2
 
 bench: $(VENV)/.developing ## measure; one JSON line each
-	for name in step memory encoder padding cache generate labels server corrupted decoding translate_file startup scaling \
-		gpu; do \
+	for name in step memory encoder padding cache generate labels server corrupted decoding shortlist translate_file \
+		startup scaling gpu; do \
 		$(BIN)/python -m benchmarks.$$name || exit; \
 	done
 

@@ -31,8 +31,8 @@ LABELS = RUNS / "labels"
 MARKS = ("<!-- evidence -->", "<!-- end of evidence -->")
 COMMON = (
     *("--config", "configs/translation/multi30k-en-de-6-1.yaml", "--student.decoder_layers", "1"),
-    *("--loss.temperature", "1", "--loss.alpha_ce", "0.8", "--eval.beams", "1", "--eval.n_val", "500"),
-    *("--eval.n_test", "1", "--eval.n_speed", "0"),
+    *("--targets", "reference", "--loss.temperature", "1", "--loss.alpha_ce", "0.8", "--loss.alpha_mlm", "0.2"),
+    *("--eval.beams", "1", "--eval.n_val", "500", "--eval.n_test", "1", "--eval.n_speed", "0"),
 )
 LABELLED = ("--data", str(LABELS), "multi30k/data", "--data_weights", "1", "0")
 # T^2 makes the term small below 1: its weight is doubled, as in the recipe.

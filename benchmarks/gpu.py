@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.step import SIDES, Shape, bart, random_batch
 from benchmarks.timing import interleaved, ratio
-from seq2seq_distill.config import LossConfig
+from seq2seq_distill.config import ResolvedLossConfig
 
 LARGE = Shape(50_265, 16, 512, 64, 1024)
 TINY = Shape(300, 2, 16, 8, 64)
@@ -50,7 +50,7 @@ def compare(shape: Shape, device: str, rounds: int, tiny: bool = False) -> dict[
             student.zero_grad()
             _forget_peak(device)
             with torch.autocast(device, torch.bfloat16):
-                loss = SIDES[name](student, teacher, batch, LossConfig())
+                loss = SIDES[name](student, teacher, batch, ResolvedLossConfig())
             loss.backward()
             _wait(device)
             peaks[name] = torch.cuda.max_memory_allocated() if device == "cuda" else 0

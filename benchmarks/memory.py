@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seq2seq_distill.config import LossConfig
+from seq2seq_distill.config import ResolvedLossConfig
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.losses.logits import cross_entropy, kl_divergence
 from seq2seq_distill.models.forward import OutputHead
@@ -43,14 +43,14 @@ def main() -> None:
     parser.add_argument("--positions", type=int, default=8192)
     parser.add_argument("--vocab", type=int, default=256_206)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--temperature", type=float, default=LossConfig.temperature)
+    parser.add_argument("--temperature", type=float, default=ResolvedLossConfig.temperature)
     arguments = parser.parse_args()
     print(json.dumps(measure(arguments.positions, arguments.vocab, arguments.width, arguments.temperature)))
 
 
 def measure(positions: int, vocabulary: int, width: int, temperature: float) -> dict[str, object]:
     """The benchmark's JSON line."""
-    config = LossConfig(temperature=temperature)
+    config = ResolvedLossConfig(temperature=temperature)
     chunked(random_inputs(8, 64, width), config)  # memory that libraries retain from first use is not the head's
     inputs = random_inputs(positions, vocabulary, width)
     before, start = peak_bytes(), time.perf_counter()
@@ -89,7 +89,7 @@ def random_inputs(positions: int, vocabulary: int, width: int) -> Inputs:
     )
 
 
-def chunked(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]:
+def chunked(inputs: Inputs, config: ResolvedLossConfig) -> tuple[Tensor, Tensor, Tensor]:
     """The loss, a mean over positions, and its gradients with respect to hidden states and weight."""
     loss = head_loss(
         OutputHead(inputs.weight, None),
@@ -104,7 +104,7 @@ def chunked(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]
     return loss.detach(), of_hidden, of_weight
 
 
-def dense(inputs: Inputs, config: LossConfig) -> tuple[Tensor, Tensor, Tensor]:
+def dense(inputs: Inputs, config: ResolvedLossConfig) -> tuple[Tensor, Tensor, Tensor]:
     """As `chunked`, but from dense logits in fp64, one piece after another."""
     weight, other_weight = inputs.weight.detach().double().requires_grad_(), inputs.other_weight.double()
     total, of_hidden = torch.zeros((), dtype=torch.float64), []

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from transformers import BartConfig, BartForConditionalGeneration
 
 from benchmarks.timing import interleaved, ratio
-from seq2seq_distill.config import LossConfig
+from seq2seq_distill.config import ResolvedLossConfig
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.divergences import DIVERGENCES, Divergences, divergence
 from seq2seq_distill.losses.fused import head_loss
@@ -56,8 +56,8 @@ def main() -> None:
     parser.add_argument("--source", type=int, default=Shape.source, help="tokens per row")
     parser.add_argument("--target", type=int, default=Shape.target, help="tokens per row")
     parser.add_argument("--width", type=int, default=Shape.width)
-    parser.add_argument("--temperature", type=float, default=LossConfig.temperature)
-    parser.add_argument("--divergence", choices=DIVERGENCES, default=LossConfig.divergence)
+    parser.add_argument("--temperature", type=float, default=ResolvedLossConfig.temperature)
+    parser.add_argument("--divergence", choices=DIVERGENCES, default=ResolvedLossConfig.divergence)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, help="number of threads (default: torch's)")
     arguments = parser.parse_args()
@@ -65,11 +65,11 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     for vocabulary in arguments.vocab:
         shape = Shape(vocabulary, arguments.batch, arguments.source, arguments.target, arguments.width)
-        loss = LossConfig(temperature=arguments.temperature, divergence=arguments.divergence)
+        loss = ResolvedLossConfig(temperature=arguments.temperature, divergence=arguments.divergence)
         print(json.dumps(compare(shape, loss, arguments.rounds)), flush=True)
 
 
-def compare(shape: Shape, loss: LossConfig, rounds: int) -> dict[str, object]:
+def compare(shape: Shape, loss: ResolvedLossConfig, rounds: int) -> dict[str, object]:
     """The benchmark's JSON line; checks that both implementations give the same loss."""
     torch.manual_seed(0)
     teacher = bart(shape, 6).eval().requires_grad_(False)
@@ -130,7 +130,7 @@ def random_batch(shape: Shape) -> Batch:
     }
 
 
-def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+def naive(student: Any, teacher: Any, batch: Batch, loss: ResolvedLossConfig) -> Tensor:
     """Dense logits of both models, copies of those with a label, and torch's losses."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     decoder_inputs = forward.decoder_inputs(student, batch["labels"])
@@ -154,7 +154,7 @@ def naive(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     return loss.alpha_ce * ce + loss.alpha_mlm * mlm
 
 
-def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+def ours(student: Any, teacher: Any, batch: Batch, loss: ResolvedLossConfig) -> Tensor:
     """The implementation of the distiller."""
     own, other, labels = hidden_states(student, teacher, batch)
     return head_loss(
@@ -169,12 +169,12 @@ def ours(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
     ).loss
 
 
-def forward_kl(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+def forward_kl(student: Any, teacher: Any, batch: Batch, loss: ResolvedLossConfig) -> Tensor:
     """Ours with forward KL, as the reference for other divergences."""
     return ours(student, teacher, batch, replace(loss, divergence="forward_kl"))
 
 
-def floor(student: Any, teacher: Any, batch: Batch, loss: LossConfig) -> Tensor:
+def floor(student: Any, teacher: Any, batch: Batch, loss: ResolvedLossConfig) -> Tensor:
     """Both models and the matrix products of the head only."""
     own, other, _ = hidden_states(student, teacher, batch)
     inputs = (own, forward.output_head(student).weight, other, forward.output_head(teacher).weight)

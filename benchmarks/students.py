@@ -85,7 +85,8 @@ class Run:
         if self.kind == "labelled":
             labels = ["--data", str(labels_of(self.group)), LABELLING[self.group][1], "--data_weights", "1", "0"]
         return [
-            *("distill", "--task", self.task, *self.arguments, *layers, "--method", method, *cache, *labels),
+            *("distill", "--task", self.task, *self.arguments, *layers, "--method", method),
+            *("--targets", "reference", *cache, *labels),
             *("--seed", str(self.seed), "--output_dir", str(self.folder)),
         ]
 

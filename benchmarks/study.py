@@ -31,7 +31,8 @@ DATA, TEACHER = Path("multi30k/data"), Path("multi30k/teacher")
 MEANS = {"bleu": 2, "chrf": 2, "gen_len": 1}
 """What a table has the means of, and with how many decimals."""
 COMMON = (
-    *("--config", "configs/translation/multi30k-en-de-6-1.yaml", "--eval.beams", "1", "--eval.n_val", "100"),
+    *("--config", "configs/translation/multi30k-en-de-6-1.yaml", "--targets", "reference"),
+    *("--eval.beams", "1", "--eval.n_val", "100"),
     *("--eval.n_test", "1000", "--eval.n_speed", "0", "--logger", "[]", "--trainer.enable_progress_bar", "false"),
 )
 
@@ -63,22 +64,22 @@ def split_in_halves(folder: Path) -> None:
     label(folder / "sources", folder / "labels")
 
 
-def label(data: Path, folder: Path, *flags: str) -> None:
+def label(data: Path, folder: Path, *flags: str, longest: int = 96) -> None:
     """Translate sources with the teacher; resumes, and returns at once if it is complete."""
     command = f"label --model {TEACHER} --data {data} --task translation --output_dir {folder}"
-    languages = ("--src_lang", "en", "--tgt_lang", "de", "--max_target_length", "96")
+    languages = ("--src_lang", "en", "--tgt_lang", "de", "--max_target_length", str(longest))
     subprocess.run([sys.executable, "-m", "seq2seq_distill", *command.split(), *languages, *flags], check=True)
 
 
 def label_three_ways(folder: Path) -> None:
-    """Labels of the same 10,000 sources, whose candidates are chosen differently."""
-    some = ("--n", "10000")
+    """Labels of the same 5,000 sources, whose candidates are chosen differently."""
+    some = ("--n", "5000")
     label(DATA, folder / "top1", *some, "--beams", "5")
     label(DATA, folder / "best-bleu", *some, "--beams", "5", "--n_best", "5", "--keep", "best-bleu")
-    # Epsilon sampling (Freitag et al. 2023, arXiv 2305.09860); transformers decodes a batch until its last draw ends, so
-    # small batches are faster.
+    # Epsilon sampling (Freitag et al. 2023, arXiv 2305.09860); transformers decodes a batch until its last draw ends:
+    # small batches and a low limit are faster.
     draws = ("--sample", "true", "--n_best", "16", "--generate", '{"epsilon_cutoff": 0.02}', "--max_tokens", "512")
-    label(DATA, folder / "mbr-chrf", *some, *draws, "--keep", "mbr-chrf")
+    label(DATA, folder / "mbr-chrf", *some, *draws, "--keep", "mbr-chrf", longest=48)
 
 
 def label_with_log_probabilities(folder: Path) -> None:

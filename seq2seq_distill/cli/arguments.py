@@ -15,6 +15,7 @@ from seq2seq_distill.cli.parser import Parser, closest, describe_type, element_o
 from seq2seq_distill.cli.yaml_files import InvalidYaml, load_yaml_mapping, parse_yaml_mapping
 from seq2seq_distill.config import find_problems
 from seq2seq_distill.config.problems import Problem
+from seq2seq_distill.config.run_record import as_it_was_meant
 from seq2seq_distill.utils.errors import ConfigError, format_value, raise_config_error
 
 QUESTIONS = ("-h", "--help", "--print_config")
@@ -149,7 +150,7 @@ class CommandLine:
 
     def _add_file(self, path: str) -> None:
         try:
-            record = load_yaml_mapping(path)
+            record = as_it_was_meant(load_yaml_mapping(path))
         except ConfigError as error:
             self.problems_in_files.append(Problem((), str(error)))
             self.lacks_a_file = True

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import seq2seq_distill
 from seq2seq_distill.cli.arguments import config_from
-from seq2seq_distill.cli.messages import FlagFormatter, with_flags
+from seq2seq_distill.cli.messages import FlagFormatter, StderrHandler, with_flags
 from seq2seq_distill.cli.parser import suggestion
 from seq2seq_distill.commands.average.options import AverageConfig
 from seq2seq_distill.commands.convert.options import ConvertConfig
@@ -27,6 +27,7 @@ from seq2seq_distill.commands.trim.options import TrimOnlyConfig
 from seq2seq_distill.config import CacheCommandConfig, LabelConfig, RunConfig, validate
 from seq2seq_distill.config.validation import CommandConfig
 from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, format_value
+from seq2seq_distill.utils.terminal import shows_bars
 
 DESCRIPTION = """Distil an encoder-decoder teacher into a small, fast student for summarization or translation.
 
@@ -34,7 +35,7 @@ Without a command, distill trains a student, tests it and compares it with its t
 built-in demo.
 
 Commands:
-  plan      find the largest student that meets a speed target
+  plan      find the best student that meets a target of speed and size
   budget    find the largest batch that fits into memory
   label     write targets for a data set with the teacher (pseudo-labels)
   cache     compute the teacher's outputs once, for runs with --teacher_cache
@@ -95,8 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = COMMANDS[name]
     try:
         config = parse(name, arguments)
-        if not sys.stderr.isatty():  # no progress bars of the libraries in a file or pipe; read when they are imported
+        if not shows_bars():  # nor do the libraries, which read this when they are imported
             os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+            os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
         function = getattr(import_module(command.module), command.function)
         _set_up_logging(command)
         function(config)
@@ -142,7 +144,7 @@ def _print_error(error: Exception, command: Command) -> None:
 
 def _set_up_logging(command: Command) -> None:
     """The package's own messages, and of the libraries what a user can act on."""
-    handler = logging.StreamHandler()
+    handler = StderrHandler()
     handler.setFormatter(FlagFormatter(command.config_class))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("seq2seq_distill").setLevel(logging.INFO)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import sys
 
 from seq2seq_distill.cli.parser import Parser
 from seq2seq_distill.config import RunConfig
@@ -22,6 +23,16 @@ def with_flags(text: str, config_class: type) -> str:
         return f"--{match[1]}" if any(parser.knows(match[1]) for parser in parsers) else match[0]
 
     return OPTION.sub(flag, text)
+
+
+class StderrHandler(logging.Handler):
+    """Writes messages to what is standard error at that moment: a progress bar takes its place to stay below them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:  # as in every handler of logging
+            self.handleError(record)
 
 
 class FlagFormatter(logging.Formatter):

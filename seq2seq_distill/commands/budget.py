@@ -4,7 +4,7 @@ import json
 import logging
 import resource
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def find_budget(config: RunConfig) -> Budget:
     """
     if config.tasks:
         raise ConfigError("`tasks`: a budget is for one teacher: give that of a task by `teacher`, and its `data`")
-    parts = build_components(config)
+    parts = build_components(replace(config, targets="reference"))  # whose lengths are about those of the teacher's
     if config.teacher_cache:
         parts = with_cache(config, parts)
     found = propose(parts, config, memory_of(local_device(config.trainer.accelerator)))

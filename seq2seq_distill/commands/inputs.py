@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 
 from seq2seq_distill import demo
 from seq2seq_distill.config.run_record import Options, task_of_run, with_recorded_options
 from seq2seq_distill.data.columns import Columns
-from seq2seq_distill.data.sources import ANY_COLUMNS, has_split, is_file, map_split
-from seq2seq_distill.data.texts import join_keys
-from seq2seq_distill.utils.errors import ConfigError, DataError
+from seq2seq_distill.data.sources import ANY_COLUMNS, has_split
+from seq2seq_distill.data.texts import map_rows
+from seq2seq_distill.utils.errors import ConfigError
 
 
 class DataOptions(Options, Protocol):
@@ -38,27 +38,6 @@ def with_run_defaults(config: Config, record: dict[str, Any], remedy: str) -> Co
     if not config.data:
         raise ConfigError(f"`data` is missing: {remedy}")
     return config
-
-
-def map_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS) -> tuple[Dataset, str]:
-    """The columns source and target of a split, of all sources that have it, in order, memory-mapped; the column source
-    alone, where `columns` allows it and a source has no targets. And a hash that stands for the texts.
-
-    Files without a folder or hub data set among them have no splits: their rows are the data, whatever the split.
-
-    Raises:
-        DataError: a source cannot be read, none has the split, or it has no rows.
-    """
-    places = [demo.data_source(name) for name in sources]
-    split = "train" if all(map(is_file, places)) else split
-    having = [place for place in places if has_split(place, split)]
-    # Where no source has the split, the error about the first source says what is missing.
-    parts, keys = zip(*(map_split(place, split, columns) for place in having or places[:1]), strict=True)
-    sides = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
-    rows = concatenate_datasets([part.select_columns(sides) for part in parts])
-    if not len(rows):
-        raise DataError(f"`data` {' '.join(sources)}: the {split} split has no examples: give another source")
-    return rows, join_keys([*keys, *sides])
 
 
 def load_shots(sources: Sequence[str], count: int, columns: Columns) -> list[tuple[str, str]]:

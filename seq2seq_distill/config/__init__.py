@@ -2,11 +2,13 @@
 
 from seq2seq_distill.config.cache_command import CacheCommandConfig
 from seq2seq_distill.config.data import BatchConfig, EncodeConfig, TaskConfig
+from seq2seq_distill.config.label_options import LabelOptions
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.losses import (
     DivergenceName,
     FeatureLossConfig,
     LossConfig,
+    ResolvedLossConfig,
     ScheduleConfig,
     WeightSchedule,
 )
@@ -29,9 +31,11 @@ __all__ = [
     "EvalConfig",
     "FeatureLossConfig",
     "LabelConfig",
+    "LabelOptions",
     "LossConfig",
     "NoiseConfig",
     "OptimConfig",
+    "ResolvedLossConfig",
     "RunConfig",
     "RunnerOptions",
     "ScheduleConfig",

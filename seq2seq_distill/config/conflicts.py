@@ -8,6 +8,7 @@ from seq2seq_distill.config.loss_conflicts import teacher_conflicts, weight_conf
 from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import RunConfig
 from seq2seq_distill.config.student import StudentConfig
+from seq2seq_distill.config.target_conflicts import target_conflicts
 from seq2seq_distill.config.task_conflicts import task_conflicts
 from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.config.training import TrainerConfig
@@ -61,6 +62,7 @@ def run_conflicts(config: RunConfig) -> Iterator[Problem]:
     yield from _extra_conflicts(config.trainer)
     yield from _strategy_conflicts(config)
     yield from task_conflicts(config)
+    yield from target_conflicts(config)
     yield from trim_conflicts(config.trim)
     yield from _trim_teacher_conflicts(config)
 

@@ -10,7 +10,15 @@ MAX_SOURCE_LENGTH, MAX_TARGET_LENGTH = 1024, 142
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodingOptions:
+class SearchOptions:
+    """How a model searches."""
+
+    beams: int | None = option(None, between(1, 1000))
+    """Number of beams (default: the run's, or from the model's generation config)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingOptions(SearchOptions):
     """What a model reads, and how it decodes. What is left out is taken from the run or export that the model is of."""
 
     task: Literal["summarization", "translation"] | None = None
@@ -22,8 +30,6 @@ class DecodingOptions:
     prefix: str | None = option(None, free_text=True)
     """Text put before every source (default: the run's, or what the model's config names for the task, as T5's
     does)."""
-    beams: int | None = option(None, between(1, 1000))
-    """Number of beams (default: the run's, or from the model's generation config)."""
     length_penalty: float | None = option(None, between(-100, 100))
     """Length penalty of beam search (default: the run's, or from the model's generation config)."""
     generate: dict[str, Any] = option({})

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seq2seq_distill.config.bounds import Range, above, at_least, at_most, between, fraction, option
+from seq2seq_distill.config.bounds import Range, above, at_least, between, option
 from seq2seq_distill.config.decoding import DecodingOptions
+from seq2seq_distill.config.label_options import LabelOptions
 from seq2seq_distill.config.language_models import LanguageModelOptions
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.run import MAX_SEED
@@ -17,7 +18,7 @@ from seq2seq_distill.utils.optional import missing_problem
 
 
 @dataclass(frozen=True)
-class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
+class LabelConfig(LabelOptions, DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Write the targets of a data set with a model (pseudo-labels), or score the existing ones, and filter them."""
 
     model: str = option("", required=True)
@@ -50,13 +51,6 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Column with the source texts (default: recognised by its name)."""
     target_column: str | None = None
     """Column with the reference texts (default: recognised by its name)."""
-    engine: Literal["auto", "transformers", "ctranslate2"] = "auto"
-    """Library that decodes: auto uses CTranslate2 if it is installed, supports the model, and gives the same outputs
-    for 64 sources."""
-    quantization: Literal["int8", "int8_float16", "float16", "float32"] = "float32"
-    """Numerical format of the weights in CTranslate2; int8 is faster and changes some outputs."""
-    n_best: int = option(1, between(1, 1000))
-    """Number of candidates per example."""
     sample: bool = False
     """Sample candidates instead of searching for the most probable ones."""
     temperature: float = option(1.0, above(0))
@@ -67,47 +61,12 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
     """Sample from the most probable tokens whose total probability reaches P. Needs --sample."""
     seed: int = option(42, between(0, MAX_SEED))
     """Random seed of sampling; needs --sample."""
-    keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "mbr-chrf", "mbr-bleu", "mbr-rouge", "all"] = "top1"
-    """Candidates to keep: the most probable one (top1); by chrF, BLEU or ROUGE-L, the one closest to the reference
-    (best-) or to all candidates of its row (mbr-, minimum Bayes risk); or all."""
     rouge_tokenizer: RougeTokenizer = "default"
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
-    max_tokens: int = option(4096, at_least(1))
-    """Maximum number of source tokens decoded together, padding included."""
-    shard_rows: int = option(4096, at_least(1))
-    """Number of rows per shard: one file of the data set, and the most work that is lost when the command is killed."""
-    min_words: int = option(1, at_least(1))
-    """Drop targets with fewer words; 1 drops empty ones only."""
-    min_score: float | None = option(None, at_most(0))
-    """Drop targets whose mean token log-probability under the model is below this value."""
     min_gain: float | None = None
     """Drop targets that their source makes more probable by less than this value, in mean token log-probability, than
     the source of another row does; needs --targets reference."""
-    min_rouge2: float | None = option(None, between(0, 100))
-    """Drop targets whose ROUGE-2 with the reference (0 to 100) is below this value."""
-    min_chrf: float | None = option(None, between(0, 100))
-    """Drop targets whose chrF2 with the reference (0 to 100) is below this value."""
-    min_length_ratio: float | None = option(None, at_least(0))
-    """Drop targets with fewer words per source word than this value."""
-    max_length_ratio: float | None = option(None, at_least(0))
-    """Drop targets with more words per source word than this value."""
-    max_repetition: float | None = option(None, between(0, 1))
-    """Drop targets whose fraction of repeated 4-grams exceeds this value, and short loops such as "hello hello"."""
-    max_copied: float | None = option(None, between(0, 100))
-    """Drop targets whose chrF2 with the source (0 to 100) exceeds this value, since they are copied, not translated."""
-    min_script: float | None = option(None, between(0, 1))
-    """Drop targets in which the fraction of letters in the references' script is below this value."""
-    drop_cut: bool = False
-    """Drop pairs whose source was longer than the model reads, or whose target was stopped at --max_target_length."""
-    drop_unsupported: list[Literal["numbers", "names"]] = option([])
-    """Drop targets with numbers, or capitalised names, that the source does not have; names are not looked for where
-    --tgt_lang capitalises all nouns."""
-    backward_model: str | None = None
-    """Model of the opposite direction, target to source, that scores each source given its target: a Hugging Face
-    folder or hub id."""
-    drop_fraction: float = option(0.0, fraction())
-    """Of the pairs that pass all other filters, drop this fraction with the lowest backward-model scores."""
 
     @property
     def folder(self) -> Path:
@@ -121,19 +80,11 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
         yield from self.language_model_conflicts()
         if self.server is not None:
             yield from self.unused_by_language_model()
-        if self.n_best == 1 and self.keep.startswith(("best", "mbr")):
-            yield Problem(
-                ("keep", "n_best"), f"`keep` {self.keep} needs several candidates, and `n_best` is 1: raise it"
-            )
+        yield from self.choice_conflicts()
         if self.lang_id:
             yield from self._language_problems()
         if self.split_sentences:
             yield from self._split_conflicts()
-        if self.drop_fraction and not self.backward_model:
-            yield Problem(
-                ("drop_fraction", "backward_model"),
-                f"`drop_fraction` {self.drop_fraction} needs `backward_model`: name one",
-            )
         if self.targets == "generate" and self.min_gain is not None:
             yield Problem(
                 ("min_gain", "targets"),
@@ -205,11 +156,8 @@ class LabelConfig(DecodingOptions, RunnerOptions, LanguageModelOptions):
                 ("engine", "sample"),
                 "`engine` ctranslate2 cannot repeat its samples after a stop: leave it out with `sample`",
             )
-        if self.beams is not None and self.n_best > self.beams and not self.sample:
-            yield Problem(
-                ("n_best", "beams"),
-                f"`n_best` {self.n_best} needs as many beams, not `beams` {self.beams}: raise them",
-            )
+        if not self.sample:
+            yield from self.beam_conflicts()
         for name in ("temperature", "top_k", "top_p", "do_sample"):
             if name in self.generate:
                 instead = "sample" if name == "do_sample" else name

@@ -32,6 +32,7 @@ class DistillationOptions:
 
 def weight_conflicts(loss: LossConfig, matches: Sequence[FeatureLossConfig]) -> Iterator[Problem]:
     """Weights that leave nothing to learn."""
+    loss = loss.resolved()
     weights = (loss.alpha_ce, loss.alpha_mlm, loss.alpha_hid, loss.alpha_chunk)
     if not any(weights) and not any(match.weight for match in matches):
         yield Problem(
@@ -54,10 +55,11 @@ def teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
 def _temperature_conflicts(loss: LossConfig) -> Iterator[Problem]:
     schedule = loss.schedule
     lowest, highest = schedule.temperature_range
-    if schedule.temperature in ("flsw", "cwsm") and not lowest <= loss.temperature <= highest:
+    temperature = loss.resolved().temperature
+    if schedule.temperature in ("flsw", "cwsm") and not lowest <= temperature <= highest:
         yield Problem(
             ("loss.temperature", "loss.schedule.temperature_range", "loss.schedule.temperature"),
-            f"`loss.temperature` {loss.temperature} is outside `loss.schedule.temperature_range` "
+            f"`loss.temperature` {temperature} is outside `loss.schedule.temperature_range` "
             f"{lowest} {highest}: choose a temperature within it",
         )
 
@@ -209,7 +211,7 @@ def _on_policy_conflicts(config: RunConfig) -> Iterator[Problem]:
             ("loss.on_policy", "method"),
             f"{opening} needs a teacher, and `method` {config.method} has none: leave it out",
         )
-    elif not config.loss.alpha_ce:
+    elif config.loss.alpha_ce == 0:
         yield Problem(
             ("loss.on_policy", "loss.alpha_ce"), f"{opening} trains with ce_loss, and `loss.alpha_ce` is 0: raise it"
         )

@@ -1,7 +1,7 @@
 """Options of the losses and of their schedules."""
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 from seq2seq_distill.config.bounds import (
     above,
@@ -20,6 +20,10 @@ DivergenceName = Literal[
 """The divergences that `ce_loss` can be made of; `losses/divergences.py` has their formulas."""
 WeightSchedule = Literal["constant", "linear_growth", "linear_decay", "warmup"]
 """How a loss weight is scaled over the course of training."""
+FLAT = 1.5
+"""Entropy in nats a token above which a teacher's distributions count as flat."""
+OPEN_LOSSES = ("temperature", "alpha_ce", "alpha_mlm")
+"""Options that follow from the teacher where they are not given."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +68,19 @@ class LossConfig:
         {'forward_kl': 1, 'reverse_kl': 0.5}
     """
 
-    alpha_ce: float = option(0.8, at_least(0))
-    """Weight of ce_loss, the divergence between the teacher's and the student's token distributions."""
-    alpha_mlm: float = option(0.2, at_least(0))
-    """Weight of mlm_loss, the cross-entropy with the labels."""
+    alpha_ce: float | None = option(None, at_least(0))
+    """Weight of ce_loss, the divergence between the teacher's and the student's token distributions (default: 0.8, or
+    1.6 at a temperature below 1)."""
+    alpha_mlm: float | None = option(None, at_least(0))
+    """Weight of mlm_loss, the cross-entropy with the labels (default: 0.2)."""
     alpha_hid: float = option(0.0, at_least(0))
     """Weight of hid_loss_enc + hid_loss_dec, the mean squared distance between hidden states of paired layers."""
     alpha_chunk: float = option(0.0, at_least(0))
     """Weight of chunk_loss, which compares the student's likelihoods of stretches of the label with those that a label
     set holds, whatever the tokens of the model that wrote it; also used without a teacher."""
-    temperature: float = option(2.0, above(0))
-    """Softmax temperature applied to both student and teacher in ce_loss."""
+    temperature: float | None = option(None, above(0))
+    """Softmax temperature applied to both student and teacher in ce_loss (default: 2.0, or 0.5 for a teacher whose
+    distributions are flat, with an entropy above 1.5 nats per token on the val split)."""
     divergence: DivergenceName | dict[str, float] = option("forward_kl", weights_of(get_args(DivergenceName)))
     """Divergence that ce_loss measures: one name, or several with weights, such as
     {"forward_kl": 1, "reverse_kl": 0.5}."""
@@ -102,6 +108,37 @@ class LossConfig:
     def divergences(self) -> dict[str, float]:
         """Weight of each divergence in `ce_loss`."""
         return {self.divergence: 1.0} if isinstance(self.divergence, str) else self.divergence
+
+    def resolved(self, teacher_entropy: float | None = None) -> "ResolvedLossConfig":
+        """The options with a temperature and weights in place of those that are left open (None).
+
+        A flat distribution says little about which token is right, and hardly anything once it is softened further: it
+        is sharpened instead. On Multi30k, with a teacher of 2.0 nats a token, temperature 0.5 with `alpha_ce` 1.6
+        reached a higher BLEU than temperature 2 with 0.8 (docs/results.md, "Which losses and targets"). `alpha_ce`
+        follows from the temperature, whoever chose it: below 1 the factor T^2 makes `ce_loss` small, and the weight is
+        doubled.
+
+        Args:
+            teacher_entropy: mean entropy of the teacher's distributions, in nats a token; None where it is unknown.
+        """
+        flat = teacher_entropy is not None and teacher_entropy > FLAT
+        found: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(LossConfig)}
+        if self.temperature is None:
+            found["temperature"] = 0.5 if flat else 2.0
+        if self.alpha_ce is None:
+            found["alpha_ce"] = 1.6 if found["temperature"] < 1 else 0.8
+        if self.alpha_mlm is None:
+            found["alpha_mlm"] = 0.2
+        return ResolvedLossConfig(**found)
+
+
+@dataclass(frozen=True)
+class ResolvedLossConfig(LossConfig):
+    """A `LossConfig` that leaves nothing open: what the losses are computed with."""
+
+    alpha_ce: float = option(0.8, at_least(0))
+    alpha_mlm: float = option(0.2, at_least(0))
+    temperature: float = option(2.0, above(0))
 
 
 @dataclass(frozen=True)

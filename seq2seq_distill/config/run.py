@@ -6,6 +6,7 @@ from typing import Literal
 
 from seq2seq_distill.config.bounds import between, for_each, option, some_above_zero, without_repeats
 from seq2seq_distill.config.data import BatchConfig, EncodeConfig, TaskConfig
+from seq2seq_distill.config.label_options import LabelOptions
 from seq2seq_distill.config.losses import FeatureLossConfig, LossConfig
 from seq2seq_distill.config.noise import NoiseConfig
 from seq2seq_distill.config.student import StudentConfig
@@ -57,6 +58,10 @@ class RunConfig:
     method: Literal["kd", "sft"] = "kd"
     """Training method: kd learns from the teacher's distributions and the labels; sft (shrink and fine-tune) learns
     from the labels only."""
+    targets: Literal["auto", "reference", "teacher", "both"] = "auto"
+    """Training targets: reference takes those of the data; teacher lets the teacher write them before the training;
+    both takes each row once with each; auto is teacher where writing them is estimated to take no longer than the
+    training, else reference."""
     resume: str = "auto"
     """What to do with an earlier run in the output folder: auto resumes it from its last checkpoint, never refuses the
     folder; or the path of a checkpoint to resume from."""
@@ -73,6 +78,7 @@ class RunConfig:
     student: StudentConfig = field(default_factory=StudentConfig)
     trim: TrimConfig = field(default_factory=TrimConfig)
     encode: EncodeConfig = field(default_factory=EncodeConfig)
+    label: LabelOptions = field(default_factory=LabelOptions)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -37,7 +37,15 @@ def load_run_record(path: Path) -> dict[str, Any]:
         reason = "no mapping of options"
     if not isinstance(record, dict):
         raise ConfigError(f"{path} cannot be read ({reason}): restore it, or choose another `output_dir`")
-    return record
+    return as_it_was_meant(record)
+
+
+def as_it_was_meant(record: dict[str, Any]) -> dict[str, Any]:
+    """A run.yaml with the options that it does not name because there was no choice when it was written: the targets
+    were those of the data. Other records, which have no provenance, stay as they are."""
+    if "provenance" not in record or "targets" in record:
+        return record
+    return {**record, "targets": "reference"}
 
 
 def read_run_record(model: str) -> dict[str, Any]:

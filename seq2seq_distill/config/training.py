@@ -146,6 +146,6 @@ class TrainerConfig:
     deterministic: bool = False
     """Make torch use deterministic algorithms."""
     enable_progress_bar: bool = True
-    """Show a progress bar."""
+    """Show progress: a bar on a terminal, elsewhere and with NO_COLOR a line of the log every 30 seconds."""
     extra: dict[str, Any] = option({})
     """Other options of Lightning's Trainer, such as {"profiler": "simple"}."""

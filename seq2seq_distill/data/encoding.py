@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow.compute as pc
 import transformers
 from datasets import Dataset
-from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.arrow_files import is_intact, not_written, open_arrow
@@ -22,6 +21,7 @@ from seq2seq_distill.data.sources import fingerprint
 from seq2seq_distill.data.tokenization.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.utils.distributed import num_local_cores
 from seq2seq_distill.utils.files import cache_root
+from seq2seq_distill.utils.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def encode_split(
     job = EncodingJob(dataset, tokenizer, prefix, *lengths, workers or num_local_cores(), variant)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):  # of several processes one encodes, and the others wait
+        with locked(path.with_suffix(".lock"), "encoding these texts"):
             is_new = not is_intact(path, job.schema)
             if is_new:
                 job.write(path)

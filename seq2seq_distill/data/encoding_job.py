@@ -19,7 +19,7 @@ from seq2seq_distill.data.noise.subwords import SubwordSampler
 from seq2seq_distill.data.noise.variants import Variant
 from seq2seq_distill.data.tokenization.text_encoder import EncodedTexts, TextEncoder
 from seq2seq_distill.utils.forked import map_forked
-from seq2seq_distill.utils.progress import progress
+from seq2seq_distill.utils.progress import Progress
 
 BATCH_ROWS = 5000
 PART_ROWS = 25_000
@@ -101,15 +101,16 @@ class EncodingJob:
     def write(self, path: Path) -> None:
         """Encode all rows into a file; an interrupted call goes on from its last whole parts."""
         parts = path.with_suffix(".parts")
-        with progress("encoded", len(self.dataset)) as advance:
+        with Progress("encoding", len(self.dataset)) as progress:
             if len(self.dataset) <= PART_ROWS:
-                write_arrow(path, self.schema, self._batches(range(len(self.dataset)), self._encoders(self.workers)))
+                batches = self._batches(range(len(self.dataset)), self._encoders(self.workers))
+                write_arrow(path, self.schema, progress.counted(batches))
                 return
             parts.mkdir(exist_ok=True)
             starts = range(0, len(self.dataset), PART_ROWS)
             files = [parts / f"{start:012d}.part" for start in starts]
             missing = [start for start, file in zip(starts, files, strict=True) if not is_intact(file, self.schema)]
-            advance((len(starts) - len(missing)) * PART_ROWS)
+            progress.skip((len(starts) - len(missing)) * PART_ROWS)
             encoders = self._encoders(threads=1)
 
             def encode_part(start: int) -> None:
@@ -118,7 +119,7 @@ class EncodingJob:
 
             with _one_thread_each():
                 for _ in map_forked(encode_part, missing, self.workers):
-                    advance(PART_ROWS)
+                    progress.advance(PART_ROWS)
         write_arrow(path, self.schema, itertools.chain.from_iterable(map(read_arrow, files)))
         rmtree(parts)
 

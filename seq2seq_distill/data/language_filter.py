@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seq2seq_distill.data.languages import base_language
 from seq2seq_distill.utils.files import cache_root, replace_atomically
 from seq2seq_distill.utils.optional import optional
-from seq2seq_distill.utils.progress import progress
+from seq2seq_distill.utils.progress import Progress
 
 CERTAIN = 0.5
 """Probability of another language from which on a source is in it; short texts reach it rarely, and stay."""
@@ -44,14 +44,14 @@ def rows_in_language(dataset: Dataset, language: str, key: str) -> NDArray[np.in
 def _rows(dataset: Dataset, code: str, detector: Any) -> NDArray[np.int64]:
     kept = array("q")
     row = 0
-    with progress("compared with their language", len(dataset), "sources") as advance:
+    with Progress("identifying languages", len(dataset), "sources") as progress:
         for batch in dataset.select_columns("source").iter(BATCH_ROWS):
             for text in batch["source"]:
                 [found] = detector.detect(text)
                 if found["lang"] == code or found["score"] < CERTAIN:
                     kept.append(row)
                 row += 1
-            advance(len(batch["source"]))
+            progress.advance(len(batch["source"]))
     return np.frombuffer(kept, dtype=np.int64)
 
 

@@ -30,6 +30,13 @@ def base_language(code: str) -> str:
     return get_global("language_aliases").get(head, head)
 
 
+def is_same_language(code: str, other: str) -> bool:
+    """Whether two codes name one language: "de" is "deu_Latn", and "zho_Hans" is not "zho_Hant"."""
+    first, second = plain_code(code), plain_code(other)
+    is_precise = "_" in first and "_" in second and len(first) == len(second)
+    return first == second if is_precise else base_language(first) == base_language(second)
+
+
 def language_name(code: str) -> str:
     """The English name of a language: "German" for "de", "deu_Latn" or "__de__", "Brazilian Portuguese" for "pt-BR".
 

@@ -12,13 +12,13 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 from datasets import Dataset
-from filelock import FileLock
 
 from seq2seq_distill.data.arrow_files import file_hash, is_intact, not_written, open_arrow, write_arrow
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.readers.files import SIDES, read_batches
 from seq2seq_distill.data.readers.lines import format_of
 from seq2seq_distill.utils.files import cache_root, write_json
+from seq2seq_distill.utils.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def cached_texts(
     try:
         place.mkdir(parents=True, exist_ok=True)
         record = place / f"{_name(files, columns)}.json"
-        with FileLock(record.with_suffix(".lock")):
+        with locked(record.with_suffix(".lock"), f"reading `data` {source}"):
             key, is_new = _key(record, files, columns, verify)
             path = place / f"{key}.texts"
             check = verify or is_new or (path.is_file() and path.stat().st_size < LARGE)

@@ -8,11 +8,21 @@ import numpy as np
 import xxhash
 from datasets import Dataset, concatenate_datasets
 
+from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.readers.parquet import read_teacher_targets
-from seq2seq_distill.data.sources import files_of_split, fingerprint, first_rows, has_split, map_split
+from seq2seq_distill.data.sources import (
+    ANY_COLUMNS,
+    files_of_split,
+    fingerprint,
+    first_rows,
+    has_split,
+    is_file,
+    map_split,
+)
 from seq2seq_distill.utils.constants import SPLITS
+from seq2seq_distill.utils.errors import DataError
 
 KEYED = "xxh3:"
 """Opens a fingerprint that is made of the keys of the splits."""
@@ -89,3 +99,24 @@ def load_texts(config: RunConfig, sources: Sequence[str]) -> Texts:
         for split in SPLITS
     }
     return Texts(splits, tuple(np.diff(ends).tolist()), keys, rows)
+
+
+def map_rows(sources: Sequence[str], split: str, columns: Columns = ANY_COLUMNS) -> tuple[Dataset, str]:
+    """The columns source and target of a split, of all sources that have it, in order, memory-mapped; the column source
+    alone, where `columns` allows it and a source has no targets. And a hash that stands for the texts.
+
+    Files without a folder or hub data set among them have no splits: their rows are the data, whatever the split.
+
+    Raises:
+        DataError: a source cannot be read, none has the split, or it has no rows.
+    """
+    places = [demo.data_source(name) for name in sources]
+    split = "train" if all(map(is_file, places)) else split
+    having = [place for place in places if has_split(place, split)]
+    # Where no source has the split, the error about the first source says what is missing.
+    parts, keys = zip(*(map_split(place, split, columns) for place in having or places[:1]), strict=True)
+    sides = [name for name in parts[0].column_names if all(name in part.column_names for part in parts)]
+    rows = concatenate_datasets([part.select_columns(sides) for part in parts])
+    if not len(rows):
+        raise DataError(f"`data` {' '.join(sources)}: the {split} split has no examples: give another source")
+    return rows, join_keys([*keys, *sides])

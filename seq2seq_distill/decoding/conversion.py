@@ -14,7 +14,8 @@ does not fit a fine-tuned model:
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.models import forward
 from seq2seq_distill.utils.errors import ModelError
+from seq2seq_distill.utils.files import write_json
 from seq2seq_distill.utils.optional import optional
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ LOADERS = {
 """Model type to the configuration whose loader reads its weights."""
 NORMS = {"bart": (False, True), "pegasus": (True, False), "mbart": (True, True), "marian": (False, False)}
 """Whether norms come before a layer's parts, and whether embeddings are normed."""
+FIRST_IDS = "first_ids.json"
+"""File with the ids of the tokens that have the first rows, where rows are not in the order of ids."""
 NEVER = -1e4
 """Bias of a token that must not be chosen; float16 holds it."""
 HELD_OPTIONS = (
@@ -57,13 +61,17 @@ _WITHOUT_EFFECT = (
 """Settings that CTranslate2 has by other names, or that do not change which output is the best."""
 
 
-def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted_by: str) -> Any:
+def specification(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted_by: str, first: Collection[int] = ()
+) -> Any:
     """The specification, ready to be validated, quantised and saved.
 
     Args:
         model: in float32, on the CPU; flags are added to its config.
         tokenizer: the model's.
         wanted_by: opens a message.
+        first: target tokens that get the first rows of the vocabulary, which is then in another order than the
+            tokenizer's.
 
     Raises:
         ConfigError: CTranslate2 is not installed.
@@ -88,14 +96,34 @@ def specification(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wa
         assert bias is not None
         spec.decoder.projection.bias = _without(bias.flatten(), config.pad_token_id)
     sources, tokens = vocabularies(model, tokenizer)
-    spec.register_source_vocabulary(sources)
-    spec.register_target_vocabulary(tokens)
+    start = tokens[_decoding_start(model)]
     for role in ("bos", "eos", "unk"):
         setattr(spec.config, f"{role}_token", _token(tokens, getattr(tokenizer, f"{role}_token_id", None)))
-    spec.config.decoder_start_token = tokens[_decoding_start(model)]
+    if first:
+        sources, tokens = _reorder(spec, sources, tokens, first)
+    spec.register_source_vocabulary(sources)
+    spec.register_target_vocabulary(tokens)
+    spec.config.decoder_start_token = start
     if spec.config.bos_token is None:
         spec.config.bos_token = spec.config.decoder_start_token
     return spec
+
+
+def _reorder(spec: Any, sources: list[str], tokens: list[str], first: Collection[int]) -> tuple[list[str], list[str]]:
+    """The vocabularies with the tokens of these ids first; the rows of the embeddings and the head follow."""
+    order = order_of_rows(first, len(tokens))
+    embeddings = [spec.decoder.embeddings, *(spec.encoder.embeddings if sources == tokens else ())]
+    for layer in (*embeddings, spec.decoder.projection):
+        layer.weight = layer.weight[order]
+    if spec.decoder.projection.bias is not None and not isinstance(spec.decoder.projection.bias, str):
+        spec.decoder.projection.bias = spec.decoder.projection.bias[order]
+    targets = [tokens[row] for row in order]
+    return targets if sources == tokens else sources, targets
+
+
+def order_of_rows(first: Collection[int], size: int) -> list[int]:
+    """The tokens' ids by row, where some come first and the others follow in their order."""
+    return [*dict.fromkeys([*sorted(first), *range(size)])]
 
 
 def check_family(model_type: str, known: Sequence[str], wanted_by: str) -> None:
@@ -117,14 +145,32 @@ def save_converted(
     settings: GenerationConfig,
     quantization: str,
     wanted_by: str,
+    first: Collection[int] = (),
 ) -> None:
-    """The converted model, and beside it the tokenizer and the generation settings, which it does not hold."""
-    spec = specification(copy.deepcopy(model), tokenizer, wanted_by)  # the converter rounds the weights where they are
+    """The converted model, and beside it the tokenizer and the generation settings, which it does not hold.
+
+    The tokenizer stays as it is: where `first` gives the model's rows another order, a file holds these ids.
+    """
+    # The converter rounds the weights where they are.
+    spec = specification(copy.deepcopy(model), tokenizer, wanted_by, first)
     spec.validate()
     spec.optimize(quantization=quantization)
     spec.save(str(folder))
     tokenizer.save_pretrained(folder)
     settings.save_pretrained(folder)
+    if first:
+        write_json(folder / FIRST_IDS, sorted(first))
+
+
+def saved_vocabularies(folder: Path) -> tuple[list[str], list[str]]:
+    """The tokens of sources and of targets by the ids of the tokenizer, of a folder as `save_converted` fills it."""
+    shared, *files = (folder / f"{side}_vocabulary.json" for side in ("shared", "source", "target"))
+    source, target = (json.loads(file.read_text("utf-8")) for file in ([shared] * 2 if shared.is_file() else files))
+    if not (folder / FIRST_IDS).is_file():
+        return source, target
+    order = order_of_rows(json.loads((folder / FIRST_IDS).read_text("utf-8")), len(target))
+    by_id = [token for _, token in sorted(zip(order, target, strict=True))]
+    return by_id if shared.is_file() else source, by_id
 
 
 def vocabularies(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[list[str], list[str]]:

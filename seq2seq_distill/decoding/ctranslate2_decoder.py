@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,10 +11,12 @@ from typing import Any
 
 import torch
 
+from seq2seq_distill.decoding.conversion import saved_vocabularies
 from seq2seq_distill.decoding.decoder import Hypothesis
 from seq2seq_distill.decoding.generation import text_of
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS
 from seq2seq_distill.decoding.loading import LoadedModel, load_exported
+from seq2seq_distill.decoding.shortlist.vmap import VMAP, check_settings
 from seq2seq_distill.utils.distributed import CPU, num_local_cores
 from seq2seq_distill.utils.optional import optional
 
@@ -38,6 +39,10 @@ class CTranslate2Decoder:
         max_tokens: source tokens of a batch, padding counted.
         batch_size: sources of a batch at most, instead.
         device: of the computation; a GPU decodes one batch after the other.
+        shortlist: whether to choose among the candidates of the folder's shortlist; by default if it has one.
+
+    Raises:
+        ConfigError: the generation settings do not go together with the shortlist.
     """
 
     name = "ctranslate2"
@@ -52,6 +57,7 @@ class CTranslate2Decoder:
         max_tokens: int = MAX_TOKENS,
         batch_size: int | None = None,
         device: torch.device = CPU,
+        shortlist: bool | None = None,
     ) -> None:
         self.folder = folder
         self.loaded = loaded or load_exported(folder)
@@ -60,6 +66,9 @@ class CTranslate2Decoder:
         largest = min(max_tokens, CPU_TOKENS) if device.type == "cpu" else max_tokens
         self._batch = ("tokens", largest) if batch_size is None else ("examples", batch_size)
         self.device = device
+        self.shortlist = (folder / VMAP).is_file() if shortlist is None else shortlist
+        if self.shortlist:
+            check_settings(self.loaded.generation, f"the shortlist of {folder}", "export the model without it")
         self.translator: Any = None
         """CTranslate2's, once something was decoded."""
 
@@ -134,6 +143,7 @@ class CTranslate2Decoder:
             batch_type=self._batch[0],
             max_batch_size=self._batch[1],
             return_scores=True,
+            use_vmap=self.shortlist,
             asynchronous=True,
         )
         hypotheses: list[list[Hypothesis]] = [[]] * len(inputs)
@@ -145,9 +155,7 @@ class CTranslate2Decoder:
     @cached_property
     def vocabularies(self) -> tuple[list[str], list[str]]:
         """The tokens of sources and of targets, by id."""
-        shared, *files = (self.folder / f"{side}_vocabulary.json" for side in ("shared", "source", "target"))
-        source, target = (json.loads(file.read_text("utf-8")) for file in ([shared] * 2 if shared.is_file() else files))
-        return source, target
+        return saved_vocabularies(self.folder)
 
     @cached_property
     def _target_ids(self) -> dict[str, int]:

@@ -11,6 +11,7 @@ from seq2seq_distill.decoding.decoder import Decoder
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS
 from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.onnx_decoder import OnnxDecoder, onnx_files
+from seq2seq_distill.decoding.shortlist.vmap import VMAP
 from seq2seq_distill.utils.distributed import CPU
 from seq2seq_distill.utils.optional import optional
 
@@ -24,9 +25,10 @@ def engine_of(folder: Path) -> str | None:
     return "onnxruntime" if onnx_files(folder) else None
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files with the weights of an exported model."""
-    return list(onnx_files(folder) or [folder / CTRANSLATE2_MODEL])
+def decoding_files(folder: Path) -> list[Path]:
+    """The files of an exported model that its outputs depend on: the weights, and a shortlist."""
+    shortlist = folder / VMAP
+    return [*(onnx_files(folder) or [folder / CTRANSLATE2_MODEL]), *([shortlist] if shortlist.is_file() else [])]
 
 
 def open_exported(

@@ -19,6 +19,7 @@ from seq2seq_distill.data.languages import (
     TARGET_TOKEN,
     decoder_start_token_id,
     forced_bos_token_id,
+    is_same_language,
     target_prefix,
     target_tokens,
 )
@@ -125,6 +126,8 @@ def load_exported(
     if not record:
         raise ModelError(f"`{field}` {folder}: an exported model without export.json: export it again")
     options = options or DecodingOptions()
+    if record.get("shortlist"):
+        _check_languages(f"`{field}` {folder}", options, record)
     # The settings beside ONNX files are for programs that search greedily alone.
     generation = GenerationConfig.from_pretrained(folder, **record.get("search", {}))
     tokenizer = load_tokenizer(folder, options.src_lang, options.tgt_lang, field=field)
@@ -150,6 +153,17 @@ def load_exported(
         max_length=min(filter(None, (options.source_limit, source_limit))),
         generation=configured,
     )
+
+
+def _check_languages(given: str, options: DecodingOptions, record: Mapping[str, Any]) -> None:
+    """Raise ConfigError for languages other than those whose candidates a shortlist holds."""
+    for name in ("src_lang", "tgt_lang"):
+        wanted, exported = getattr(options, name), record.get(name)
+        if wanted and exported and not is_same_language(wanted, exported):
+            raise ConfigError(
+                f"`{name}` {wanted}: {given} has a shortlist for {exported}: export it again for this language, or "
+                "without a shortlist"
+            )
 
 
 def _exported_prefix(record: Mapping[str, Any], options: DecodingOptions, tokenizer: PreTrainedTokenizerBase) -> str:

@@ -89,18 +89,19 @@ def check_parity(
     return parities
 
 
-def to_ctranslate2(wanted_by: str) -> Convert:
-    """`convert` of `check_parity`, for CTranslate2 in float32; `wanted_by` opens a message."""
+def to_ctranslate2(wanted_by: str, first: Sequence[int] = ()) -> Convert:
+    """`convert` of `check_parity`, for CTranslate2 in float32; `wanted_by` opens a message, and the tokens `first` get
+    the first rows."""
 
     def convert(folder: Path, loaded: LoadedModel) -> Decoder:
-        save_converted(folder, loaded.torch_model, loaded.tokenizer, loaded.generation, "float32", wanted_by)
+        save_converted(folder, loaded.torch_model, loaded.tokenizer, loaded.generation, "float32", wanted_by, first)
         return CTranslate2Decoder(folder, loaded)
 
     return convert
 
 
-def to_onnx(wanted_by: str) -> Convert:
-    """`convert` of `check_parity`, for onnxruntime in float32; `wanted_by` opens a message."""
+def to_onnx(wanted_by: str, first: Sequence[int] = ()) -> Convert:
+    """`convert` of `check_parity`, for onnxruntime in float32; `wanted_by` opens a message. Rows keep their order."""
 
     def convert(folder: Path, loaded: LoadedModel) -> Decoder:
         save_onnx(folder, loaded.torch_model, "float32", wanted_by)

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from seq2seq_distill.metrics.corpus import signature as signature
     from seq2seq_distill.metrics.corpus import translation_metrics as translation_metrics
     from seq2seq_distill.metrics.corpus import warn_of_dropped_text as warn_of_dropped_text
+    from seq2seq_distill.metrics.significance import Loss as Loss
     from seq2seq_distill.metrics.significance import Mean as Mean
     from seq2seq_distill.metrics.significance import ScoreWithInterval as ScoreWithInterval
     from seq2seq_distill.metrics.significance import compare_systems as compare_systems
+    from seq2seq_distill.metrics.significance import loss_of_score as loss_of_score
 else:  # a type checker that saw it would believe in every name
     __getattr__ = lazy_names(
         __name__,
@@ -30,6 +32,6 @@ else:  # a type checker that saw it would believe in every name
             **dict.fromkeys(("score_per_example", "signature", "translation_metrics"), "corpus"),
             **dict.fromkeys(("dropped_by_rouge", "warn_of_dropped_text"), "corpus"),
             "utilities": "consensus",
-            **dict.fromkeys(("Mean", "ScoreWithInterval", "compare_systems"), "significance"),
+            **dict.fromkeys(("Loss", "Mean", "ScoreWithInterval", "compare_systems", "loss_of_score"), "significance"),
         },
     )

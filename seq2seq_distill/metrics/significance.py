@@ -26,6 +26,18 @@ class ScoreWithInterval:
     """Of a difference from the first system as large as this by chance alone; None of the first."""
 
 
+@dataclass(frozen=True)
+class Loss:
+    """By how much a score is lower than another."""
+
+    loss: float
+    """Negative where it is higher."""
+    low: float
+    """Lower end of the 95% interval."""
+    high: float
+    """Upper end."""
+
+
 class Mean(Metric):
     """The plain mean of numbers that are there already, one for each example, as a metric of sacrebleu."""
 
@@ -83,6 +95,29 @@ def compare_systems(
         )
         for index, ((name, outputs), result) in enumerate(zip(named, results, strict=True))
     }
+
+
+def loss_of_score(
+    metric: Metric,
+    before: Sequence[Any],
+    after: Sequence[Any],
+    references: Sequence[str] | None,
+    resamples: int,
+    seed: int,
+) -> Loss:
+    """The score of the outputs `before` less that of those `after`, with the percentile interval of the paired
+    bootstrap: both are scored on the same samples, those of `compare_systems`. Arguments as there."""
+    stats = [
+        np.array(metric._extract_corpus_statistics(outputs, references and [references]), np.float64)
+        for outputs in (before, after)
+    ]
+    scores = [metric._compute_score_from_stats(each.sum(0)).score for each in stats]
+    draws = np.random.default_rng(seed).choice(len(before), size=(resamples, len(before)), replace=True)
+    first, second = (
+        np.array([metric._compute_score_from_stats(each[rows].sum(0)).score for rows in draws]) for each in stats
+    )
+    low, high = np.quantile(first - second, (0.025, 0.975))
+    return Loss(float(scores[0] - scores[1]), float(low), float(high))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from seq2seq_distill.config import FeatureLossConfig, LossConfig, validate
+from seq2seq_distill.config import FeatureLossConfig, LossConfig, ResolvedLossConfig, validate
 from seq2seq_distill.config.loss_conflicts import DistillationOptions
 from seq2seq_distill.losses.blend import LossReport, blend
 from seq2seq_distill.losses.divergences import divergence
@@ -77,7 +77,8 @@ def distillation_loss(
         student: outputs for the batch.
         teacher: outputs for the same batch and the same decoder inputs; they take no gradient.
         batch: `labels` [B, T], -100 where there is none, and `attention_mask` [B, S], 1 on source tokens.
-        loss: the options; one temperature and weights that do not change.
+        loss: the options; one temperature and weights that do not change. What it leaves open is 2.0, 0.8 and 0.2, see
+            `LossConfig.resolved`.
         matches: inner states to compare, by `spread`, `last` or layers; without projections.
 
     Raises:
@@ -93,7 +94,7 @@ def distillation_loss(
         >>> sorted(report.parts)
         ['ce_loss', 'mlm_loss']
     """
-    loss = loss or LossConfig()
+    loss = (loss or LossConfig()).resolved()
     validate(DistillationOptions(loss, list(matches)))
     raise_config_error([*_needs_more(loss, matches), *_missing(student, teacher, loss, matches)])
     labelled = batch["labels"] != IGNORE_INDEX
@@ -115,7 +116,7 @@ def distillation_loss(
     return blend(terms, weights)
 
 
-def _head_terms(student: Tensor, teacher: Tensor, labels: Tensor, loss: LossConfig) -> dict[str, Term]:
+def _head_terms(student: Tensor, teacher: Tensor, labels: Tensor, loss: ResolvedLossConfig) -> dict[str, Term]:
     named = {
         name: divergence(student, teacher, labels, name, loss.temperature, beta=loss.beta, skew=loss.skew)
         for name in loss.divergences

@@ -76,8 +76,9 @@ class SummarizationDistiller(SummarizationModule):
         self.teacher_runner = TeacherRunner(
             student, by_task, extra_teachers, config.ensemble, separate_inputs=separate_teacher_inputs
         )
+        loss = config.loss.resolved()  # a run has resolved it already, by the entropy of its teacher
         self.objective = DistillationObjective(
-            student, self.teacher_runner, config.loss, config.optim, config.matches, config.seed, self.extensions
+            student, self.teacher_runner, loss, config.optim, config.matches, config.seed, self.extensions
         )
         self.projections = self.objective.projections
         self._sampler = OnPolicySampler(student, self.tasks, config) if config.loss.on_policy else None

@@ -6,7 +6,7 @@ from typing import Protocol
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from seq2seq_distill.config import FeatureLossConfig, LossConfig, OptimConfig
+from seq2seq_distill.config import FeatureLossConfig, LossConfig, OptimConfig, ResolvedLossConfig
 from seq2seq_distill.losses.adaptive import adaptive_temperature
 from seq2seq_distill.losses.blend import Losses, StepTokens
 from seq2seq_distill.losses.chunk_likelihood import CHUNK_LOSS
@@ -97,7 +97,7 @@ class DistillationObjective:
         self,
         student: PreTrainedModel,
         teachers: TeacherRunner,
-        loss: LossConfig,
+        loss: ResolvedLossConfig,
         optim: OptimConfig,
         matches: Sequence[FeatureLossConfig],
         seed: int,

@@ -26,24 +26,26 @@ class SeedByBatch(Callback):
         self._seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        self._seed_from("train", 0, batch_idx, trainer.global_rank)
+        seed_from(self._seed, "train", 0, batch_idx, trainer.global_rank)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._seed_from("val", trainer.global_step, batch_idx, trainer.global_rank)
+        seed_from(self._seed, "val", trainer.global_step, batch_idx, trainer.global_rank)
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        self._seed_from("test", 0, batch_idx, trainer.global_rank)
+        seed_from(self._seed, "test", 0, batch_idx, trainer.global_rank)
 
-    def _seed_from(self, *counters: object) -> None:
-        key = " ".join(map(str, (self._seed, *counters))).encode()
-        number = int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
-        random.seed(number)
-        np.random.seed(number % 2**32)
-        torch.manual_seed(number)
+
+def seed_from(seed: int, *counters: object) -> None:
+    """Seed Python, NumPy and torch (with all devices) from the seed of a run and counters."""
+    key = " ".join(map(str, (seed, *counters))).encode()
+    number = int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number)
 
 
 class PlannedTraining(Callback):

@@ -3,13 +3,13 @@
 import math
 from dataclasses import replace
 
-from seq2seq_distill.config import LossConfig, OptimConfig, ScheduleConfig, WeightSchedule
+from seq2seq_distill.config import LossConfig, OptimConfig, ResolvedLossConfig, ScheduleConfig, WeightSchedule
 from seq2seq_distill.modules.optim import warmup_steps
 
 WEIGHTS = ("alpha_ce", "alpha_mlm", "alpha_hid")
 
 
-def at_step(loss: LossConfig, optim: OptimConfig, step: int, total_steps: int) -> LossConfig:
+def at_step(loss: ResolvedLossConfig, optim: OptimConfig, step: int, total_steps: int) -> ResolvedLossConfig:
     """The options with the temperature and the weights of a step; a schedule scales the configured weight.
 
     Args:
@@ -59,7 +59,7 @@ def weight_factor(course: WeightSchedule, step: int, total_steps: int, warmup_st
             return 1.0
 
 
-def temperature_at(loss: LossConfig, step: int, total_steps: int) -> float:
+def temperature_at(loss: ResolvedLossConfig, step: int, total_steps: int) -> float:
     """Temperature of `ce_loss` in a step: from the configured one in the first to `temperature_end` in the last.
 
     `linear` goes in equal steps, `cosine` in half a wave. The adaptive ones begin from the configured one.

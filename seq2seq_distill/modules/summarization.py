@@ -91,6 +91,8 @@ class SummarizationModule(LightningModule):
         """Map the student's inner states to the teacher's width; trained with it, and saved in checkpoints alone."""
         self.objective: Objective = CrossEntropyObjective(config.loss, self.extensions)
         """What the student learns from."""
+        self.role = "student"
+        """What progress calls the model; a test has a module for each of the models that it compares."""
         self._collector = SplitCollector(self.tasks, tokenizer)
         self.generations: Generations | None = None
         """Outputs of the last validation or test; only on process 0."""

@@ -96,6 +96,14 @@ def _size(subject: str, value: float | None, whole: int) -> int:
     return size
 
 
+def set_widths(config: PreTrainedConfig, widths: Widths) -> None:
+    """Write the widths of feed-forward blocks and the number of heads into `config`."""
+    architectures.set_ffn_dims(config, *widths.ffn)
+    key = architectures.architecture_of(config).num_heads
+    if key is not None:
+        setattr(config, key, widths.num_heads)
+
+
 def changed_widths(teacher: PreTrainedConfig, student: PreTrainedConfig) -> dict[str, list[int]]:
     """By option, the student's and the teacher's size of what is narrower in the student."""
     sizes, whole = widths_of(student).by_option(), widths_of(teacher).by_option()
@@ -134,10 +142,7 @@ def narrow(
     # Until here the units that go are there, with weights of zero: position biases serve all blocks of a stack.
     for block, kept in cuts:
         block.slice(kept)
-    architectures.set_ffn_dims(model.config, *widths.ffn)
-    key = architectures.architecture_of(model).num_heads
-    if key is not None:
-        setattr(model.config, key, widths.num_heads)
+    set_widths(model.config, widths)
 
 
 def _narrowed_stack(

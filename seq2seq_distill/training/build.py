@@ -5,6 +5,7 @@ import logging
 import numpy as np
 from pytorch_lightning import seed_everything
 from pytorch_lightning.utilities import rank_zero_only
+from transformers import PreTrainedModel
 
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.models import architectures
@@ -17,6 +18,7 @@ from seq2seq_distill.modules.translation import TranslationModule
 from seq2seq_distill.training.caching import with_cache
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.preflight import preflight
+from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[Summ
 
     Weights, order of the data and random numbers are those of `run_config`, and so are the final weights. What is not
     here: the output folder, checkpoints to resume from, the untrained student's validation, the final test, early
-    stopping, and what `on_nonfinite` says. The random generators of Python, NumPy and torch are seeded.
+    stopping, and what `on_nonfinite` says. Nothing is timed: `targets` auto is reference. The random generators of
+    Python, NumPy and torch are seeded.
 
     Args:
         config: the run's; what it says of the Trainer is in `trainer_options(config)`.
@@ -69,7 +72,8 @@ def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[Summ
     extensions = extensions or Extensions()
     check_extensions(config, extensions)
     seed_everything(config.seed, workers=True, verbose=False)
-    components, module = build_module(config, build_components(config), extensions)
+    components = build_components(config)
+    components, module = build_module(with_losses_of_teacher(config, components), components, extensions)
     return module, Seq2SeqData(components.data)
 
 
@@ -131,7 +135,6 @@ def make_module(
 @rank_zero_only
 def _log_summary(config: RunConfig, components: RunComponents, module: SummarizationModule) -> None:
     encoder, decoder = architectures.depths(components.student.config)
-    copied = [getattr(components.student.config, f"distilled_{side}_layers", None) for side in ("encoder", "decoder")]
     total = sum(p.numel() for p in components.student.parameters())
     trained = sum(p.numel() for p in components.student.parameters() if p.requires_grad)
     cut = components.data.truncation()
@@ -147,7 +150,7 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
         logger.log(
             level, "unknown to the tokenizer: %.2f%% of the tokens of training %ss%s", 100 * unknown.share, side, lost
         )
-    logger.info("student: %d encoder and %d decoder layers, copied from %s and %s", encoder, decoder, *copied)
+    logger.info("student: %d encoder and %d decoder layers, %s", encoder, decoder, _origin(config, components.student))
     for name, (size, whole) in getattr(components.student.config, "distilled_widths", {}).items():
         logger.info("student: %s %d of the teacher's %d", name, size, whole)
     logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
@@ -156,6 +159,16 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
     if isinstance(module, SummarizationDistiller) and module.shares_encoder:
         logger.info("the frozen encoder equals the teacher's: one pass serves both")
     logger.info("%d optimiser steps, into %s", components.data.plan.total_steps, config.folder)
+
+
+def _origin(config: RunConfig, student: PreTrainedModel) -> str:
+    """Where the student's weights come from."""
+    if config.student.path:
+        return f"from {config.student.path}"
+    if config.student.config:
+        return "fresh weights"
+    encoder, decoder = student.config.distilled_encoder_layers, student.config.distilled_decoder_layers
+    return f"copied from the teacher's {encoder} and {decoder}"
 
 
 def _log_noise(config: RunConfig, components: RunComponents) -> None:

@@ -22,6 +22,7 @@ from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.distributed import local_device, rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def open_cache(config: RunConfig, parts: RunComponents) -> TeacherCache:
     model = parts.student if parts.teacher is None else parts.teacher.model
     contents = Contents(
         vocabulary=len(forward.output_head(model).weight),
-        temperature=config.loss.temperature,
+        temperature=config.loss.resolved().temperature,
         top_k=config.cache.top_k,
         draws=config.cache.draws,
         precision=config.cache.precision,
@@ -80,13 +81,16 @@ def fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, runner: R
     work = Work(
         [shard for shard in own if shard in missing],
         fill=partial(_fill, cache, parts, config),
-        make=OpenCache(config, cache.folder.absolute()),
+        make=OpenCache(replace(config, output_dir=str(config.folder.absolute())), cache.folder.absolute()),
         name=_name,
         option="`teacher_cache`",
         folder=cache.folder.absolute(),
     )
-    fill_shards(work, runner, lambda shard: logger.info("teacher cache: %s are filled", _name(shard)))
+    with Progress("caching teacher outputs", sum(len(cache.rows_of(*shard)) for shard in work.shards)) as progress:
+        fill_shards(work, runner, lambda shard: progress.advance(len(cache.rows_of(*shard))))
     parts.teacher.to("cpu")
+    if rank == 0 and cache.missing():
+        logger.info("waiting for the other processes, which are filling the teacher cache")
     while cache.missing():
         time.sleep(0.5)
 
@@ -123,22 +127,31 @@ def _outputs(
     device = next(teacher.model.parameters()).device
     generator = torch.Generator(device).manual_seed(2 * first + CACHED_SPLITS.index(split))
     found: dict[int, dict[str, torch.Tensor]] = {}
-    mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
-    for rows in _batches(parts, split, cache.rows_of(split, first)):
-        batch = to_device(parts.tasks[0].teacher_view.data.collated(split, rows), device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
-            inputs = forward.decoder_inputs(teacher.model, batch["labels"])
-            hidden = teacher.decode(batch, teacher.encode(batch), inputs)[batch["labels"] != IGNORE_INDEX]
-        pieces = [_compress(cache.contents, teacher, piece, generator) for piece in _chunks(hidden, cache.contents)]
+    for rows in batches_of_rows(parts, split, cache.rows_of(split, first)):
+        hidden, counts = labelled_states(parts, teacher, config, split, rows)
+        pieces = [_compress(cache.contents, teacher, piece, generator) for piece in logit_chunks(teacher, hidden)]
         fields = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        counts = (batch["labels"] != IGNORE_INDEX).sum(1).tolist()
         columns = {name: field.split(counts) for name, field in fields.items()}
         for index, row in enumerate(rows):
             found[row] = {name: column[index] for name, column in columns.items()}
     return [found[row] for row in cache.rows_of(split, first)]
 
 
-def _batches(parts: RunComponents, split: str, rows: range) -> list[list[int]]:
+def labelled_states(
+    parts: RunComponents, teacher: Teacher, config: RunConfig, split: str, rows: list[int]
+) -> tuple[torch.Tensor, list[int]]:
+    """The teacher's last hidden states [N, H] at all positions of some rows that have a label, and their number in each
+    row; in mixed precision on a GPU, as in training."""
+    device = next(teacher.model.parameters()).device
+    mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
+    batch = to_device(parts.tasks[0].teacher_view.data.collated(split, rows), device)
+    labelled = batch["labels"] != IGNORE_INDEX
+    with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        inputs = forward.decoder_inputs(teacher.model, batch["labels"])
+        return teacher.decode(batch, teacher.encode(batch), inputs)[labelled], labelled.sum(1).tolist()
+
+
+def batches_of_rows(parts: RunComponents, split: str, rows: range) -> list[list[int]]:
     """Rows of like length together."""
     encoded = parts.tasks[0].teacher_view.data.encoded[split].select(rows)
     source, target = lengths(encoded, "input_ids"), lengths(encoded, "labels")
@@ -146,8 +159,9 @@ def _batches(parts: RunComponents, split: str, rows: range) -> list[list[int]]:
     return [(rows.start + step).tolist() for step in plan.steps(0)]
 
 
-def _chunks(hidden: torch.Tensor, contents: Contents) -> tuple[torch.Tensor, ...]:
-    return hidden.split(max(1, LOGITS // contents.vocabulary))
+def logit_chunks(teacher: Teacher, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Hidden states [N, H] in parts whose logits fit into memory."""
+    return hidden.split(max(1, LOGITS // len(forward.output_head(teacher.model).weight)))
 
 
 def _compress(

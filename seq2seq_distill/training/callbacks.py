@@ -1,10 +1,13 @@
-"""What happens around the steps: the best student is kept, and throughput is logged."""
+"""What happens around the steps: the best student is kept, throughput is logged, and progress is shown."""
 
 import logging
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from seq2seq_distill.config.tasks import monitor_mode
@@ -16,6 +19,7 @@ from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import OutputFolder, save_model
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.files import write_jsonl
+from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +33,8 @@ class BestStudent(Callback):
     def __init__(self, folder: OutputFolder, plan: RunPlan, monitor: str, on_saved: OnSaved | None = None) -> None:
         self._folder = folder
         self._plan = plan
-        self._monitor = f"val_{monitor}"
+        self.monitor = f"val_{monitor}"
+        """Name of the monitored value in the logs."""
         self._on_saved = on_saved
         self._sign = 1.0 if monitor_mode(monitor) == "max" else -1.0
         self.best: float | None = None
@@ -48,9 +53,9 @@ class BestStudent(Callback):
             return
         step = trainer.global_step
         values = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val_")}
-        improved = self.best is None or self._sign * values[self._monitor] > self._sign * self.best
+        improved = self.best is None or self._sign * values[self.monitor] > self._sign * self.best
         if improved:
-            self.best, self.best_step = values[self._monitor], step
+            self.best, self.best_step = values[self.monitor], step
         assert isinstance(pl_module, SummarizationModule)
         weights = whole_state(pl_module.student, keep=trainer.is_global_zero) if improved else None  # by all processes
         if trainer.is_global_zero:
@@ -109,3 +114,95 @@ class ThroughputLogger(Callback):
             "tokens_per_second": self._tokens / max(time.monotonic() - self._since, 1e-9),
         }
         pl_module.log_dict(figures)
+
+
+class ProgressReporter(Callback):
+    """Show how far training, each validation and each test are, on process 0.
+
+    Training shows the time left with all validations, tokens a second, the losses, and the best score so far.
+    """
+
+    def __init__(self, plan: RunPlan, best: BestStudent) -> None:
+        self._plan = plan
+        self._best = best
+        self._training: Progress | None = None
+        self._evaluation: Progress | None = None
+        self._tokens = 0
+        self._seconds_per_validation = 0.0
+        self._losses: set[str] = set()  # those that have been other than zero
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        figures, total = partial(self._figures, trainer), self._plan.total_steps
+        self._training = Progress("training", total, "steps", figures=figures, shown=trainer.is_global_zero)
+        self._training.skip(trainer.global_step)
+        self._tokens = 0
+        self._train()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert self._training is not None
+        step = trainer.global_step
+        if step > self._training.done:  # the last of the accumulated batches
+            self._tokens += sum(self._plan.batches_of(step - 1).tokens(self._plan.rows(step - 1)))
+            self._training.advance()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        untrained = trainer.state.fn == TrainerFn.VALIDATING
+        self._evaluate(trainer, "validating the untrained student" if untrained else "validating")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert self._evaluation is not None
+        self._seconds_per_validation = self._evaluation.seconds
+        self._stop()
+        if trainer.state.fn == TrainerFn.FITTING:
+            self._train()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, SummarizationModule)
+        self._evaluate(trainer, f"testing the {pl_module.role}")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._stop()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        assert self._evaluation is not None
+        self._evaluation.advance()
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        assert self._evaluation is not None
+        self._evaluation.advance()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._stop()
+
+    def _train(self) -> None:
+        """Show the training, from its first step on or after a validation."""
+        assert self._training is not None
+        validations = -(-self._plan.total_steps // self._plan.steps_between_validations)
+        validations -= self._training.done // self._plan.steps_between_validations
+        self._training.extra_seconds = validations * self._seconds_per_validation
+        self._training.start()
+
+    def _evaluate(self, trainer: Trainer, phase: str) -> None:
+        self._stop()
+        batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+        self._evaluation = Progress(phase, int(sum(batches)), "batches", shown=trainer.is_global_zero)
+        self._evaluation.start()
+
+    def _stop(self) -> None:
+        for progress in (self._training, self._evaluation):
+            if progress is not None:
+                progress.stop()
+
+    def _figures(self, trainer: Trainer) -> Iterator[str]:
+        assert self._training is not None
+        yield f"{self._tokens / max(self._training.seconds, 1e-9):,.0f} tokens a second"
+        values = trainer.progress_bar_metrics
+        self._losses |= {name for name, value in values.items() if value}
+        yield from (f"{name} {value:.4g}" for name, value in values.items() if name in self._losses)
+        if self._best.best is not None:
+            yield f"best {self._best.monitor} {self._best.best:.4g} at step {self._best.best_step}"

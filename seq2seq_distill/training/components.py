@@ -26,6 +26,7 @@ from seq2seq_distill.shrink.student import check_layout
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import save_model
 from seq2seq_distill.training.student import freeze_student, is_cut, is_saved, make_student, narrow_student
+from seq2seq_distill.training.teacher_targets import with_teacher_targets
 from seq2seq_distill.training.trimming import with_trimmed_teacher
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
 from seq2seq_distill.utils.errors import DataError, ModelError, UserError
@@ -130,15 +131,15 @@ def of_task(name: str) -> Iterator[None]:
 def build_components(config: RunConfig, student_init: Path | None = None) -> RunComponents:
     """Load or make everything that does not depend on processes: texts, tokenizers, teachers, student, encoded data.
 
-    The student is made for the first task: cut from its teacher, or loaded. With `trim`, the teacher is the trimmed
-    one, which the tasks' configs name.
+    The student is made for the first task: cut from its teacher, or loaded. With `targets` teacher or both, the label
+    set is made first, and with `trim` the trimmed teacher: the tasks' configs name these.
 
     Args:
         config: the run's.
         student_init: folder in which process 0 saves a student that is narrower than its teacher, and from which it is
             read if it is there; by default it is not saved.
     """
-    given, config = config, with_trimmed_teacher(config)
+    given, config = config, with_trimmed_teacher(with_teacher_targets(config))
     names = [str(entry.name) for entry in config.tasks] or [""]
     first, *further = config.each_task()
     with of_task(names[0]):
@@ -241,13 +242,21 @@ def load_whole_teacher(config: RunConfig) -> WholeTeacher | None:
     """The teacher of a run with its whole vocabulary, to be tested beside the trimmed one; None if none was trimmed."""
     if not config.trim.is_on:
         return None
-    # Of the training split nothing is read here.
-    whole = replace(config, trim=TrimConfig(), encode=replace(config.encode, n_train=1))
-    inputs = _read_inputs(whole)
-    teacher = teacher_of(whole, inputs.teacher_tokenizer)
+    teacher, views = teacher_and_views(replace(with_teacher_targets(config), trim=TrimConfig()))
+    return WholeTeacher(teacher, views[1])
+
+
+def teacher_and_views(config: RunConfig) -> tuple[Teacher, tuple[EncodedView, EncodedView]]:
+    """The teacher of a run that does not trim it, and how a student cut from it and the teacher read the texts.
+
+    There is no student, and of the training split nothing but a row is encoded.
+    """
+    config = replace(config, encode=replace(config.encode, n_train=1))
+    inputs = _read_inputs(config)
+    teacher = teacher_of(config, inputs.teacher_tokenizer)
     assert teacher is not None  # refused by the checks of RunConfig
     tokenizers = (inputs.base_tokenizer, inputs.teacher_tokenizer)
-    return WholeTeacher(teacher, encode_texts(whole, inputs.texts, tokenizers, teacher.model, teacher.model)[1])
+    return teacher, encode_texts(config, inputs.texts, tokenizers, teacher.model, teacher.model)
 
 
 def _extra_teacher(

@@ -38,7 +38,8 @@ class DistillationTrainer(Seq2SeqTrainer):
             are.
         args: the usual arguments. One process has one device.
         teacher: a `Teacher`, a model, a folder or a hub id; of the student's vocabulary.
-        loss: what the student learns from; `label_smoothing` stands there.
+        loss: what the student learns from; `label_smoothing` stands there. What it leaves open is 2.0 for the
+            temperature and 0.8 and 0.2 for the weights, see `LossConfig.resolved`.
         matches: inner states to compare, without projections, which no saved student could keep.
         terms: further loss terms by name.
         kwargs: the other arguments of `Seq2SeqTrainer`.

@@ -1,5 +1,6 @@
 """The test at the end of a run: the best student and its teacher on the test split of a task."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,8 @@ from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.training.build import MODULES
 from seq2seq_distill.training.components import TaskComponents, WholeTeacher, teacher_of
 from seq2seq_distill.training.results import build_results, with_whole_teacher
+
+logger = logging.getLogger(__name__)
 
 
 def test_task(
@@ -43,6 +46,7 @@ def test_task(
     with replace(task, teacher=teacher).generating_as_for_task(student):
         for name, model in models.items():
             module = MODULES[kind](model, views[name].tokenizer, config, 0)
+            module.role = " of ".join(filter(None, [name.replace("_", " "), task.name]))
             scores[name], outputs[name] = _test_model(module, trainer, views[name].data)
         if not trainer.is_global_zero:
             return {}, []
@@ -68,6 +72,8 @@ def _test_model(
     module: SummarizationModule, trainer: Trainer, data: EncodedSplits
 ) -> tuple[dict[str, float], Generations]:
     """Decode the test split with a module's model: scores with gen_len, and the outputs."""
+    if trainer.is_global_zero:
+        logger.info("testing the %s on %d examples", module.role, len(data.encoded["test"]))
     metrics = trainer.test(module, datamodule=Seq2SeqData(data), verbose=False)[0]
     scores = {name.removeprefix("test_"): value for name, value in metrics.items()}
     assert module.generations is not None
@@ -93,6 +99,7 @@ def _measure_models(
     rows = range(min(n, len(data["student"].encoded["test"])))
     if not rows:
         return figures, None
+    logger.info("timing %s on %d examples", " and ".join(models).replace("_", " "), len(rows))
     inputs = {name: [own.collated("test", [row]) for row in rows] for name, own in data.items()}
     timed = measure_decoding(models, inputs, settings)
     for name, decoding in timed.items():

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,6 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config.losses import OPEN_LOSSES
 from seq2seq_distill.config.run_record import RUN_YAML, load_run_record
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import backup_path, staging_path, write_folder, write_text
@@ -61,6 +62,7 @@ class OutputFolder:
         self.path = Path(path)
         self.run_yaml = self.path / RUN_YAML
         self.trimmed = self.path / "trimmed"
+        self.labels = self.path / "labels"
         self.student_init = self.path / "student_init"
         self.best = self.path / "best"
         self.checkpoints = self.path / "checkpoints"
@@ -141,6 +143,16 @@ class OutputFolder:
             for name in new
             if old[name] != new[name] and name not in FREE_KEYS
         ]
+
+    def with_findings(self, config: RunConfig) -> RunConfig:
+        """The config with what the run in the folder has found, where the config leaves it open: the targets, the
+        temperature and the weights of the losses."""
+        record = self.read_run()
+        losses = record.get("loss") or {}
+        open_losses = [name for name in OPEN_LOSSES if getattr(config.loss, name) is None]
+        found = {name: losses[name] for name in open_losses if losses.get(name) is not None}
+        targets = record.get("targets", config.targets) if config.targets == "auto" else config.targets
+        return replace(config, targets=targets, loss=replace(config.loss, **found))
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""

@@ -80,7 +80,7 @@ def check_pair(student: PreTrainedModel, task: TaskComponents, *, cut: bool) -> 
         [_cut(data.collated("train", [row])) for row in range(min(PASSED, len(rows)))]
         for data in (task.student_view.data, task.teacher_view.data)
     )
-    with torch.no_grad(), _as_before([student] if teacher is None else [student, teacher]):
+    with torch.no_grad(), attention_as_before([student] if teacher is None else [student, teacher]):
         student_logits = _logits(student, batches)
         teacher_logits = _logits(teacher, read) if teacher else []
         _raise_or_warn(
@@ -98,7 +98,7 @@ def check_pair(student: PreTrainedModel, task: TaskComponents, *, cut: bool) -> 
 
 
 @contextmanager
-def _as_before(models: Sequence[PreTrainedModel]) -> Iterator[None]:
+def attention_as_before(models: Sequence[PreTrainedModel]) -> Iterator[None]:
     """BigBird leaves sparse attention for good at a short source, and draws random numbers: undo both."""
     encoders: list[Any] = [model.get_encoder() for model in models]
     kinds = [getattr(encoder, "attention_type", None) for encoder in encoders]

@@ -6,10 +6,13 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from torch.nn.utils import clip_grad_norm_
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.metrics.cost import PeakMemory, model_bytes, synchronize
+from seq2seq_distill.modules.planned_training import seed_from
+from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import RunComponents
 from seq2seq_distill.utils.distributed import local_device
@@ -30,24 +33,37 @@ class Probe:
             teacher.to(self.device)
         trained = [weight for weight in self.module.parameters() if weight.requires_grad]
         self._average = [weight.detach().clone() for weight in trained] if config.optim.ema is not None else []
-        self.optimizer = self.module.configure_optimizers()["optimizer"]
+        optimization = self.module.configure_optimizers()
+        self.optimizer, self._schedule = optimization["optimizer"], optimization["lr_scheduler"]["scheduler"]
+        self._config, self._trained = config, trained
 
-    def step(self, batch: Mapping[str, Any]) -> None:
-        """One optimiser step; mixed precision on a GPU, as in a run."""
+    def train(self) -> None:
+        """All steps of the run, with the random numbers of its first process."""
+        plan = self.parts.data.plan
+        for step in range(plan.total_steps):
+            seed_from(self._config.seed, "train", 0, step, 0)
+            self.step(self.parts.data.training_batch(step), self.module.step_options(step, plan.total_steps))
+            self._schedule.step()
+
+    def step(self, batch: Mapping[str, Any], options: StepOptions | None = None) -> None:
+        """One optimiser step, by default with the weights as configured; mixed precision on a GPU, as in a run."""
         batch = to_device(batch, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            loss = self.module.compute_loss(batch).loss
+            loss = self.module.compute_loss(batch, options).loss
         loss.backward()
+        if self._config.trainer.gradient_clip_val is not None:
+            clip_grad_norm_(self._trained, self._config.trainer.gradient_clip_val)
         self.optimizer.step()
         self.optimizer.zero_grad()
         synchronize(self.device)
 
-    def seconds_per_step(self, steps: int) -> float:
-        """Median over the run's first steps, after a warm-up."""
-        seconds = []
-        for step in range(min(WARM_UP + steps, self.parts.data.plan.total_steps)):
+    def seconds_per_step(self, steps: int, *, parts: int = 1) -> float:
+        """Median over the run's first steps, after a warm-up, in seconds; of one of so many parts of each step."""
+        data, seconds = self.parts.data, []
+        batches = data.batches("train")
+        for step in range(min(WARM_UP + steps, data.plan.total_steps)):
             start = perf_counter()
-            self.step(self.parts.data.training_batch(step))
+            self.step(batches[data.plan.micro_batch(step, slice(None, None, parts))])
             seconds.append(perf_counter() - start)
         return median(seconds[WARM_UP:] or seconds)
 

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from seq2seq_distill.config.tasks import TASKS
 from seq2seq_distill.metrics.corpus import means_of_all
+from seq2seq_distill.utils import terminal
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def print_table(
         table.add_column(column, justify="left" if not column else "right")
     for row in rows:
         table.add_row(*row)
-    (console or Console()).print(table)
+    (console or terminal.console()).print(table)
 
 
 def _table_rows(results: Mapping[str, Any]) -> list[list[str]]:

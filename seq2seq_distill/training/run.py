@@ -19,6 +19,7 @@ from seq2seq_distill.metrics.corpus import dropped_by_rouge
 from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import Extensions
+from seq2seq_distill.training.auto_targets import with_chosen_targets
 from seq2seq_distill.training.build import build_module, check_extensions
 from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole
 from seq2seq_distill.training.components import RunComponents, build_components, load_whole_teacher, of_task
@@ -28,11 +29,13 @@ from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model
 from seq2seq_distill.training.results import how_scored, merge_task_results, print_table
 from seq2seq_distill.training.signals import SignalHandler
+from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
 from seq2seq_distill.training.trainer import build_trainer, check_trainer
 from seq2seq_distill.utils.deprecation import renamed_arguments
 from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ConfigError, DataError
 from seq2seq_distill.utils.files import write_json, write_jsonl
+from seq2seq_distill.utils.terminal import program
 
 logger = logging.getLogger(__name__)
 
@@ -77,15 +80,17 @@ def run_config(
     check_extensions(config, extensions)
     folder, last_batch = OutputFolder(config.folder), LastBatch()
     with SignalHandler() as signals, _locked(folder), translate_errors(config, last_batch):
-        checkpoint = _checkpoint_to_resume(config, folder)
+        config, checkpoint = _checkpoint_to_resume(config, folder)
         if config.resume == "auto" and checkpoint and folder.results.exists():
             return _show_results_again(config, folder)
-        check_trainer(config)
+        processes = check_trainer(config)
         seed_everything(config.seed, workers=True, verbose=False)
         components = build_components(config, folder.student_init)
+        config, components = with_chosen_targets(config, components, folder, processes)
         _check_data(config, components, folder, checkpoint)
         if checkpoint is None:
             _check_monitor(config, components)
+        config = with_losses_of_teacher(config, components)
         components, module = build_module(config, components, extensions)
         trainer = build_trainer(
             config, components.data, folder, signals, [last_batch, *callbacks], extensions.on_student_saved
@@ -114,8 +119,8 @@ def _locked(folder: OutputFolder) -> Iterator[None]:
         yield
 
 
-def _checkpoint_to_resume(config: RunConfig, folder: OutputFolder) -> str | None:
-    """The checkpoint to go on from, if any.
+def _checkpoint_to_resume(config: RunConfig, folder: OutputFolder) -> tuple[RunConfig, str | None]:
+    """The config with what an earlier start of this run has found, and the checkpoint to go on from, if any.
 
     Raises:
         ConfigError: `resume` names no file or refuses the folder, or the folder's run has other options.
@@ -124,21 +129,22 @@ def _checkpoint_to_resume(config: RunConfig, folder: OutputFolder) -> str | None
         if not Path(config.resume).is_file():
             raise ConfigError(f"`resume` {config.resume}: no such checkpoint; choose a file, or auto, or never")
         origin = OutputFolder(Path(config.resume).resolve().parent.parent)
+        config = origin.with_findings(config)
         for line in origin.differences(config):
             logger.warning("%s: the run will not go on exactly as it would have", line)
-        return config.resume
+        return config, config.resume
     # Process 0 may have begun to write by the time that others come here.
     if config.resume == "never" and is_rank_zero() and folder.run_yaml.exists():
         raise ConfigError(
             f"`resume` never, but `output_dir` {folder.path} holds a run: choose another folder, or `resume` auto"
         )
-    checkpoint = newest_whole(folder)
+    found, checkpoint = folder.with_findings(config), newest_whole(folder)
+    differences = folder.differences(found)
     if checkpoint is None:
-        return None
-    differences = folder.differences(config)
+        return config if differences else found, None
     if differences:
         raise ConfigError("\n".join(f"{line}: choose another `output_dir`, or the same value" for line in differences))
-    return str(checkpoint)
+    return found, str(checkpoint)
 
 
 def _check_data(config: RunConfig, components: RunComponents, folder: OutputFolder, checkpoint: str | None) -> None:
@@ -213,4 +219,4 @@ def _print_results(results: Mapping[str, Any], folder: OutputFolder) -> None:
     for name, result in results.get("tasks", {}).items():
         print_table(result, how_scored(result), title=name)
     print_table(results, how_scored(results))
-    logger.info("use the student: distill generate --model %s", shlex.quote(str(folder.path)))
+    logger.info("to try the student, type: %s generate --model %s", program(), shlex.quote(str(folder.path)))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import EarlyStopping, RichProgressBar
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from seq2seq_distill.config import RunConfig, TrainerConfig
@@ -17,7 +17,7 @@ from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
 from seq2seq_distill.modules.weight_average import weight_average
-from seq2seq_distill.training.callbacks import BestStudent, ThroughputLogger
+from seq2seq_distill.training.callbacks import BestStudent, ProgressReporter, ThroughputLogger
 from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumeCheckpoint
 from seq2seq_distill.training.failures import NonFiniteGuard
 from seq2seq_distill.training.output_folder import OutputFolder
@@ -44,15 +44,17 @@ def build_trainer(
         callbacks=[*_callbacks(config, data, folder, signals, on_student_saved), *callbacks],
         plugins=_plugins(folder),
         default_root_dir=folder.path,
+        enable_progress_bar=False,  # Lightning's; ours is a callback
     )
     end_with_main(trainer)
     return trainer
 
 
-def check_trainer(config: RunConfig) -> None:
+def check_trainer(config: RunConfig) -> int:
     """Raise ConfigError for what Lightning refuses, and for a machine without what was asked for, before anything is
-    loaded."""
-    _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    loaded; returns the number of processes that will train."""
+    trainer = _trainer(config, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return trainer.world_size
 
 
 def trainer_options(config: RunConfig) -> dict[str, Any]:
@@ -118,11 +120,12 @@ def _callbacks(
     on_student_saved: OnSaved | None,
 ) -> list[Callback]:
     monitor, mode = f"val_{config.monitor}", monitor_mode(config.monitor)
+    best = BestStudent(folder, data.plan, config.monitor, on_student_saved)
     callbacks: list[Callback] = [
         SeedByBatch(config.seed),
         PlannedTraining(config.trainer),
         ThroughputLogger(data.plan),
-        BestStudent(folder, data.plan, config.monitor, on_student_saved),
+        best,
         *weight_average(config.optim),  # behind the best student, which is written with the averages
         NonFiniteGuard(config.on_nonfinite, data.plan, folder),
         BestCheckpoints(
@@ -142,7 +145,7 @@ def _callbacks(
     if config.eval.patience is not None:
         callbacks.append(EarlyStopping(monitor, mode=mode, patience=config.eval.patience))
     if config.trainer.enable_progress_bar:
-        callbacks.append(RichProgressBar())
+        callbacks.append(ProgressReporter(data.plan, best))
     return callbacks
 
 

@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig, TrimConfig
 from seq2seq_distill.data.teacher_inputs import teacher_run_config
-from seq2seq_distill.data.texts import load_texts
+from seq2seq_distill.data.texts import Texts, load_texts
 from seq2seq_distill.data.tokenization.prefixes import default_prefix
 from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.metrics.cost import count_parameters, model_bytes
 from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.shrink.trimming import ParallelTexts, log_report, trim_vocabulary
+from seq2seq_distill.shrink.trimming import SIDES, ParallelTexts, log_report, trim_vocabulary
 from seq2seq_distill.training.output_folder import OutputFolder, save_model
 from seq2seq_distill.utils.distributed import is_rank_zero, local_device
 from seq2seq_distill.utils.errors import ModelError
@@ -95,21 +95,17 @@ def with_trimmed_teacher(config: RunConfig) -> RunConfig:
     }
     if is_rank_zero():
         if not _is_made(folder, wanted):
-            _trim_teacher(
-                config,
-                folder,
-                ParallelTexts(**_sides(texts.splits["train"])),
-                ParallelTexts(**_sides(texts.splits["val"])),
-                wanted,
-            )
+            trim_teacher(config, folder.trimmed, parallel(texts, "train"), parallel(texts, "val"), wanted)
+            logger.info("the trimmed teacher is in %s", folder.trimmed)
     else:
         while not _is_made(folder, wanted):
             time.sleep(0.5)
     return replace(config, teacher=str(folder.trimmed), trim=TrimConfig())
 
 
-def _sides(split: Any) -> dict[str, Any]:
-    return {side: split[side] for side in ("source", "target")}
+def parallel(texts: Texts, split: str) -> ParallelTexts:
+    """The texts of a split."""
+    return ParallelTexts(**{side: texts.splits[split][side] for side in SIDES})
 
 
 def _is_made(folder: OutputFolder, wanted: dict[str, Any]) -> bool:
@@ -129,9 +125,24 @@ def _is_made(folder: OutputFolder, wanted: dict[str, Any]) -> bool:
     )
 
 
-def _trim_teacher(
-    config: RunConfig, folder: OutputFolder, texts: ParallelTexts, held_out: ParallelTexts, made_of: dict[str, Any]
-) -> None:
+def trim_teacher(
+    config: RunConfig,
+    folder: Path,
+    texts: ParallelTexts,
+    held_out: ParallelTexts | None = None,
+    made_of: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Save a run's teacher, its vocabulary trimmed as `config.trim` says, in a folder; returns the report.
+
+    Args:
+        config: the run's.
+        folder: where the model is saved.
+        texts, held_out: as in `trim_vocabulary`.
+        made_of: goes into the report, for later runs to compare.
+
+    Raises:
+        UserError: the teacher cannot be loaded, or its vocabulary cannot be cut.
+    """
     path = demo.model_source(str(config.teacher))
     model = load_pretrained(path, "auto", field="teacher")
     model.to(local_device(config.trainer.accelerator))  # type: ignore[arg-type]
@@ -145,16 +156,15 @@ def _trim_teacher(
         for reader in (config, teacher_run_config(config))
     ]
     try:
-        save_trimmed(
-            folder.trimmed,
+        return save_trimmed(
+            folder,
             model,
             tokenizer,
             texts,
             held_out,
             trim,
             prefixes=list(dict.fromkeys(prefixes)),
-            made_of=made_of,
+            made_of=made_of or {},
         )
     except ModelError as error:
         raise ModelError(f"`teacher` {config.teacher}: {error}") from None
-    logger.info("the trimmed teacher is in %s", folder.trimmed)

@@ -35,6 +35,11 @@ def is_rank_zero() -> bool:
     return not ranks or int(ranks[0]) == 0
 
 
+def is_first_of_machine() -> bool:
+    """Whether this is the first of the processes that a launcher has started on this machine."""
+    return int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))) == 0
+
+
 def init_process_group(timeout: timedelta) -> tuple[int, int]:
     """Connect the processes that torchrun has started, by gloo; a single process stays by itself.
 

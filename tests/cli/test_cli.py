@@ -491,12 +491,14 @@ def test_a_command_runs_and_its_run_yaml_repeats_it(tmp_path, capsys):
     assert "chrf" in capsys.readouterr().out
     written = tmp_path / "first" / "run.yaml"
     own = parse("run", arguments.split())
-    assert parse("run", ["--config", str(written)]) == own
+    found = parse("run", ["--config", str(written)])
+    assert (own.targets, own.loss) == ("auto", LossConfig())
+    assert found == replace(own, targets="reference", loss=found.loss) and found.loss.alpha_mlm == 0.2
     assert len(own.data) == 2
 
     assert main(["--config", str(written), "--output_dir", str(tmp_path / "second")]) == 0
     first, second = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("first", "second"))
     assert first == second
     assert parse("run", ["--config", str(tmp_path / "second" / "run.yaml")]) == replace(
-        own, output_dir=str(tmp_path / "second")
+        found, output_dir=str(tmp_path / "second")
     )

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -15,7 +16,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, 
 
 from seq2seq_distill import load_decoder
 from seq2seq_distill.cli.main import main
-from seq2seq_distill.decoding.conversion import LOADERS, save_converted, specification
+from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.decoding.conversion import LOADERS, save_converted, saved_vocabularies, specification
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import TransformersDecoder
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
@@ -23,6 +25,9 @@ from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.onnx_decoder import OnnxDecoder, onnx_files
 from seq2seq_distill.decoding.onnx_model import save_onnx
 from seq2seq_distill.decoding.parity import Parity, compare
+from seq2seq_distill.decoding.shortlist.candidates import CandidateRanks, Shortlist
+from seq2seq_distill.decoding.shortlist.model1 import learn_lexicon
+from seq2seq_distill.decoding.shortlist.vmap import first_tokens, write_vmap
 from seq2seq_distill.metrics.corpus import bleu
 from seq2seq_distill.models import forward
 from seq2seq_distill.shrink.student import create_student
@@ -163,6 +168,65 @@ def test_outputs_of_a_trimmed_model_are_those_of_transformers(trained, tmp_path)
         exported = CTranslate2Decoder(folder, loaded, threads=(1, 1))
         parity = compare(TransformersDecoder(loaded), exported, sources, config.max_length)
         assert parity.passes and parity.score_gap < 1e-4, f"separate {separate}: {parity}"
+
+
+class TestSpecialTokensFirst:
+    """Once it has decoded a batch, CTranslate2 with a shortlist looks tokens up in a map that is right for the first
+    rows of the vocabulary alone."""
+
+    @pytest.fixture
+    def folders(self, trained, tmp_path):
+        """The model, its special tokens first or not, with few candidates, which differ from source to source."""
+        if trained.kind not in LOADERS:
+            pytest.skip("CTranslate2 cannot hold it")
+        first, config = first_tokens(trained.model, trained.tokenizer), trained.settings(1)
+        examples = list(zip(*(trained._pair() for _ in range(40)), strict=True))
+        encoders = (TextEncoder(trained.tokenizer, side) for side in ("text", "text_target"))
+        sources, targets = (
+            encoder.encode(side).rows.without(np.array(first)) for encoder, side in zip(encoders, examples, strict=True)
+        )
+        folders = {}
+        for name, rows in (("first", first), ("as they were", [])):
+            folders[name] = tmp_path / name
+            folders[name].mkdir()
+            save_converted(
+                folders[name], trained.model, trained.tokenizer, config, "float32", "--format ctranslate2", rows
+            )
+            vocabularies = saved_vocabularies(folders[name])
+            ranks = CandidateRanks(learn_lexicon(sources, targets), targets, vocabularies, np.array(first))
+            write_vmap(folders[name], ranks, Shortlist(4, 2, 0.0, 0.0), vocabularies)
+        return folders
+
+    def outputs(self, trained, folder: Path, sources, **options):
+        loaded = LoadedModel(None, trained.tokenizer, "", None, trained.settings(options.pop("beams", 1)))
+        decoder = CTranslate2Decoder(folder, loaded, threads=(1, 1), **options)
+        return [(best.ids, best.score) for best, *_ in decoder.decode(sources)]
+
+    def test_no_output_changes(self, trained, folders):
+        for beams in (1, 4):
+            first, others = (
+                self.outputs(trained, folders[name], trained.sources, beams=beams, shortlist=False) for name in folders
+            )
+            assert [ids for ids, _ in first] == [ids for ids, _ in others]
+            assert [score for _, score in first] == pytest.approx([score for _, score in others], abs=1e-4)
+
+    def test_one_translator_gives_what_a_new_one_for_each_source_gives(self, trained, folders):
+        sources = [[source] for source in trained.sources[:24]]
+        for beams in (1, 4):
+            options = {"beams": beams, "batch_size": 1}
+            together = self.outputs(trained, folders["first"], trained.sources[:24], **options)
+            assert together == sum(
+                (self.outputs(trained, folders["first"], source, **options) for source in sources), []
+            )
+            whole = self.outputs(trained, folders["first"], trained.sources[:24], shortlist=False, **options)
+            assert together != whole, "the shortlist does nothing"
+
+    def test_elsewhere_they_are_lost(self, trained, folders):
+        """Once this passes for no family, rows can keep their order."""
+        if trained.kind != "marian":
+            pytest.skip("only Marian's start is the last row")
+        with pytest.raises(IndexError):
+            self.outputs(trained, folders["as they were"], trained.sources[:24], batch_size=1)
 
 
 def test_the_stock_converter_still_needs_what_is_put_right(trained, tmp_path):

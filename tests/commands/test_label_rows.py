@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from seq2seq_distill import metrics
-from seq2seq_distill.commands.label import rows as label_rows
 from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.training.labels import load_rows
 from seq2seq_distill.training.labels.distinct_sources import DistinctSources
 from seq2seq_distill.training.labels.support import unsupported
 from seq2seq_distill.training.run import run_config
@@ -133,7 +133,7 @@ class TestDuplicates:
         assert max(row["row"] for row in found) < ROWS
 
     def test_a_folder_that_labelled_each_row_goes_on(self, repeated, monkeypatch):
-        monkeypatch.setattr(label_rows, "distinct_sources", lambda rows, key: _each_row(len(rows)))
+        monkeypatch.setattr(load_rows, "distinct_sources", lambda rows, key: _each_row(len(rows)))
         label(repeated)
         monkeypatch.undo()
         before = rows(repeated.folder)
@@ -221,8 +221,8 @@ class TestHeldOut:
             label(replace(config, n_val=1))
 
     def test_they_are_usual_where_there_are_many_rows_of_one_split(self, alone, monkeypatch):
-        monkeypatch.setattr(label_rows, "LARGE", 10)
-        monkeypatch.setattr(label_rows, "HELD_OUT", 2)
+        monkeypatch.setattr(load_rows, "LARGE", 10)
+        monkeypatch.setattr(load_rows, "HELD_OUT", 2)
         report = label(replace(alone, n_val=None, n_test=None))
         assert (report["val"], report["test"]) == (2, 2)
 

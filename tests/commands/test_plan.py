@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,30 +16,79 @@ from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_runs import config
 
 
-def planned(tmp_path: Path, run: RunConfig | None = None, **wishes: object) -> PlanConfig:
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time is spent on making figures exact."""
+    monkeypatch.setattr("seq2seq_distill.commands.plan.measuring.SECONDS", 0.0)
+    monkeypatch.setattr("seq2seq_distill.commands.plan.command.PROBE_STEPS", 1)
+
+
+def planned(tmp_path: Path, run: RunConfig | None = None, **wishes: Any) -> PlanConfig:
     run = run or config(tmp_path)
     fields = {name: getattr(run, name) for name in asdict(run)}
-    return PlanConfig(**fields, repeats=2, output_length=5, **wishes)
+    return PlanConfig(**fields, **{"repeats": 2, "output_length": 5, "trial_steps": 2, **wishes})
 
 
 def test_the_chosen_layout_is_written_and_trains(tmp_path, capsys):
-    wish = planned(tmp_path, speedup=0.01, write=str(tmp_path / "plan.yaml"))
+    options = {"ffn": [0.5], "vocabulary": [1.0, 0.75], "decoder_depths": [1], "contenders": 2}
+    wish = planned(tmp_path, speedup=0.01, write=str(tmp_path / "plan.yaml"), **options)
     validate(wish)
     report = make_plan(wish)
     assert json.loads(capsys.readouterr().out) == report
-    names = [f"{each['encoder_layers']}-{each['decoder_layers']}" for each in report["layouts"]]
-    assert names == ["2-2", "2-1", "1-2", "1-1"]
-    teacher, *others = report["layouts"]
-    assert all(each["parameters"] < teacher["parameters"] for each in others)
-    assert all(each["memory_bytes"] > each["bytes"] > 0 for each in report["layouts"])
-    assert report["chosen"] == "2-1"  # every one is fast enough, and this one keeps the whole encoder
+    names = [each["name"] for each in report["layouts"]]
+    assert names == [
+        "2-1, feed-forward 16",
+        "2-1, feed-forward 16, vocabulary 61",
+        "1-1, feed-forward 16",
+        "1-1, feed-forward 16, vocabulary 61",
+    ]
+    teacher = report["teacher"]
+    assert all(each["parameters"] < teacher["parameters"] for each in report["layouts"])
+    assert [each["dimension"] for each in report["alone"]] == [
+        *("encoder layers", "decoder layers", "feed-forward", "vocabulary")
+    ]
+    assert report["alone"][-1]["length_growth"] > 1 and report["alone"][-1]["loss"] > 0
+    # Every one is fast enough, and this one is larger than the others.
+    assert report["chosen"] == "2-1, feed-forward 16"
+    (largest,) = (each for each in report["layouts"] if each["loss"] is not None)
+    assert largest["name"] == report["chosen"]
+    assert largest["measured"]["memory_bytes"] > largest["measured"]["bytes"] == largest["bytes"]
     assert report["training"]["memory_bytes"] > teacher["bytes"]
-    assert report["output_length"] == 5
+    assert not (tmp_path / "run").exists()
+
     run = cli.parse("run", ["--config", str(tmp_path / "plan.yaml")])
-    assert run == config(tmp_path, student={"encoder_layers": 2})
+    width = {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    assert run == config(tmp_path, student={"encoder_layers": 2, **width})
     run_config(run)
     written = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
-    assert (written["encoder_layers"], written["decoder_layers"]) == (2, 1)
+    assert (written["encoder_layers"], written["decoder_layers"], written["decoder_ffn_dim"]) == (2, 1, 16)
+
+
+def test_a_small_vocabulary_is_chosen_by_size_and_written(tmp_path):
+    """Also through CTranslate2, whose 8-bit weights are those that must be small."""
+    pytest.importorskip("ctranslate2", reason="needs ctranslate2, which is not installed")
+    options = {"ffn": [1.0], "encoder_depths": [2], "decoder_depths": [2], "vocabulary": [1.0, 60.0, 50.0]}
+    int8 = make_plan(planned(tmp_path, engine="ctranslate2", **options))
+    assert int8["teacher"]["bytes"] < 2 * int8["teacher"]["parameters"]
+    sizes = {each["vocabulary"]: each["bytes"] for each in int8["layouts"]}
+    assert [*sizes] == [60, 50]
+    wish = {"max_mb": (sizes[60] + 1) / 1e6, "trial_steps": 0, "write": str(tmp_path / "plan.yaml")}
+    report = make_plan(planned(tmp_path, engine="ctranslate2", **options, **wish))
+    assert report["chosen"] == "2-2, vocabulary 60"
+    assert [each["loss"] is not None for each in report["layouts"]] == [True, False]
+    run = cli.parse("run", ["--config", str(tmp_path / "plan.yaml")])
+    assert (run.trim.size, run.student.encoder_ffn_dim, run.student.decoder_layers) == (60, None, 2)
+
+
+def test_what_the_run_sets_is_the_only_step(tmp_path):
+    run = config(tmp_path, "t5", student={"encoder_ffn_dim": 0.5, "decoder_ffn_dim": 0.5}, trim={"coverage": 0.9})
+    report = make_plan(planned(tmp_path, run, decoder_depths=[1], encoder_depths=[1]))
+    found = {(each["encoder_ffn_dim"], each["num_heads"], each["vocabulary"]) for each in report["layouts"]}
+    teacher = report["teacher"]
+    ((ffn, _, tokens), *_) = found
+    assert found == {(ffn, teacher["num_heads"], tokens), (ffn, teacher["num_heads"] // 2, tokens)}
+    assert ffn == teacher["encoder_ffn_dim"] // 2 and tokens < teacher["vocabulary"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_teacher_alone_is_enough(tmp_path):
@@ -48,6 +98,8 @@ def test_a_teacher_alone_is_enough(tmp_path):
     report = make_plan(alone)
     assert report["source_length"] == 48  # 256, if the teacher had as many positions
     assert report["chosen"] is None and report["training"] is None
+    assert {each["vocabulary"] for each in report["layouts"]} < {report["teacher"]["vocabulary"], *range(60)}
+    assert {each["loss"] for each in report["layouts"]} == {None}
 
 
 def test_the_beams_and_the_length_are_those_asked_for(tmp_path, monkeypatch):
@@ -58,22 +110,27 @@ def test_the_beams_and_the_length_are_those_asked_for(tmp_path, monkeypatch):
         return [[1] * 5] * len(batch["input_ids"])
 
     monkeypatch.setattr("seq2seq_distill.metrics.cost.generate_batch", generate_batch)
-    make_plan(planned(tmp_path, config(tmp_path, eval={"beams": 3}), rows=2, source_length=7))
+    make_plan(planned(tmp_path, config(tmp_path, eval={"beams": 3}), rows=2, source_length=7, vocabulary=[1.0]))
     assert set(seen) == {(3, 6, 5, 2, 7)}
 
 
 def test_what_is_too_fast_is_refused_with_what_there_is(tmp_path):
-    with pytest.raises(ConfigError, match=r"`speedup` 900.*: no layout is as fast, .* times the teacher's speed"):
-        make_plan(planned(tmp_path, speedup=900.0))
+    with pytest.raises(ConfigError, match=r"`speedup` 900.*: no layout is as fast .* times the teacher's speed"):
+        make_plan(planned(tmp_path, speedup=900.0, vocabulary=[1.0], ffn=[1.0]))
 
 
 @pytest.mark.parametrize(
     ("wishes", "message"),
     [
-        ({"write": "x"}, "`write` x needs a speed target: add `speedup` or `max_latency_ms`"),
+        ({"write": "x"}, "`write` x needs a target: add `speedup`, `max_latency_ms` or `max_mb`"),
         ({"speedup": 0.0}, "`speedup` 0.0 is too small: choose more than 0"),
         ({"decoder_depths": [3]}, "`decoder_depths` 3"),
         ({"source_length": 99}, "`source_length` 99 exceeds the teacher's 48: choose less"),
+        ({"heads": [1]}, "`heads` 1: the heads of marian models divide their width and cannot be removed alone"),
+        ({"ffn": [1.0, 2.0]}, "`ffn` 1.0 2.0: choose more than 0 and at most 1 for every value"),
+        ({"vocabulary": [1.5]}, "`vocabulary` 1.5: choose fractions above 0 and up to 1, or numbers of tokens"),
+        ({"vocabulary": [8.0]}, "`vocabulary`: `trim.size` 8 is too small for .*: choose at least"),
+        ({"quantization": "int8"}, "`quantization` int8 needs `engine` ctranslate2: add it"),
     ],
 )
 def test_mistakes(tmp_path, wishes, message):
@@ -81,3 +138,21 @@ def test_mistakes(tmp_path, wishes, message):
     with pytest.raises(Exception, match=message):
         validate(wish)
         make_plan(wish)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wishes", "message"),
+    [
+        ({"student": {"num_heads": 2}}, {"heads": [2]}, "`heads` 2 and `student.num_heads` 2 both say what is tried"),
+        ({"trim": {"size": 99}}, {"vocabulary": [0.5]}, "`vocabulary` 0.5 and `trim.size` 99 both say what is tried"),
+        ({"student": {"d_model": 8}}, {}, "`student.d_model` 8: a plan does not change the width"),
+        ({"trim": {"separate": True}, "method": "sft"}, {}, None),
+    ],
+)
+def test_options_of_the_run_that_do_not_go_together_with_those_of_the_plan(tmp_path, changes, wishes, message):
+    wish = planned(tmp_path, config(tmp_path, **changes), **wishes)
+    if message is None:
+        validate(wish)
+        return
+    with pytest.raises(ConfigError, match=message):
+        validate(wish)

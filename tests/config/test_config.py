@@ -67,8 +67,8 @@ class TestDefaults:
     def test_are_the_field_s_good_ones(self):
         """H19: the predecessor really ran 1000 epochs without clipping, because two flags shared a destination."""
         config = RunConfig()
-        assert (config.loss.alpha_ce, config.loss.alpha_mlm, config.loss.alpha_hid) == (0.8, 0.2, 0.0)
-        assert config.loss.temperature == 2.0
+        loss = config.loss.resolved()
+        assert (loss.alpha_ce, loss.alpha_mlm, loss.alpha_hid, loss.temperature) == (0.8, 0.2, 0.0, 2.0)
         assert (config.trainer.gradient_clip_val, config.trainer.max_epochs) == (1.0, 3)
         assert (config.optim.name, config.optim.lr, config.optim.eps) == ("adamw", 3e-4, 1e-8)
         assert config.batch.size == 32

@@ -9,6 +9,7 @@ from transformers import MarianConfig, T5Config
 from seq2seq_distill.data.languages import (
     base_language,
     forced_bos_token_id,
+    is_same_language,
     language_codes,
     match_language,
     plain_code,
@@ -27,6 +28,21 @@ FORMS = {"__de__": "de", "__deu_Latn__": "deu_Latn", ">>deu<<": "deu", "<2de>": 
 def test_plain_code(form, code):
     assert plain_code(form) == code
     assert base_language(form) == base_language(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "other", "is_same"),
+    [
+        ("de", "deu_Latn", True),
+        ("de_DE", "__de__", True),
+        ("deu_Latn", "eng_Latn", False),
+        ("zho_Hans", "zho_Hant", False),
+        ("zho_Hans", "zh", True),
+        ("en", "de", False),
+    ],
+)
+def test_is_same_language(code, other, is_same):
+    assert is_same_language(code, other) is is_same_language(other, code) is is_same
 
 
 def test_match_language_is_exact_or_unique():

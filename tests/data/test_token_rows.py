@@ -19,6 +19,8 @@ def test_operations_are_those_of_lists(rows, head, tail, first, last):
     assert array.to_lists() == rows
     assert array.to_arrow(pa.list_(pa.uint8())).to_pylist() == rows
     assert array.between(head, tail).to_lists() == [[*head, *row, *tail] for row in rows]
+    assert array.every(first + 1).to_lists() == rows[:: first + 1]
+    assert array.without([3, 4]).to_lists() == [[token for token in row if token not in (3, 4)] for row in rows]
     assert array.count(3).tolist() == [row.count(3) for row in rows]
     cut = [row if len(row) <= first + last else row[:first] + row[len(row) - last :] for row in rows]
     assert array.cut(first, last).to_lists() == cut

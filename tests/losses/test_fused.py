@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from benchmarks import memory, step
-from seq2seq_distill.config import LossConfig
+from seq2seq_distill.config import ResolvedLossConfig
 from seq2seq_distill.losses import chunks as chunking
 from seq2seq_distill.losses.chunks import chunk_rows
 from seq2seq_distill.losses.fused import HeadLoss, head_loss
@@ -337,7 +337,8 @@ class TestChunks:
 class TestBenchmarks:
     @pytest.mark.parametrize("divergence", ["forward_kl", "jsd"])
     def test_step_compares_equal_losses(self, divergence: Any) -> None:
-        line = step.compare(step.Shape(60, 2, 5, 3, 16), LossConfig(temperature=2.0, divergence=divergence), rounds=1)
+        loss = ResolvedLossConfig(temperature=2.0, divergence=divergence)
+        line = step.compare(step.Shape(60, 2, 5, 3, 16), loss, rounds=1)
         assert line["ours_loss"] == pytest.approx(line["naive_loss"], rel=1e-5)
         assert line["naive_over_ours"] > 0 and line["ours_over_floor"] > 0  # type: ignore[operator]
 

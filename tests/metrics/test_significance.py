@@ -13,7 +13,7 @@ from sacrebleu.significance import PairedTest
 
 from seq2seq_distill.commands.evaluate.scores import corpus_scores, example_scores
 from seq2seq_distill.metrics.corpus import rouge, rouge_per_example
-from seq2seq_distill.metrics.significance import Mean, compare_systems
+from seq2seq_distill.metrics.significance import Loss, Mean, compare_systems, loss_of_score
 
 WORDS = "the a cat dog man field book sat runs reads on in near old small green".split()
 
@@ -56,6 +56,25 @@ class TestJudge:
         assert got["b"].score == pytest.approx(other.mean())
         assert got["b"].p == pytest.approx(p)
         assert (got["b"].low, got["b"].high) == pytest.approx((draws.mean() - half, draws.mean() + half), rel=1e-5)
+
+    @pytest.mark.parametrize("metric", [BLEU, CHRF])
+    def test_a_loss_is_that_of_the_same_samples(self, metric):
+        """Against scores of the drawn texts themselves."""
+        before, after = worse(REFERENCES, 0.2), worse(REFERENCES, 0.3, seed=1)
+        got = loss_of_score(metric(), before, after, REFERENCES, 60, 7)
+        draws = np.random.default_rng(7).choice(len(REFERENCES), size=(60, len(REFERENCES)), replace=True)
+
+        def score(outputs, rows):
+            return metric().corpus_score([outputs[i] for i in rows], [[REFERENCES[i] for i in rows]]).score
+
+        losses = [score(before, rows) - score(after, rows) for rows in draws]
+        assert got.loss == pytest.approx(score(before, range(40)) - score(after, range(40)))
+        assert (got.low, got.high) == pytest.approx(tuple(np.quantile(losses, (0.025, 0.975))))
+        assert loss_of_score(metric(), before, before, REFERENCES, 60, 7) == Loss(0.0, 0.0, 0.0)
+
+    def test_a_loss_of_means(self):
+        got = loss_of_score(Mean(), [2.0, 4.0, 6.0], [1.0, 3.0, 5.0], None, 50, 1)
+        assert (got.loss, got.low, got.high) == pytest.approx((1.0, 1.0, 1.0))
 
     @given(st.lists(st.text("ab .", max_size=12), min_size=1, max_size=8))
     def test_a_model_against_itself_is_never_significant(self, texts):

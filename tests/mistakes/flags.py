@@ -17,6 +17,7 @@ from tests.mistakes.kinds import (
     Bad,
     Kind,
     command,
+    exporting,
     labelling,
     words,
 )
@@ -176,6 +177,11 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
     ),
     ("an option of a server without one", labelling("--max_requests", "100"), "--max_requests"),
     ("a server that is no URL", labelling(*LANGUAGES, "--server", "localhost:8000"), "--server"),
+    (
+        "a shortlist for another engine",
+        exporting("--shortlist", "true", "--format", "onnx"),
+        "--shortlist needs --format ctranslate2",
+    ),
     ("a missing task", command(without=["--task"]), "--task"),
 )
 

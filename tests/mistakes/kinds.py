@@ -60,6 +60,12 @@ def evaluation(*arguments: str) -> list[str]:
     return ["evaluate", *(word for pair in good.items() for word in pair), "--models", "teacher", *arguments]
 
 
+def exporting(*arguments: str) -> list[str]:
+    """An export without a mistake, with these arguments besides."""
+    good = {"--model": "teacher", "--data": "data", "--task": "translation", "--output_dir": "served"}
+    return ["export", *(word for pair in good.items() for word in pair), *arguments]
+
+
 def labelling(*arguments: str) -> list[str]:
     """Labels without a mistake, with these arguments besides."""
     good = {"--model": "teacher", "--data": "data", "--task": "translation", "--output_dir": "labels"}

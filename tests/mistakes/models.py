@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.mistakes.kinds import Bad, Kind, command, evaluation, labelling, words
+from tests.mistakes.kinds import Bad, Kind, command, evaluation, exporting, labelling, words
 
 FOLDER = Path("bad-model")
 
@@ -145,6 +145,12 @@ KINDS = (
         lambda token: Bad(
             labelling("--engine", "ctranslate2", "--generate.encoder_no_repeat_ngram_size", str(token)), "--engine"
         ),
+    ),
+    Kind(
+        "a generation option that a shortlist breaks",
+        st.sampled_from(['{"no_repeat_ngram_size": 3}', '{"repetition_penalty": 1.5}', '{"suppress_tokens": [5]}']),
+        '{"no_repeat_ngram_size": 3}',
+        lambda value: Bad(exporting("--shortlist", "true", "--generate", value), "--generate"),
     ),
     Kind(
         "an output file that does not exist",

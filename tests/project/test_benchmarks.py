@@ -11,8 +11,10 @@ from benchmarks import (
     generate,
     gpu,
     labels,
+    layouts,
     padding,
     server,
+    shortlist,
     shrinking,
     timing,
     translate_file,
@@ -86,11 +88,33 @@ def test_encoder():
     assert 1 <= line["possible"] <= 2
 
 
+def test_layouts():
+    assert layouts.spearman([1.0, 2.0, 3.0], [0.1, 5.0, 9.0]) == pytest.approx(1.0)
+    assert layouts.spearman([1.0, 2.0, 3.0, 4.0], [2.0, 1.0, 4.0, 3.0]) == pytest.approx(0.6)
+    assert layouts.SHAPES["short"].layers((6, 6)) == (3, 2) and layouts.SHAPES["small"].layers((1, 2)) == (1, 1)
+
+
 def test_shrinking():
     records = shrinking.measure(shrinking.parse(["--fractions", "0.25", "--rows", "20", "--n_val", "20"]))
     assert [record["how"] for record in records] == ["whole", "sliced", "repaired"]
     whole, sliced, repaired = (record["loss"] for record in records)
     assert whole < repaired < sliced
+
+
+def test_shortlist():
+    sizes = ["--pairs", "300", "--n", "6", "--single", "2", "--rounds", "1", "--vocabulary", "2000", "--length", "3"]
+    lines = list(shortlist.compare(shortlist.parse(sizes)))
+    assert [line["shortlist"].split(" ")[-1] for line in lines[:5]] == [
+        "none",
+        "50+50",
+        "100+100",
+        "500+200",
+        "(chosen)",
+    ]
+    assert [line["shortlist"] for line in lines[5:]] == ["none", "50+50", "100+100", "500+200", "chosen"]
+    none, smallest, *_ = lines
+    assert smallest["candidates"] < none["candidates"] and none["unchanged_1"] == 1
+    assert all(line["equal_to_new_translators"] == 1 for line in lines[:5]) and all(line["ms"] > 0 for line in lines)
 
 
 def test_generate():

@@ -62,6 +62,11 @@ def test_it_parses_and_holds_no_mistake(path):
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
+def test_it_says_whose_targets_it_trains_on(path):
+    assert load(path).targets == ("teacher" if path.stem.startswith("multi30k") else "reference")
+
+
+@pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_its_comment_shows_the_command_that_runs_it(path):
     assert f"#   distill --config {path.relative_to(ROOT)}\n" in path.read_text(encoding="utf-8")
 

@@ -15,7 +15,7 @@ from pytorch_lightning import Callback
 from seq2seq_distill.cli import main as cli
 from seq2seq_distill.config import RunConfig, ScheduleConfig
 from seq2seq_distill.data.tokenization import text_encoder
-from seq2seq_distill.training import checkpoints
+from seq2seq_distill.training import auto_targets, checkpoints
 from seq2seq_distill.training import run as train
 from seq2seq_distill.training.labels import shards
 from seq2seq_distill.utils import errors
@@ -112,6 +112,8 @@ def arm(fault: str) -> list[Callback]:
             kill_while_saving(int(which), int(after))
         case "cache":  # while the n-th split is tokenised
             text_encoder.TextEncoder.encode = dying_after(text_encoder.TextEncoder.encode, int(number))
+        case "labels":  # when it is about to write a shard of labels for the n-th time
+            shards.pyarrow.parquet.write_table = dying_after(shards.pyarrow.parquet.write_table, int(number))
         case "start":
             name = ("build_components", "_check_data", "build_trainer", "save_model")[int(number)]
             setattr(train, name, dying_after(getattr(train, name), 1))
@@ -135,6 +137,12 @@ def main(folder: Path, fault: str, changes: dict[str, Any]) -> int:
     except errors.Stopped as stop:
         return 128 + stop.signal
     return 0
+
+
+def with_estimate(folder: Path, fault: str, changes: dict[str, Any], seconds: float) -> int:
+    """`main`, where labelling is estimated to take so long."""
+    auto_targets.estimate_seconds = lambda _: seconds
+    return main(folder, fault, changes)
 
 
 def label(arguments: list[str], writes: int) -> None:

@@ -1,5 +1,6 @@
 """A run for a plain Trainer of Lightning: the weights of `run_config`, and options that would break the plan."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,22 @@ def test_samplers_of_lightning_are_refused_on_several_processes(
     monkeypatch.setattr(Trainer, "world_size", 2)
     with pytest.raises(ConfigError, match="^`use_distributed_sampler` True"):
         Trainer(**PLAIN).fit(module, data)
+
+
+@pytest.mark.parametrize(
+    ("student", "origin"),
+    [
+        ({"decoder_layers": 1}, "1 decoder layers, copied from the teacher's [0, 1] and [0]"),
+        ({"decoder_layers": None, "path": "{teacher}"}, "2 decoder layers, from {teacher}"),
+        ({"decoder_layers": None, "config": "{teacher}"}, "2 decoder layers, fresh weights"),
+    ],
+)
+def test_the_log_says_where_the_students_weights_come_from(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, student: dict[str, Any], origin: str
+) -> None:
+    caplog.set_level(logging.INFO, "seq2seq_distill")
+    teacher = str(tmp_path / "teacher")
+    named = {name: teacher if value == "{teacher}" else value for name, value in student.items()}
+    build(config(tmp_path, student=named))
+    told = [record.getMessage() for record in caplog.records]
+    assert f"student: 2 encoder and {origin.format(teacher=teacher)}" in told

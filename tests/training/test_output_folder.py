@@ -89,7 +89,7 @@ class TestRunYaml:
             ({"optim": OptimConfig(lr=1e-3)}, "`optim.lr` 0.001 differs from 0.0003"),
             ({"seed": 1}, "`seed` 1 differs from 42"),
             ({"data": ["d", "e"]}, "`data` ['d', 'e'] differs from ['d']"),
-            ({"loss": LossConfig(temperature=1.0)}, "`loss.temperature` 1.0 differs from 2.0"),
+            ({"loss": LossConfig(temperature=1.0)}, "`loss.temperature` 1.0 differs from None"),
         ],
     )
     def test_an_option_that_changes_the_result_is_named(self, tmp_path, changes, line):

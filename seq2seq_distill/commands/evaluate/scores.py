@@ -10,7 +10,7 @@ from seq2seq_distill.config.tasks import TASKS
 
 if TYPE_CHECKING:
     from seq2seq_distill.config.tasks import RougeTokenizer
-    from seq2seq_distill.metrics import ScoreWithInterval
+    from seq2seq_distill.metrics import Loss, ScoreWithInterval
 
 
 def corpus_scores(
@@ -33,6 +33,24 @@ def corpus_scores(
     }
     keys = next(iter(values.values()))
     return {key: mean_scores({name: own[key] for name, own in values.items()}, resamples, seed) for key in keys}
+
+
+def loss_of_main_score(
+    task: str,
+    before: Sequence[str],
+    after: Sequence[str],
+    references: Sequence[str],
+    language: str | None,
+    resamples: int,
+    seed: int,
+) -> Loss:
+    """How much of the task's main score the outputs `after` lose, compared with those `before`."""
+    main = TASKS[task].main
+    if task == "translation":
+        metric = metrics.translation_metrics(language)[main]
+        return metrics.loss_of_score(metric, before, after, references, resamples, seed)
+    first, second = (metrics.rouge_per_example(texts, references)[main] for texts in (before, after))
+    return metrics.loss_of_score(metrics.Mean(), first, second, None, resamples, seed)
 
 
 def mean_scores(values: Mapping[str, Sequence[float]], resamples: int, seed: int) -> dict[str, ScoreWithInterval]:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table as RichTable
 
 from seq2seq_distill.config.tasks import TITLES
+from seq2seq_distill.utils import terminal
 
 MEGABYTE = 1_000_000
 FILE_WIDTH = 120
@@ -98,7 +99,7 @@ def _stress(results: Mapping[str, Any]) -> Iterator[Table]:
 
 def print_tables(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Show them; in a file or pipe as wide as they need."""
-    console = console or Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
+    console = console or terminal.console(width=None if sys.stdout.isatty() else FILE_WIDTH)
     for table in tables(results):
         shown = RichTable(title=table.title, caption=table.note, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
         for index, column in enumerate(table.columns):

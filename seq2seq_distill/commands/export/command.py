@@ -14,6 +14,7 @@ from seq2seq_distill.commands.evaluate.scores import corpus_scores
 from seq2seq_distill.commands.export.formats import FORMATS, NOT_IN_BROWSERS, Format
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.export.page import write_page
+from seq2seq_distill.commands.export.shortlist import MAX_TEXTS, RESAMPLES, SEED, add_shortlist
 from seq2seq_distill.commands.inputs import with_run_defaults
 from seq2seq_distill.config.run_record import model_of_run, read_run_record
 from seq2seq_distill.config.tasks import TASKS
@@ -25,19 +26,19 @@ from seq2seq_distill.decoding.exported import open_exported
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_model
 from seq2seq_distill.decoding.parity import check_parity
+from seq2seq_distill.decoding.shortlist.vmap import check_settings, first_tokens
 from seq2seq_distill.metrics.cost import count_parameters
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.output_folder import check_free
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
 from seq2seq_distill.utils.files import write_folder, write_json
 from seq2seq_distill.utils.optional import optional
+from seq2seq_distill.utils.terminal import program
 
 logger = logging.getLogger(__name__)
 
 MANY_TEXTS = 10_000
 """Texts on which a tokenizer.json is compared, at most."""
-RESAMPLES, SEED = 1000, 12345
-"""Of the interval of a loss; `distill evaluate` has the same."""
 
 
 def export_model(config: ExportConfig) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     settings = GenerationSettings.of_command(config)
     loaded = load_model(config.model, "model", config, settings)
     missing = _check_model(config, form, loaded, wanted_by)
+    first = first_tokens(loaded.torch_model, loaded.tokenizer) if config.shortlist else []
     beams = max(2, loaded.generation.num_beams or 1)
     searches = {
         name: generation_config(loaded.torch_model, replace(settings, beams=count))
@@ -60,11 +62,13 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     sample = texts.select(range(min(config.n, len(texts))))
     remedy = "nothing was written; serve it with transformers"
     sources = loaded.encode(sample["source"])
-    parities = check_parity(loaded, searches, sources, form.convert(wanted_by), wanted_by, remedy)
+    parities = check_parity(loaded, searches, sources, form.convert(wanted_by, first), wanted_by, remedy)
     saved: dict[str, Any] = {}
 
     def fill(folder: Path) -> None:
-        saved.update(form.save(folder, loaded, config.precision, texts["source"], wanted_by))
+        saved.update(form.save(folder, loaded, config.precision, texts["source"], wanted_by, first))
+        if config.shortlist:
+            saved["shortlist"] = add_shortlist(folder, config, _columns(config), loaded, first, texts)
         if config.page:
             write_page(folder, config, loaded)
 
@@ -80,7 +84,7 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     write_json(target / "export.json", report)
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
-    logger.info("use it: distill generate --model %s", shlex.quote(str(config.folder)))
+    logger.info("use it: %s generate --model %s", program(), shlex.quote(str(config.folder)))
     return report
 
 
@@ -92,7 +96,10 @@ def _with_defaults(config: ExportConfig, form: Format, wanted_by: str) -> Export
     for package in form.packages:
         optional(package, wanted_by)
     record = export_record(config.model) or read_run_record(config.model)
-    return with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
+    config = with_run_defaults(config, record, "name the source of real texts on which outputs are compared")
+    if config.shortlist and config.task is None:
+        raise ConfigError("`task` is missing: `shortlist` needs it to know the score that must not be lost")
+    return config
 
 
 def _check_model(config: ExportConfig, form: Format, loaded: LoadedModel, wanted_by: str) -> dict[str, Any]:
@@ -100,11 +107,14 @@ def _check_model(config: ExportConfig, form: Format, loaded: LoadedModel, wanted
 
     Raises:
         ModelError: it cannot hold the model.
+        ConfigError: the settings do not go together with a shortlist.
     """
     kind = loaded.torch_model.config.model_type
     check_family(kind, form.families, wanted_by)
     if config.page and kind in NOT_IN_BROWSERS:
         raise ModelError(f"`page`: transformers.js has no class for {kind} models: leave it out")
+    if config.shortlist:
+        check_settings(loaded.generation, "`shortlist`", "leave `shortlist` out")
     missing = not_held(loaded.generation)
     if missing:
         logger.warning(
@@ -139,9 +149,12 @@ def _texts(config: ExportConfig) -> Dataset:
     """Texts of the first split that there is: some to compare outputs on, and many for a tokenizer."""
     source = demo.data_source(config.data[0])
     split = next((name for name in ("val", "test", "train") if has_split(source, name)), "val")
-    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
-    limit = MANY_TEXTS if config.format == "onnx" else config.n
-    return load_split(source, split, columns, limit=max(limit, config.n))
+    limit = MANY_TEXTS if config.format == "onnx" else MAX_TEXTS if config.shortlist else config.n
+    return load_split(source, split, _columns(config), limit=max(limit, config.n))
+
+
+def _columns(config: ExportConfig) -> Columns:
+    return Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
 
 
 def _scores(config: ExportConfig, loaded: LoadedModel, exported: Decoder, texts: Dataset) -> dict[str, Any]:

@@ -35,21 +35,22 @@ class Format:
     """What an export needs."""
     families: Sequence[str]
     """Model types that it can hold."""
-    convert: Callable[[str], Convert]
-    """Given what opens a message, `convert` of `check_parity`."""
-    save: Callable[[Path, LoadedModel, str, Sequence[str], str], dict[str, Any]]
-    """Fills a folder, given the model, the precision, texts, and what opens a message; what export.json says of it."""
+    convert: Callable[[str, Sequence[int]], Convert]
+    """Given what opens a message, and the tokens that get the first rows, `convert` of `check_parity`."""
+    save: Callable[[Path, LoadedModel, str, Sequence[str], str, Sequence[int]], dict[str, Any]]
+    """Fills a folder, given the model, the precision, texts, what opens a message, and the tokens that get the first
+    rows; what export.json says of it."""
 
 
 def _save_ctranslate2(
-    folder: Path, loaded: LoadedModel, precision: str, texts: Sequence[str], wanted_by: str
+    folder: Path, loaded: LoadedModel, precision: str, texts: Sequence[str], wanted_by: str, first: Sequence[int]
 ) -> dict[str, Any]:
-    save_converted(folder, loaded.torch_model, loaded.tokenizer, loaded.generation, precision, wanted_by)
+    save_converted(folder, loaded.torch_model, loaded.tokenizer, loaded.generation, precision, wanted_by, first)
     return {"ctranslate2": optional("ctranslate2", wanted_by).__version__}
 
 
 def _save_onnx(
-    folder: Path, loaded: LoadedModel, precision: str, texts: Sequence[str], wanted_by: str
+    folder: Path, loaded: LoadedModel, precision: str, texts: Sequence[str], wanted_by: str, first: Sequence[int]
 ) -> dict[str, Any]:
     model, generation = loaded.torch_model, loaded.generation
     save_onnx(folder, model, precision, wanted_by)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seq2seq_distill.config.bounds import at_least, option
+from seq2seq_distill.config.bounds import above, at_least, at_most, option
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.config.problems import Problem
 
@@ -25,6 +25,14 @@ class ExportConfig(DecodingOptions):
     quantization: Literal["int8", "int8_float16", "float16", "float32"] | None = None
     """Numerical format of the exported weights; onnx has int8 and float32 (default: int8 for ctranslate2, float32 for
     onnx)."""
+    shortlist: bool = False
+    """Write a shortlist, by which CTranslate2 computes the scores of a few hundred target pieces that suit the source
+    in place of all; needs --format ctranslate2."""
+    shortlist_coverage: float = option(0.995, above(0), at_most(1))
+    """Fraction of the pieces of the model's outputs on the val split that the shortlist must contain."""
+    shortlist_max_loss: float = option(1.0, at_least(0))
+    """Points of the task's main score (BLEU or ROUGE-L) that the shortlist may cost, at the upper end of the 95%
+    interval; otherwise the export is refused."""
     page: bool = False
     """Add index.html, a page that runs the model in a browser; needs --format onnx."""
     data: list[str] = option([])
@@ -52,6 +60,10 @@ class ExportConfig(DecodingOptions):
             yield Problem(
                 ("quantization", "format"),
                 f"`quantization` {self.quantization} is not for `format` onnx: choose {' or '.join(ONNX_PRECISIONS)}",
+            )
+        if self.shortlist and self.format != "ctranslate2":
+            yield Problem(
+                ("shortlist", "format"), f"`shortlist` needs `format` ctranslate2, not {self.format}: leave it out"
             )
         if self.page and self.format != "onnx":
             yield Problem(("page", "format"), f"`page` needs `format` onnx, not {self.format}: browsers run no other")

@@ -3,14 +3,14 @@
 import logging
 import os
 import sys
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 
 from seq2seq_distill.commands.generate.options import GenerateConfig
 from seq2seq_distill.commands.generate.records import Record, chunks, count_lines, line_of, opened_output
 from seq2seq_distill.commands.generate.sentences import generate_by_sentence
 from seq2seq_distill.decoding.text_generator import Outputs, TextGenerator, open_generator
-from seq2seq_distill.utils.progress import progress
+from seq2seq_distill.utils.progress import Progress
 
 with suppress(ImportError):
     import readline  # noqa: F401  # `input` then edits lines and remembers them
@@ -41,17 +41,17 @@ def generate_lines(generator: TextGenerator, config: GenerateConfig) -> None:
     """Decode all lines of the input, in order."""
     cut = done = 0
     on_terminal = config.output is None and sys.stdout.isatty()  # a bar would stand between the outputs
-    bar = nullcontext(lambda units: None) if on_terminal else progress("decoded", count_lines(config), "lines")
-    with opened_output(config) as output, bar as advance:
+    lines = None if on_terminal else count_lines(config)
+    with opened_output(config) as output, Progress("decoding", lines, "lines", shown=not on_terminal) as progress:
         try:
             for records in chunks(config):
                 outputs = _decode(generator, config, [record.text for record in records])
-                lines = map(partial(line_of, config=config), records, outputs.hypotheses)
-                output.write("".join(lines).encode())
+                results = map(partial(line_of, config=config), records, outputs.hypotheses)
+                output.write("".join(results).encode())
                 output.flush()
                 cut += sum(outputs.truncated)
                 done += len(records)
-                advance(len(records))
+                progress.advance(len(records))
         finally:
             if cut:
                 logger.warning(

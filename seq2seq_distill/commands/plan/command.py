@@ -1,41 +1,38 @@
-"""`distill plan`: which student is as fast as it has to be, before any is trained."""
+"""`distill plan`: which student keeps most among those that are fast and small enough, before any is trained."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from operator import truediv
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from rich.console import Console
-from rich.table import Table
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill import training
-from seq2seq_distill.commands.plan.layouts import Layout, Measured, candidates, choose, frontier
+from seq2seq_distill.commands.plan.layouts import MB, Target
+from seq2seq_distill.commands.plan.measuring import Subject, Workload, check_engine, with_fixed_length
 from seq2seq_distill.commands.plan.options import PlanConfig
-from seq2seq_distill.config import RunConfig
+from seq2seq_distill.commands.plan.planning import Inputs, Planner
+from seq2seq_distill.commands.plan.report import Findings, print_tables, record
+from seq2seq_distill.config import RunConfig, StudentConfig, TrimConfig
 from seq2seq_distill.data.batching import lengths
-from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings
-from seq2seq_distill.metrics.cost import Decoding, count_parameters, decoding_memory, measure_decoding, model_bytes
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.layer_map import check_depth
-from seq2seq_distill.shrink.student import create_student
-from seq2seq_distill.training.components import build_components, teacher_of, teacher_path
+from seq2seq_distill.training.components import build_components, teacher_and_views, teacher_of, teacher_path
 from seq2seq_distill.training.output_folder import plain
-from seq2seq_distill.training.views import pad_id
 from seq2seq_distill.utils.distributed import local_device
-from seq2seq_distill.utils.errors import ConfigError, ModelError
+from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import write_text
+from seq2seq_distill.utils.terminal import program
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,112 +42,59 @@ logger = logging.getLogger(__name__)
 LENGTHS = 256, 64
 """Source and output tokens where there is neither an option nor data."""
 PROBE_STEPS = 20
+STUDENT_OPTIONS = ("encoder_layers", "decoder_layers", "encoder_ffn_dim", "decoder_ffn_dim", "num_heads")
+"""Options of a student that a layout sets."""
 
 
 def make_plan(config: PlanConfig) -> dict[str, Any]:
     """Measure layouts beside the teacher, choose one, and try what training it costs; returns what is printed as JSON.
 
     Raises:
-        UserError: in one line; among others ConfigError if no layout is as fast as asked.
+        UserError: in one line; among others ConfigError if no layout is as fast and as small as asked.
     """
-    run = config.run
-    teacher, tokenizer, usual = _teacher_and_lengths(run)
-    source, output = _source_length(config, teacher, usual[0]), config.output_length or usual[1]
-    device = local_device(run.trainer.accelerator)
+    inputs = _read(config.run)
+    check_engine(config.engine, inputs.teacher.model)
+    workload, device = _workload(config, inputs), local_device(config.trainer.accelerator)
     where = (
         f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
     )
-    logger.info("%d rows of %d source and %d output tokens, on %s", config.rows, source, output, where)
-    layouts = measure_layouts(config, _moved(teacher, device), tokenizer, source, output)
-    best = choose(layouts[1:], config.speedup, config.max_latency_ms)
-    asked = config.speedup is not None or config.max_latency_ms is not None
-    chosen = best if asked else None
-    _print(layouts, chosen)
+    engine = f"{config.engine} {config.precision}"
+    sizes = workload.rows, workload.source_length, workload.output_length
+    logger.info("%d rows of %d source and %d output tokens, by %s on %s", *sizes, engine, where)
+    nn.Module.to(inputs.teacher.model, device)  # transformers' own `to` has no types
+    with TemporaryDirectory(prefix="distill_plan_") as folder:
+        planner = Planner(config, inputs, workload, Path(folder))
+        findings = planner.findings()
+        chosen = findings.chosen
+        cost = training_cost(planner.in_this_folder(chosen)) if chosen is not None and config.data else None
+    print_tables(findings)
     report: dict[str, Any] = {
         "device": where,
-        "rows": config.rows,
-        "source_length": source,
-        "output_length": output,
-        "layouts": [asdict(each) for each in layouts],
-        "frontier": [each.name for each in frontier(layouts)],
-        "chosen": None if chosen is None else chosen.name,
-        "training": None,
+        "engine": config.engine,
+        "precision": config.precision,
+        **dict(zip(("rows", "source_length", "output_length"), sizes, strict=True)),
+        "trial_steps": config.trial_steps,
+        **record(findings),
+        "training": cost,
     }
-    if chosen is not None and run.data:
-        report["training"] = training_cost(with_layout(run, chosen))
     print(json.dumps(report))
-    if asked and chosen is None:
-        raise ConfigError(_too_slow(config, layouts[1:]))
-    if chosen is not None and config.write:
-        write_config(Path(config.write), with_layout(run, chosen))
-        logger.info("distill --config %s trains the %s student", config.write, chosen.name)
+    if config.target.is_set and chosen is None:
+        raise ConfigError(_not_met(config.target, findings))
+    if chosen is not None:
+        _announce(config, report["chosen"], planner.run_of(chosen))
     return report
-
-
-def with_layout(run: RunConfig, layout: Measured) -> RunConfig:
-    """The run, with a student of this layout."""
-    student = replace(
-        run.student,
-        encoder_layers=layout.encoder_layers,
-        decoder_layers=layout.decoder_layers,
-        encoder_layer_ids=None,
-        decoder_layer_ids=None,
-    )
-    return replace(run, student=student)
-
-
-def measure_layouts(
-    config: PlanConfig, teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: int, output: int
-) -> list[Measured]:
-    """The teacher, then each candidate, timed in turns with the teacher so that a busy machine slows both.
-
-    All decode the same random tokens to the same length: nobody knows yet where an untrained student would stop.
-    """
-    settings = with_fixed_length(GenerationSettings.of_run(config.run), output)
-    batches = random_batches(teacher, tokenizer, config.repeats, config.rows, source)
-    tokens = config.rows * output
-    found: list[Measured] = []
-    for encoder, decoder in _wanted(config, teacher):
-        student = _moved(create_student(teacher, encoder, decoder), teacher.device)
-        timed = measure_decoding({"teacher": teacher, "student": student}, batches, settings, warmup=1)
-        if not found:
-            found.append(
-                _measured(teacher, timed["teacher"], tokens, 1.0, decoding_memory(teacher, batches[0], settings))
-            )
-        # Outputs are all of one length. Pairs and their median mind a busy machine less than sums do.
-        gain = median(map(truediv, timed["teacher"].seconds, timed["student"].seconds))
-        memory = decoding_memory(student, batches[0], settings)
-        found.append(_measured(student, timed["student"], tokens, gain, memory))
-        logger.info("%s: %.2f times as fast as the teacher", found[-1].name, gain)
-    return found
-
-
-def with_fixed_length(settings: GenerationSettings, output: int) -> GenerationSettings:
-    """The settings, with outputs of exactly so many tokens."""
-    return replace(settings, max_length=output, options={**settings.options, "min_new_tokens": output - 1})
-
-
-def random_batches(
-    teacher: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, n: int, rows: int, length: int
-) -> list[Mapping[str, Any]]:
-    """So many batches of random tokens, none of them special."""
-    special = set(tokenizer.all_special_ids)
-    ordinary = torch.tensor([token for token in range(len(tokenizer)) if token not in special])
-    draws = torch.randint(len(ordinary), (n, rows, length), generator=torch.Generator().manual_seed(0))
-    collate = Collator(pad_id(tokenizer, teacher), architectures.extra_inputs(teacher.config))
-    return [collate([{"input_ids": ids, "row": 0} for ids in batch]) for batch in ordinary[draws].tolist()]
 
 
 def training_cost(run: RunConfig) -> dict[str, float]:
     """What the planned run costs on this device, by its first steps."""
     logger.info("trying %d steps of training", PROBE_STEPS)
-    probe = training.Probe(run, build_components(run))
+    probe = training.Probe(run, build_components(replace(run, targets="reference")))
     seconds = probe.seconds_per_step(PROBE_STEPS)
     cost = {"minutes_per_1000_steps": round(1000 * seconds / 60, 2), "memory_bytes": probe.memory()}
     logger.info(
-        "training: %.1f minutes per 1,000 steps and %.0f MiB, on one process",
+        "training: %.1f minutes per 1,000 steps and %.0f MB, on one process",
         cost["minutes_per_1000_steps"],
-        cost["memory_bytes"] / 2**20,
+        cost["memory_bytes"] / MB,
     )
     return cost
 
@@ -168,18 +112,25 @@ def _different(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[s
     return {name: value for name, value in inner.items() if value != defaults.get(name) and value != {}}
 
 
-def _teacher_and_lengths(run: RunConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, tuple[int, int]]:
-    """The teacher, its tokenizer, and the mean lengths in tokens of validation sources and targets."""
+def _read(run: RunConfig) -> Inputs:
+    """The teacher, its tokenizer, the mean lengths in tokens of validation sources and targets, and these targets."""
     if run.data:
-        parts = build_components(run)
-        assert parts.teacher is not None
-        rows = parts.data.encoded["val"]
-        means = [max(2, round(mean(lengths(rows, column).tolist()))) for column in ("input_ids", "labels")]
-        return parts.teacher.model, parts.tokenizer, (means[0], means[1])
+        # Nothing is trimmed here, and no student is made.
+        teacher, (view, _) = teacher_and_views(replace(run, trim=TrimConfig(), student=StudentConfig()))
+        rows = view.data.encoded["val"]
+        source, output = (max(2, round(mean(lengths(rows, side).tolist()))) for side in ("input_ids", "labels"))
+        return Inputs(Subject(teacher.model, view.tokenizer), (source, output), view.data.references("val"))
     tokenizer = load_tokenizer(str(teacher_path(run)), run.src_lang, run.tgt_lang)
-    teacher = teacher_of(run, tokenizer)
-    assert teacher is not None
-    return teacher.model, tokenizer, LENGTHS
+    alone = teacher_of(run, tokenizer)
+    assert alone is not None
+    return Inputs(Subject(alone.model, tokenizer), LENGTHS)
+
+
+def _workload(config: PlanConfig, inputs: Inputs) -> Workload:
+    output = config.output_length or inputs.lengths[1]
+    settings = with_fixed_length(GenerationSettings.of_run(config.run), output)
+    source = _source_length(config, inputs.teacher.model, inputs.lengths[0])
+    return Workload(config.rows, source, output, config.repeats, settings)
 
 
 def _source_length(config: PlanConfig, teacher: PreTrainedModel, usual: int) -> int:
@@ -191,63 +142,24 @@ def _source_length(config: PlanConfig, teacher: PreTrainedModel, usual: int) -> 
     return config.source_length or min(usual, positions)
 
 
-def _wanted(config: PlanConfig, teacher: PreTrainedModel) -> list[Layout]:
-    depths = architectures.depths(teacher.config)
-    given = config.encoder_depths, config.decoder_depths
-    for side, depth, own in zip(("encoder", "decoder"), depths, given, strict=True):
-        for wanted in own or ():
-            check_depth(depth, wanted, f"`{side}_depths`")
-    layouts = candidates(*depths, *given)
-    if not layouts:
-        raise ModelError("`teacher` has one encoder and one decoder layer: there is no smaller student to plan")
-    return layouts
-
-
-def _moved(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    nn.Module.to(model, device)  # transformers' own `to` has no types
-    return model
-
-
-def _measured(model: PreTrainedModel, decoding: Decoding, tokens: int, gain: float, memory: int) -> Measured:
-    return Measured(
-        *architectures.depths(model.config),
-        parameters=count_parameters(model),
-        bytes=model_bytes(model),
-        memory_bytes=memory,
-        latency_ms=decoding.latency_ms,
-        tokens_per_second=1000 * tokens / decoding.latency_ms,
-        speedup=gain,
+def _not_met(target: Target, findings: Findings) -> str:
+    costs = [cost for cost in findings.best_known() if cost is not findings.teacher]
+    fastest, smallest = max(costs, key=lambda cost: cost.speedup), min(costs, key=lambda cost: cost.bytes)
+    asked = [f"`{name}` {value}" for name, value in asdict(target).items() if value is not None]
+    return (
+        f"{', '.join(asked)}: no layout is as fast and small as asked; the fastest, {findings.name(fastest.layout)}, "
+        f"has {fastest.speedup:.2f} times the teacher's speed and {fastest.latency_ms:.0f} ms, and the smallest, "
+        f"{findings.name(smallest.layout)}, has {smallest.bytes / MB:.1f} MB: ask for less, and see what "
+        "`distill export` adds"
     )
 
 
-def _too_slow(config: PlanConfig, layouts: Sequence[Measured]) -> str:
-    fastest = max(layouts, key=lambda each: each.speedup)
-    found = f"{fastest.name} has {fastest.speedup:.2f} times the teacher's speed and {fastest.latency_ms:.0f} ms"
-    target = f"`max_latency_ms` {config.max_latency_ms}" if config.speedup is None else f"`speedup` {config.speedup}"
-    return f"{target}: no layout is as fast, {found}: ask for less, and see what `distill export` adds"
-
-
-def _print(layouts: Sequence[Measured], chosen: Measured | None) -> None:
-    best = {each.name for each in frontier(layouts)}
-    table = Table(title="encoder-decoder layers", caption="* nothing is both larger and faster")
-    for column in ("", "parameters", "MiB", "memory, MiB", "ms a batch", "tokens/s", "speed-up"):
-        table.add_column(column, justify="left" if not column else "right")
-    for each in layouts:
-        name = f"{each.name}{' *' if each.name in best else ''}"
-        table.add_row(
-            name,
-            f"{each.parameters:,}",
-            f"{each.bytes / 2**20:.1f}",
-            f"{each.memory_bytes / 2**20:.1f}",
-            f"{each.latency_ms:.1f}",
-            f"{each.tokens_per_second:.0f}",
-            f"{each.speedup:.2f}",
-            style="bold" if each == chosen else None,
-        )
-    console = Console(stderr=True)
-    console.print(table)
-    if chosen is not None:
-        console.print(
-            f"choose {chosen.name}: `student.encoder_layers` {chosen.encoder_layers} "
-            f"`student.decoder_layers` {chosen.decoder_layers}"
-        )
+def _announce(config: PlanConfig, name: str, run: RunConfig) -> None:
+    """Log the options of the chosen layout, and write them."""
+    chosen = {f"student.{key}": getattr(run.student, key) for key in STUDENT_OPTIONS}
+    chosen |= {"trim.size": run.trim.size, "trim.coverage": run.trim.coverage}
+    options = " ".join(f"`{key}` {value}" for key, value in chosen.items() if value is not None)
+    logger.info("chosen: %s (%s)", name, options)
+    if config.write:
+        write_config(Path(config.write), run)
+        logger.info("%s --config %s trains this student", program(), shlex.quote(config.write))

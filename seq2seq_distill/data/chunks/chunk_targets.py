@@ -14,7 +14,6 @@ import pyarrow.parquet
 import torch
 import transformers
 from datasets import Dataset
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -28,6 +27,7 @@ from seq2seq_distill.data.token_columns import TokenColumn
 from seq2seq_distill.data.tokenization.offsets import TargetOffsets
 from seq2seq_distill.data.tokenization.tokenizers import tokenizer_fingerprint
 from seq2seq_distill.utils.files import cache_root
+from seq2seq_distill.utils.locks import locked
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def encode_chunks(
     path = (cache_dir or cache_root() / "encoded") / f"{name}.chunks"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with locked(path.with_suffix(".lock"), "aligning log-probabilities of labels"):
             if not is_intact(path, SCHEMA):
                 teacher = chain.from_iterable(_teacher_tokens(*part) for part in files)
                 write_arrow(path, SCHEMA, _aligned(texts, encoded, TargetOffsets(tokenizer), teacher))

@@ -16,6 +16,7 @@ from seq2seq_distill.data.readers.json_rows import read_json
 from seq2seq_distill.data.readers.lines import format_of, read_lines
 from seq2seq_distill.data.readers.parquet import read_parquet
 from seq2seq_distill.utils.errors import DataError
+from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ def read_batches(source: str, files: list[Path], columns: Columns) -> Iterator[p
         DataError: a file is damaged, or a cell is missing, blank or no text; there are no rows, or unequal numbers of
             lines.
     """
-    rows = 0
-    for batch in _tables(source, files, columns) if format_of(files[0]) in TABLES else _text_files(source, files):
-        rows += len(batch)
-        yield batch
+    read = _tables(source, files, columns) if format_of(files[0]) in TABLES else _text_files(source, files)
+    with Progress("reading", None) as progress:
+        yield from progress.counted(read)
+    rows = progress.done
     if not rows:
         raise DataError(f"`data` {source}: {files[0]} is empty: add at least one example")
     logger.info("`data` %s: %d rows of %s", source, rows, ", ".join(file.name for file in files[:4]))

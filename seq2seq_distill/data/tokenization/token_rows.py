@@ -62,6 +62,17 @@ class TokenRows:
         stays = (position < first) | (position >= np.repeat(self.lengths, self.lengths) - last)
         return TokenRows(self.values[stays], np.minimum(self.lengths, first + last))
 
+    def every(self, step: int) -> "TokenRows":
+        """Every `step`-th row, from the first on."""
+        stays = np.arange(len(self.lengths)) % step == 0
+        return TokenRows(self.values[np.repeat(stays, self.lengths)], self.lengths[stays])
+
+    def without(self, tokens: Ids) -> "TokenRows":
+        """The rows without some tokens."""
+        stays = ~np.isin(self.values, tokens)
+        rows = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return TokenRows(self.values[stays], np.bincount(rows[stays], minlength=len(self.lengths)))
+
     def count(self, token: int) -> Ids:
         """How often each row has a token, [rows]."""
         found = np.flatnonzero(self.values == token)

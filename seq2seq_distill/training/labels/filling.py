@@ -1,6 +1,7 @@
 """Fill the shards of a label folder: the one way, whoever deals them out."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +47,11 @@ class Labeller:
         if self.backward is not None and not self.folder.has_backward(shard):
             self._write_backward(shard, self.backward)
 
+    def candidates(self, sources: Sequence[str], shard: int = 0) -> Candidates:
+        """What an encoder-decoder writes for some sources; samples depend on the shard."""
+        assert isinstance(self.teacher, LabelTeacher)
+        return generated(self.config, self.teacher, self._decoder, sources, shard)
+
     @cached_property
     def _decoder(self) -> Decoder:
         assert isinstance(self.teacher, LabelTeacher)
@@ -63,7 +69,7 @@ class Labeller:
             others = self.dataset[[(row + len(self.dataset) // 2) % len(self.dataset) for row in rows]]["source"]
             candidates = scored(self.config, self.teacher, texts["source"], texts["target"], others)
         else:
-            candidates = generated(self.config, self.teacher, self._decoder, texts["source"], shard)
+            candidates = self.candidates(texts["source"], shard)
         self.folder.write_raw(shard, texts["source"], candidates)
 
     def _write_backward(self, shard: int, backward: BackwardModel) -> None:

@@ -20,6 +20,7 @@ from seq2seq_distill.training.labels.answers import Counts, candidates_of, count
 from seq2seq_distill.training.labels.journal import Entry, Journal
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.utils.errors import ConfigError, RunError, UserError
+from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class ServerLabelling:
         self._config, self._prompts, self._folder, self._dataset = config, prompts, folder, dataset
         self._request, self._key = request, key
         self._client: Client | None = None
+        self._progress = Progress("labelling", None, shown=False)
         self._open: dict[int, _OpenShard] = {}
         self._stop: Exception | None = None
         self._one_by_one = False
@@ -95,8 +97,10 @@ class ServerLabelling:
             ConfigError: the server refuses all requests, or cannot do what the options ask for.
             RunError: the server is out of reach or the budget used up, with all answers so far kept.
         """
+        rows = sum(len(self._folder.rows(shard)) for shard in shards)
         try:
-            asyncio.run(self._label(shards))
+            with Progress("labelling", rows) as self._progress:
+                asyncio.run(self._label(shards))
         except OSError as error:
             raise RunError(
                 f"`output_dir` {self._folder.path}: {error.strerror}: mend this, and repeat the command to go on"
@@ -136,6 +140,7 @@ class ServerLabelling:
             journal = self._journal(shard)
             answered = journal.read(sources)
             missing = [row for row in sources if row not in answered]
+            self._progress.skip(len(answered))
             if answered:
                 self._last_answer = time.monotonic()
             if not missing:
@@ -212,6 +217,7 @@ class ServerLabelling:
         found = self._open[shard]
         found.journal.add(row, found.sources[row], entry)
         found.missing -= 1
+        self._progress.advance()
         if not found.missing:
             found.journal.sync()
             del self._open[shard]
@@ -227,8 +233,6 @@ class ServerLabelling:
         candidates = candidates_of(self._config, list(sources.values()), answers, counts)
         write_counts(self._folder, shard, counts)
         self._folder.write_raw(shard, list(sources.values()), candidates)
-        rows = self._folder.rows(shard)
-        logger.info("rows %d to %d of %d are labelled", rows.start, rows.stop - 1, len(self._dataset))
 
     def _spent_before(self, shards: Sequence[int]) -> Spent:
         """What all answers took that are there."""

@@ -23,7 +23,7 @@ from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_engines
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
-from seq2seq_distill.decoding.exported import engine_of, open_exported, weight_files
+from seq2seq_distill.decoding.exported import decoding_files, engine_of, open_exported
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.decoding.likelihood import mean_log_probabilities
 from seq2seq_distill.decoding.loading import LoadedModel, export_record, load_exported, load_model, longest_source
@@ -99,7 +99,7 @@ def _exported(config: LabelConfig) -> LabelTeacher:
     loaded = load_exported(folder, "model", config, _settings(config))
     if config.engine == "ctranslate2" and engine_of(folder) != "ctranslate2":
         raise ModelError(f"`engine` ctranslate2 cannot run `model` {config.model}: leave `engine` out")
-    return LabelTeacher(loaded, "-".join(map(file_sha256, weight_files(folder))))
+    return LabelTeacher(loaded, "-".join(map(file_sha256, decoding_files(folder))))
 
 
 def choose_decoder(config: LabelConfig, teacher: LabelTeacher, converted: Path, texts: Sequence[str]) -> dict[str, Any]:

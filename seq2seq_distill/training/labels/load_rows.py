@@ -5,12 +5,11 @@ import logging
 from datasets import Dataset
 
 from seq2seq_distill import demo, metrics
-from seq2seq_distill.commands.inputs import map_rows
 from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.language_filter import rows_in_language
 from seq2seq_distill.data.sources import first_rows, has_split
-from seq2seq_distill.data.texts import KEYED, join_keys
+from seq2seq_distill.data.texts import KEYED, join_keys, map_rows
 from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED, scripts_of_language
 from seq2seq_distill.training.labels.distinct_sources import distinct_sources
 from seq2seq_distill.training.labels.label_rows import LabelRows, hold_out
