@@ -22,7 +22,7 @@ distill label --model demo:translation --data "$out/sentences.txt" --task transl
 distill --config configs/translation/fresh-from-labels.yaml --student.config configs/demo/translation-shape.yaml \
     --student.vocab_size 2000 --data "$out/labels" --output_dir "$out/student" --batch.max_tokens 2500 \
     --encode.max_source_length 96 --encode.max_target_length 96 --eval.max_target_length 96 --eval.beams 2 \
-    --eval.n_val 100 --optim.lr 0.001 --optim.warmup_steps 400 \
+    --eval.n_val 100 --loss.alpha_chunk 1 --optim.lr 0.001 --optim.warmup_steps 400 \
     --trainer.max_steps "$steps" --trainer.val_check_interval "$steps"
 
 distill evaluate --models demo:translation "$out/student/best" --names teacher student --data demo:translation \
