@@ -27,38 +27,21 @@ from seq2seq_distill.training.labels.choice import choose
 from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import DataError, ModelError, UserError
+from tests.tiny_labels import ROWS, label_config, save_teacher_and_data
 from tests.tiny_runs import config as run
-from tests.tiny_runs import save_teacher, write_data
+from tests.tiny_runs import save_teacher
 from tests.tiny_tokenizers import SOURCES
-
-ROWS, SHARD = 24, 5
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with teacher and data, which no test changes."""
-    folder = tmp_path_factory.mktemp("label")
-    save_teacher(folder / "teacher")
-    write_data(folder / "data", ROWS)
-    return folder
+    return save_teacher_and_data(tmp_path_factory.mktemp("label"))
 
 
 @pytest.fixture
 def config(place: Path, tmp_path: Path) -> LabelConfig:
-    """Five shards with transformers."""
-    return LabelConfig(
-        model=str(place / "teacher"),
-        data=[str(place / "data")],
-        output_dir=str(tmp_path / "labels"),
-        task="translation",
-        src_lang="en",
-        tgt_lang="de",
-        engine="transformers",
-        beams=2,
-        max_target_length=8,
-        shard_rows=SHARD,
-        min_words=1,
-    )
+    return label_config(place, tmp_path / "labels")
 
 
 def rows(config: LabelConfig, folder: str = "") -> list[dict[str, Any]]:
