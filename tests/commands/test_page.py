@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, packages: Path) -> Path:
     languages = {"task": "translation", "src_lang": "en", "tgt_lang": "de"}
     options = DecodingOptions(**languages, beams=2)
     loaded = load_model("demo:translation", "model", options, GenerationSettings.of_command(options))
-    saved = FORMATS["onnx"].save(folder, loaded, "float32", [], "--format onnx")
+    saved = FORMATS["onnx"].save(folder, loaded, "float32", [], "--format onnx", [])
     write_page(folder, ExportConfig(model="", output_dir="", format="onnx", **languages), loaded)
     lengths = {"max_source_length": loaded.max_length, "max_target_length": loaded.generation.max_length - 1}
     write_json(folder / "export.json", {**languages, **lengths, **saved, "format": "onnx", "prefix": loaded.prefix})
