@@ -131,10 +131,9 @@ def costs(arguments: argparse.Namespace, engine: str, folders: dict[str, Path]) 
 def evaluate(arguments: argparse.Namespace, engine: str, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What `distill evaluate` measures, by student, with the teacher as the first model."""
     models = {"teacher": arguments.teacher, **{name: str(folder / "best") for name, folder in folders.items()}}
-    place = Path(arguments.output_dir)
+    place, run = Path(arguments.output_dir), parse("run", run_flags(arguments))
+    languages = ["--src_lang", run.src_lang, "--tgt_lang", run.tgt_lang] if run.src_lang else []
     if engine == "ctranslate2":
-        run = parse("run", run_flags(arguments))
-        languages = [word for name in ("src_lang", "tgt_lang") for word in (f"--{name}", getattr(run, name))]
         for name, model in models.items():
             models[name] = str(place / f"{name}-int8")
             if not Path(models[name]).exists():
@@ -142,10 +141,8 @@ def evaluate(arguments: argparse.Namespace, engine: str, folders: dict[str, Path
                 distill("export", "--model", model, *flags, "--output_dir", models[name])
     out = place / f"evaluation-{engine}"
     named = ("--models", *models.values(), "--names", *models)
-    run_yaml = parse("run", run_flags(arguments))
-    flags = ["--task", run_yaml.task, "--data", *arguments.data, "--n", 200, "--n_speed", arguments.n_speed]
-    flags += ["--src_lang", run_yaml.src_lang, "--tgt_lang", run_yaml.tgt_lang] if run_yaml.src_lang else []
-    flags += ["--beams", run_yaml.eval.beams] if run_yaml.eval.beams else []
+    flags = ["--task", run.task, "--data", *arguments.data, *languages, "--n", 200, "--n_speed", arguments.n_speed]
+    flags += ["--beams", run.eval.beams] if run.eval.beams else []
     distill("evaluate", *named, *flags, "--output_dir", out)
     return {each["name"]: each for each in json.loads((out / "results.json").read_text())["models"]}
 

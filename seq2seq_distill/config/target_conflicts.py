@@ -7,6 +7,11 @@ from seq2seq_distill.config.problems import Problem, join_values
 from seq2seq_distill.config.run import RunConfig
 
 
+def has_unequal_weights(config: RunConfig) -> bool:
+    """Whether sources of the data are drawn by different weights, those of 0 aside."""
+    return len({weight for weight in config.data_weights or () if weight}) > 1
+
+
 def target_conflicts(config: RunConfig) -> Iterator[Problem]:
     """Targets that the teacher writes, and the options of `label`; `targets` auto heeds them by itself."""
     label = config.label
@@ -25,7 +30,7 @@ def target_conflicts(config: RunConfig) -> Iterator[Problem]:
         )
     elif config.teacher is None and config.data:
         yield Problem(("targets", "teacher"), f"{opening} needs a `teacher` that writes them: name one, or {remedy}")
-    if len({weight for weight in config.data_weights or () if weight}) > 1:
+    if has_unequal_weights(config):
         yield Problem(
             ("targets", "data_weights"),
             f"{opening} makes one label set of all `data`, and `data_weights` {join_values(config.data_weights or ())} "

@@ -3,26 +3,26 @@
 import gc
 import logging
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.config.target_conflicts import has_unequal_weights
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.labels.labelling import open_labelling
 from seq2seq_distill.training.labels.load_rows import load_label_rows
-from seq2seq_distill.training.labels.shards import RECORD
+from seq2seq_distill.training.labels.shards import is_label_set
 from seq2seq_distill.training.labels.teacher import load_label_teacher
 from seq2seq_distill.training.labels.timing import estimate_seconds
 from seq2seq_distill.training.output_folder import OutputFolder, provenance
 from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.teacher_targets import label_config, named_as_in_a_run
 from seq2seq_distill.utils.distributed import is_rank_zero
+from seq2seq_distill.utils.locks import wait_until
 from seq2seq_distill.utils.progress import format_duration
 
 logger = logging.getLogger(__name__)
@@ -58,20 +58,25 @@ def with_chosen_targets(
     if config.targets != "auto":
         return config, components
     if not is_rank_zero():
-        while (config := _as_found(config, folder)).targets == "auto":
-            time.sleep(0.5)
+        wait_until(lambda: _as_found(config, folder).targets != "auto")
+        config = _as_found(config, folder)
         return config, components if config.targets == "reference" else build_components(config, folder.student_init)
-    choice, was_measured = choose_without_measuring(config, components), False
-    if choice is None:
-        fingerprint = components.data.fingerprint
-        choice, was_measured = _choose_by_times(config, components, folder, processes), True
-        del components  # whose student has been trained
-    else:
-        fingerprint = components.data.fingerprint
+    fingerprint = components.data.fingerprint
+    choice = choose_without_measuring(config, components)
+    if choice is not None:
+        return _with_choice(config, choice, folder, fingerprint), components
+    choice = _choose_by_times(config, components, folder, processes)
+    del components  # whose student has been trained
+    config = _with_choice(config, choice, folder, fingerprint)
+    return config, build_components(config, folder.student_init)
+
+
+def _with_choice(config: RunConfig, choice: Choice, folder: OutputFolder, fingerprint: str) -> RunConfig:
+    """The config with the targets that were chosen, which go into run.yaml."""
     _log(choice)
     config = replace(config, targets=choice.targets)
     folder.write_run(replace(config, output_dir=str(folder.path)), provenance(fingerprint))
-    return config, build_components(config, folder.student_init) if was_measured else components
+    return config
 
 
 def reasons_for_reference(config: RunConfig) -> Iterator[str]:
@@ -88,9 +93,9 @@ def reasons_for_reference(config: RunConfig) -> Iterator[str]:
         yield "`ensemble.teachers` have no common targets"
     if config.loss.on_policy:
         yield "`loss.on_policy` samples targets from the student"
-    if config.loss.alpha_chunk or any((Path(source).expanduser() / RECORD).is_file() for source in config.data or ()):
+    if config.loss.alpha_chunk or any(map(is_label_set, config.data or ())):
         yield "`data` has a label set"
-    if len({weight for weight in config.data_weights or () if weight}) > 1:
+    if has_unequal_weights(config):
         yield "`data_weights` differ"
     if str(config.trainer.strategy) not in ("auto", "ddp", "ddp_find_unused_parameters_true"):
         yield "`trainer.strategy` shards the models"

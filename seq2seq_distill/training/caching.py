@@ -1,7 +1,6 @@
 """Fill a cache with the teacher's outputs, and train from it without the teacher."""
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.distributed import local_device, rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.locks import wait_until
 from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -89,10 +89,7 @@ def fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, runner: R
     with Progress("caching teacher outputs", sum(len(cache.rows_of(*shard)) for shard in work.shards)) as progress:
         fill_shards(work, runner, lambda shard: progress.advance(len(cache.rows_of(*shard))))
     parts.teacher.to("cpu")
-    if rank == 0 and cache.missing():
-        logger.info("waiting for the other processes, which are filling the teacher cache")
-    while cache.missing():
-        time.sleep(0.5)
+    wait_until(lambda: not cache.missing(), "filling the teacher cache")
 
 
 def _name(shard: Shard) -> str:

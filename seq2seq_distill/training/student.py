@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -23,6 +22,7 @@ from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.shrink.depth import rebuild_settings
 from seq2seq_distill.shrink.student import cut_student
 from seq2seq_distill.utils.distributed import is_rank_zero, local_device
+from seq2seq_distill.utils.locks import wait_until
 
 CALIBRATION_TOKENS = 4096
 """Source tokens of a batch of calibration data, padding counted."""
@@ -57,8 +57,8 @@ def narrow_student(config: RunConfig, teacher: Teacher, data: EncodedSplits, fol
     """
     batches = calibration_batches(data, config.student.calibration_rows)
     key = _calibration_key(config, teacher, batches)
-    while folder is not None and not is_rank_zero() and _saved_key(folder) != key:
-        time.sleep(0.5)
+    if folder is not None and not is_rank_zero():
+        wait_until(lambda: _saved_key(folder) == key)
     if folder is not None and _saved_key(folder) == key:
         student = load_pretrained(folder)
         rebuild_settings(student)  # what a new model does not train, a loaded one would

@@ -28,13 +28,14 @@ def with_losses_of_teacher(config: RunConfig, components: RunComponents) -> RunC
 
     Each process measures for itself, on the same rows.
     """
-    teacher, entropy = components.teacher, None
-    if teacher is not None and follows_teacher(config):
-        rows = _first_rows(components)
-        entropy = _entropy(config, components, teacher, rows)
-        loss = config.loss.resolved(entropy)
-        _log(entropy, len(rows), loss)
-    return replace(config, loss=config.loss.resolved(entropy))
+    teacher = components.teacher
+    if teacher is None or not follows_teacher(config):
+        return replace(config, loss=config.loss.resolved())
+    rows = _first_rows(components)
+    entropy = _entropy(config, components, teacher, rows)
+    loss = config.loss.resolved(entropy)
+    _log(entropy, len(rows), loss)
+    return replace(config, loss=loss)
 
 
 def follows_teacher(config: RunConfig) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -21,6 +20,7 @@ from seq2seq_distill.training.labels.timing import estimate_seconds
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.distributed import is_rank_zero, rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError, UserError
+from seq2seq_distill.utils.locks import wait_until
 from seq2seq_distill.utils.progress import format_duration
 
 logger = logging.getLogger(__name__)
@@ -104,13 +104,13 @@ def write_labels(config: RunConfig) -> int:
     labels = label_config(config)
     rows = load_label_rows(labels)
     made_of = _made_of(labels, rows)
-    if (kept := _kept(labels, made_of)) is None:
+    if _kept(labels, made_of) is None:
         if is_rank_zero():
             _write_whole(labels, rows, made_of)
         elif rank_and_world_size()[1] > 1:
             open_labelling(labels, load_label_teacher(labels), rows).fill(_no_worker)
-        while (kept := _kept(labels, made_of)) is None:
-            time.sleep(0.5)
+        wait_until(lambda: _kept(labels, made_of) is not None)
+    kept = _kept(labels, made_of)
     if not kept:
         raise ConfigError(
             f"`targets` {config.targets}: the filters of `label` leave nothing, see {labels.folder}/report.json: "

@@ -107,5 +107,5 @@ def _short_run(config: RunConfig, val: ValidationRows, steps: int) -> RunConfig:
         optim = replace(optim, warmup_steps=min(optim.warmup_steps, steps // 10))
     trainer = replace(config.trainer, max_steps=max(1, steps))
     evaluation = replace(config.eval, max_target_length=val.max_length)  # no text of val may be cut
-    config = replace(config, targets="reference")
-    return replace(config, teacher_cache=None, optim=optim, trainer=trainer, eval=evaluation)
+    config = replace(config, optim=optim, trainer=trainer, eval=evaluation)
+    return replace(config, targets="reference", teacher_cache=None)

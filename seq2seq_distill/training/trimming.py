@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Collection
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from seq2seq_distill.training.output_folder import OutputFolder, save_model
 from seq2seq_distill.utils.distributed import is_rank_zero, local_device
 from seq2seq_distill.utils.errors import ModelError
 from seq2seq_distill.utils.files import write_json
+from seq2seq_distill.utils.locks import wait_until
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -98,8 +98,7 @@ def with_trimmed_teacher(config: RunConfig) -> RunConfig:
             trim_teacher(config, folder.trimmed, parallel(texts, "train"), parallel(texts, "val"), wanted)
             logger.info("the trimmed teacher is in %s", folder.trimmed)
     else:
-        while not _is_made(folder, wanted):
-            time.sleep(0.5)
+        wait_until(lambda: _is_made(folder, wanted))
     return replace(config, teacher=str(folder.trimmed), trim=TrimConfig())
 
 

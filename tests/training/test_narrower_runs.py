@@ -17,6 +17,7 @@ from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.training.student import calibration_batches
+from seq2seq_distill.utils import locks
 from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_runs import config
 from tests.training.test_run import FailAfterStep, Fault
@@ -86,7 +87,7 @@ def test_other_processes_read_what_process_0_has_cut(tmp_path: Path, monkeypatch
             build_components(run, folder)
 
     monkeypatch.setenv("LOCAL_RANK", "1")
-    monkeypatch.setattr(students.time, "sleep", cut_meanwhile)
+    monkeypatch.setattr(locks.time, "sleep", cut_meanwhile)
     read = build_components(run, folder).student
     assert len(waits) == 1
     assert read.config.distilled_calibration != stale.config.distilled_calibration

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.evaluate.scores import loss_of_main_score
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.inputs import load_rows
@@ -23,7 +24,7 @@ from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.shortlist.candidates import BEST, FREQUENT, CandidateRanks, choose, measure
 from seq2seq_distill.decoding.shortlist.model1 import learn_lexicon
 from seq2seq_distill.decoding.shortlist.vmap import write_vmap
-from seq2seq_distill.training.labels.shards import RECORD
+from seq2seq_distill.training.labels.shards import is_label_set
 from seq2seq_distill.utils.errors import ModelError
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,8 @@ MAX_TEXTS = 1000
 LEAST_FREQUENT = {"translation": 0, "summarization": 1000}
 """The fewest frequent pieces: long sources say less about the words of their summaries than sentences do about those
 of their translations."""
-RESAMPLES, SEED = 1000, 12345
-"""Of the interval of the loss; `distill evaluate` has the same."""
+RESAMPLES, SEED = EvaluateConfig.resamples, EvaluateConfig.seed
+"""Of the interval of the loss."""
 
 
 def add_shortlist(
@@ -84,7 +85,7 @@ def add_shortlist(
 
 def training_pairs(data: Sequence[str], columns: Columns) -> Dataset:
     """The training split of the label sets among the sources, or of all where there is none; at most `MAX_PAIRS`."""
-    labels = [source for source in data if (Path(source).expanduser() / RECORD).is_file()]
+    labels = [source for source in data if is_label_set(source)]
     pairs = load_rows(labels or data, "train", columns)
     step = -(-len(pairs) // MAX_PAIRS)
     return pairs if step == 1 else pairs.select(range(0, len(pairs), step))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from transformers import PreTrainedConfig
 
@@ -12,6 +13,8 @@ from seq2seq_distill.models import architectures
 from seq2seq_distill.models.layer_map import check_depth
 from seq2seq_distill.shrink.width import resolve_widths, widths_of
 from seq2seq_distill.utils.errors import ModelError
+
+Step = TypeVar("Step", int, tuple[int, int])
 
 
 def axes_of(config: PlanConfig, teacher: PreTrainedConfig, vocabularies: Iterable[int]) -> Axes:
@@ -67,5 +70,5 @@ def _heads(config: PlanConfig, teacher: PreTrainedConfig) -> tuple[int | None, .
     return _descending(given or [whole, -(-whole // 2)])
 
 
-def _descending(values):  # type: ignore[no-untyped-def]
+def _descending(values: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(sorted(set(values), reverse=True))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill import training
-from seq2seq_distill.commands.plan.layouts import Axes, Layout
+from seq2seq_distill.commands.plan.layouts import STEP_OF, Axes, Layout
 from seq2seq_distill.commands.plan.vocabularies import Vocabulary
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
@@ -23,12 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-STEPS: Mapping[str, Callable[[Layout], Any]] = {
-    "feed-forward": lambda layout: layout.ffn,
-    "heads": lambda layout: layout.num_heads,
-    "vocabulary": lambda layout: layout.vocabulary,
-}
-"""The step of a layout in the dimensions whose cost in loss shows without training."""
+SHOWN_UNTRAINED = {"feed-forward", "heads", "vocabulary"}
+"""Dimensions whose cost in loss shows without training."""
 
 
 class Judge:
@@ -76,14 +72,14 @@ class Judge:
         losses = {self._teacher: whole}
         logger.info("the teacher's loss on val is %.3f", whole)
         alone = axes.alone(self._teacher)
-        for name in STEPS.keys() & alone.keys():
+        for name in SHOWN_UNTRAINED & alone.keys():
             losses |= {layout: self.loss(layout) for layout in alone[name]}
-            self._added[name] = {STEPS[name](layout): losses[layout] - whole for layout in alone[name]}
+            self._added[name] = {STEP_OF[name](layout): losses[layout] - whole for layout in alone[name]}
         return losses
 
     def excess(self, layout: Layout) -> float:
         """What the widths and the vocabulary of a layout add to the loss, if each adds what it adds alone."""
-        return sum(steps.get(STEPS[name](layout), 0.0) for name, steps in self._added.items())
+        return sum(steps.get(STEP_OF[name](layout), 0.0) for name, steps in self._added.items())
 
 
 @contextmanager

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
-from typing import TypeVar
+from operator import attrgetter
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -50,12 +51,27 @@ class Layout:
         """As in `12-3`, and what else is smaller than in the teacher, as in `12-3, feed-forward 1024`."""
         parts = [f"{self.encoder_layers}-{self.decoder_layers}"]
         if self.ffn != teacher.ffn:
-            parts.append("feed-forward " + "/".join(map(str, dict.fromkeys(self.ffn))))
+            parts.append(f"feed-forward {in_words(self.ffn)}")
         if self.num_heads != teacher.num_heads:
             parts.append(f"heads {self.num_heads}")
         if self.vocabulary != teacher.vocabulary:
             parts.append(f"vocabulary {self.vocabulary}")
         return ", ".join(parts)
+
+
+STEP_OF: Mapping[str, Callable[[Layout], Any]] = {
+    "encoder layers": attrgetter("encoder_layers"),
+    "decoder layers": attrgetter("decoder_layers"),
+    "feed-forward": attrgetter("ffn"),
+    "heads": attrgetter("num_heads"),
+    "vocabulary": attrgetter("vocabulary"),
+}
+"""By dimension, the step of a layout in it."""
+
+
+def in_words(step: Any) -> str:
+    """A step: two widths as one if they are equal."""
+    return "/".join(map(str, dict.fromkeys(step))) if isinstance(step, tuple) else str(step)
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,10 @@ class PlanConfig(RunConfig):
             )
             return
         # `vocabulary` says how far a vocabulary is trimmed, so that the other options of `trim` can do without.
-        trim = self.trim if self.trim.is_on or self.vocabulary == [1.0] else replace(self.trim, coverage=1.0)
-        plain = replace(self.run, trim=trim if trim.separate or trim.languages or self.trim.is_on else self.trim)
-        yield from run_conflicts(replace(plain, data=self.data or ["(none)"]))
+        trim = self.trim
+        if (trim.separate or trim.languages) and not trim.is_on and self.vocabulary != [1.0]:
+            trim = replace(trim, coverage=1.0)
+        yield from run_conflicts(replace(self.run, trim=trim, data=self.data or ["(none)"]))
         if self.teacher is None:
             yield Problem(
                 ("teacher", "data"), "`teacher` is missing: name one, or leave out `data` too, for the built-in demo"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.table import Table
 
-from seq2seq_distill.commands.plan.layouts import MB, Axes, Cost, Layout, Measured, frontier
+from seq2seq_distill.commands.plan.layouts import MB, STEP_OF, Axes, Cost, Layout, Measured, frontier, in_words
 from seq2seq_distill.utils.terminal import console
 
 
@@ -95,21 +95,13 @@ def _alone_table(findings: Findings) -> Table:
     whole = findings.teacher
     rows: list[tuple[str, Cost, Layout]] = [("teacher", whole, whole.layout)]
     for name, layouts in findings.axes.alone(whole.layout).items():
-        rows += [(f"{name} {STEPS[name](layout)}", findings.predicted[layout], layout) for layout in layouts]
+        rows += [
+            (f"{name} {in_words(STEP_OF[name](layout))}", findings.predicted[layout], layout) for layout in layouts
+        ]
     for label, cost, layout in rows:
         loss = findings.losses_alone.get(layout)
         table.add_row(label, f"{cost.parameters:,}", _mb(cost), f"{cost.speedup:.2f}", _loss(loss))
     return table
-
-
-STEPS: Mapping[str, Callable[[Layout], str]] = {
-    "encoder layers": lambda layout: str(layout.encoder_layers),
-    "decoder layers": lambda layout: str(layout.decoder_layers),
-    "feed-forward": lambda layout: "/".join(map(str, dict.fromkeys(layout.ffn))),
-    "heads": lambda layout: str(layout.num_heads),
-    "vocabulary": lambda layout: str(layout.vocabulary),
-}
-"""The step of a layout in each dimension."""
 
 
 def _layouts_table(findings: Findings) -> Table:
@@ -123,9 +115,9 @@ def _layouts_table(findings: Findings) -> Table:
         layout, is_teacher = cost.layout, cost is teacher
         table.add_row(
             f"{layout.encoder_layers}-{layout.decoder_layers}{' *' if layout in best else ''}",
-            STEPS["feed-forward"](layout),
-            *([STEPS["heads"](layout)] if has_heads else []),
-            STEPS["vocabulary"](layout),
+            in_words(layout.ffn),
+            *([str(layout.num_heads)] if has_heads else []),
+            str(layout.vocabulary),
             _mb(cost),
             f"{cost.latency_ms:.1f}",
             f"{cost.speedup:.2f}",

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from seq2seq_distill.training.labels.teacher import BackwardModel, LabelTeacher,
 from seq2seq_distill.training.runners.fill import fill_shards
 from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.distributed import rank_and_world_size
+from seq2seq_distill.utils.locks import wait_until
 from seq2seq_distill.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
@@ -70,10 +70,7 @@ class Labelling:
 
     def merge(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Wait for the shards of the other processes, then write the data set; returns the report with `more` in it."""
-        if not all(map(self.labeller.has, self.folder.shards)):
-            logger.info("waiting for the other processes, which are labelling")
-        while not all(map(self.labeller.has, self.folder.shards)):
-            time.sleep(0.5)
+        wait_until(lambda: all(map(self.labeller.has, self.folder.shards)), "labelling")
         config = self.config
         written = "reference" if config.targets == "reference" else str(self.labeller.found["engine"])
         return merge(config, self.folder, self.rows, f"{config.model} ({written})", more)

@@ -275,6 +275,11 @@ class NumberFile:
         return np.memmap(self._file.name, np.float64, "r+")
 
 
+def is_label_set(source: str) -> bool:
+    """Whether a data source is a folder that `distill label` has written."""
+    return (Path(source).expanduser() / RECORD).is_file()
+
+
 def recorded_setting(path: Path, name: str) -> Any:
     """What label.json of a folder says of a setting; None where it says nothing, or there is none."""
     try:
