@@ -15,6 +15,7 @@ from seq2seq_distill.decoding.generation import GenerationSettings, generation_c
 from seq2seq_distill.losses.blend import Losses, LossReport, StepTokens, add, blend
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.sharding import is_sharded, keep_unsharded, precision_policy, shard, zero_row
+from seq2seq_distill.modules.cpu_attention import UnfusedCpuAttention
 from seq2seq_distill.modules.evaluation import (
     EvaluationData,
     Generations,
@@ -108,6 +109,7 @@ class SummarizationModule(LightningModule):
         planned = PlannedTraining(self.config.trainer)
         planned.apply_plan(self.trainer)  # before other callbacks are set up, which look at the interval of validations
         callbacks: list[Callback] = [SeedByBatch(self.config.seed), planned, *weight_average(self.config.optim)]
+        callbacks.append(UnfusedCpuAttention())
         present = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [callback for callback in callbacks if type(callback) not in present]
 

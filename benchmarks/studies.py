@@ -1,0 +1,165 @@
+"""What `benchmarks.study` compares."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+Options = tuple[str, ...]
+
+
+def nothing(_: Path) -> None:
+    """What most studies have to prepare."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings to compare."""
+
+    task: str
+    options: Options
+    """Of every run."""
+    steps: int
+    """Of each run."""
+    settings: dict[str, Options]
+    """Options of each setting; {folder} stands for the study's folder. The others are compared with the first."""
+    prepare: Callable[[Path], None] = nothing
+    """Makes what the settings share, in the study's folder; may be called again."""
+    seeds: tuple[int, ...] = field(default=(1, 2, 3))
+
+
+def label(teacher: Options, data: str, folder: Path, *options: str) -> None:
+    """Write the teacher's targets for the training sources; resumes, and returns at once if they are complete."""
+    command = ("label", *teacher, "--data", data, "--output_dir", str(folder), *options)
+    subprocess.run([sys.executable, "-m", "seq2seq_distill", *command], check=True)
+
+
+def on_labels(name: str, data: str) -> Options:
+    """Training on a label set of the study, with the data's own val and test splits."""
+    return ("--targets", "reference", "--data", f"{{folder}}/{name}", data, "--data_weights", "1", "0")
+
+
+QUIET: Options = (
+    *("--eval.n_speed", "0", "--logger", "[]", "--trainer.enable_progress_bar", "false"),
+    *("--trainer.precision", "bf16-mixed"),
+)
+"""Of all runs. The precision is a matter of the processor: `python -m benchmarks.cpu_precision`."""
+SFT: Options = ("--method", "sft", "--targets", "reference")
+REFERENCE: Options = ("--targets", "reference")
+
+# Multi30k
+
+MULTI30K = "multi30k/data"
+GREEDY: Options = ("--eval.beams", "1", "--eval.n_val", "100", "--eval.n_test", "1000")
+SHORT: Options = ("--config", "configs/translation/multi30k-en-de-6-1.yaml", *GREEDY, *QUIET)
+"""Of the short runs, whose test decodes greedily."""
+
+
+def label_multi30k(data: Path | str, folder: Path, *options: str, longest: int = 96) -> None:
+    """Targets of the teacher of Multi30k."""
+    teacher = ("--task", "translation", "--model", "multi30k/teacher", "--src_lang", "en", "--tgt_lang", "de")
+    label(teacher, str(data), folder, "--max_target_length", str(longest), *options)
+
+
+def split_in_halves(folder: Path) -> None:
+    """Sources of every other row without references, labelled by the teacher; the other rows with references."""
+    for split in ("train", "val", "test"):
+        sides = {
+            side: Path(MULTI30K, f"{split}.{side}").read_text("utf-8").splitlines(True) for side in ("source", "target")
+        }
+        for half in (0, 1):
+            place = folder / ("sources", "pairs")[half]
+            place.mkdir(parents=True, exist_ok=True)
+            for side, lines in sides.items():
+                if split != "train":
+                    (place / f"{split}.{side}").write_text("".join(lines), "utf-8")
+                elif half or side == "source":
+                    (place / f"{split}.{side}").write_text("".join(lines[half::2]), "utf-8")
+    label_multi30k(folder / "sources", folder / "labels")
+
+
+def label_three_ways(folder: Path) -> None:
+    """Labels of the same 5,000 sources, whose candidates are chosen differently."""
+    some = ("--n", "5000")
+    label_multi30k(MULTI30K, folder / "top1", *some, "--beams", "5")
+    label_multi30k(MULTI30K, folder / "best-bleu", *some, "--beams", "5", "--n_best", "5", "--keep", "best-bleu")
+    # Epsilon sampling (Freitag et al. 2023, arXiv 2305.09860); transformers decodes a batch until its last draw ends:
+    # small batches and a low limit are faster.
+    draws = ("--sample", "true", "--n_best", "16", "--generate", '{"epsilon_cutoff": 0.02}', "--max_tokens", "512")
+    label_multi30k(MULTI30K, folder / "mbr-chrf", *some, *draws, "--keep", "mbr-chrf", longest=48)
+
+
+def label_with_log_probabilities(folder: Path) -> None:
+    """Labels with the log-probability of each token."""
+    label_multi30k(MULTI30K, folder / "labels", "--beams", "5", "--logprobs", "true")
+
+
+def label_two_ways(folder: Path) -> None:
+    """Labels of all sources: the most probable candidate, and of five the closest to the reference."""
+    label_multi30k(MULTI30K, folder / "top1", "--beams", "5")
+    label_multi30k(MULTI30K, folder / "best-bleu", "--beams", "5", "--n_best", "5", "--keep", "best-bleu")
+
+
+TOP1 = on_labels("top1", MULTI30K)
+OWN_VOCABULARY: Options = (
+    *("--teacher", "null", "--student.encoder_layers", "null", "--student.decoder_layers", "null"),
+    *("--student.config", "configs/demo/translation-shape.yaml", "--student.vocab_size", "4000"),
+    *("--optim.lr", "0.001", "--optim.warmup_steps", "200", "--loss.label_smoothing", "0.1"),
+)
+"""A student with fresh weights, which reads and writes other pieces than the teacher."""
+
+STUDIES = {
+    "parts": Study(
+        task="translation",
+        options=SHORT,
+        steps=700,
+        prepare=label_two_ways,
+        settings={
+            "recipe": TOP1,
+            "targets of the data": REFERENCE,
+            "of five candidates the closest to the reference": on_labels("best-bleu", MULTI30K),
+            "temperature 2": (*TOP1, "--loss.temperature", "2", "--loss.alpha_ce", "0.8"),
+            "with averaging": (*TOP1, "--optim.ema", "0.999"),
+            "with subword sampling": (*TOP1, "--noise.subword_sampling", "0.2"),
+            "with noise": (*TOP1, "--noise.preset", "firefox"),
+            "the encoder trained": (*TOP1, "--student.freeze_encoder", "false"),
+        },
+    ),
+    "monolingual": Study(
+        task="translation",
+        options=SHORT,
+        steps=700,
+        prepare=split_in_halves,
+        settings={
+            "references of one half": (*SFT, "--data", "{folder}/pairs"),
+            "the teacher's targets for the other half": (
+                *(*SFT, "--data", "{folder}/labels", "{folder}/pairs", "--data_weights", "1", "0"),
+            ),
+            "both": (*SFT, "--data", "{folder}/labels", "{folder}/pairs"),
+        },
+    ),
+    "candidates": Study(
+        task="translation",
+        options=(*SHORT, *SFT),
+        steps=700,
+        prepare=label_three_ways,
+        settings={
+            "the most probable of a beam search": on_labels("top1", MULTI30K),
+            "the closest to the reference, of five (best-bleu)": on_labels("best-bleu", MULTI30K),
+            "the least risk, of sixteen samples (mbr-chrf)": on_labels("mbr-chrf", MULTI30K),
+        },
+    ),
+    "chunks": Study(
+        task="translation",
+        options=(*SHORT, *SFT),
+        steps=2000,
+        prepare=label_with_log_probabilities,
+        settings={
+            "labels": (*on_labels("labels", MULTI30K), *OWN_VOCABULARY),
+            "labels and likelihoods of chunks": (
+                *(*on_labels("labels", MULTI30K), *OWN_VOCABULARY, "--loss.alpha_chunk", "1"),
+            ),
+        },
+    ),
+}
