@@ -93,6 +93,7 @@ def scatter(
     *,
     radii: Sequence[float] | None = None,
     start: float | None = None,
+    level: float | None = None,
 ) -> Scatter:
     """Of rows (name, index, x, y, lower end of y, upper end), with labels that do not cover each other.
 
@@ -101,9 +102,12 @@ def scatter(
         height: of the picture.
         radii: of the marks (default: all alike).
         start: where x begins (default: 0, or below the smallest number if the axis is logarithmic).
+        level: a value of y that the axis includes.
     """
     sizes = radii or [DOT] * len(rows)
     xs, lows, highs = [row[2] for row in rows], [row[4] for row in rows], [row[5] for row in rows]
+    if level is not None:
+        lows, highs = [*lows, level], [*highs, level]
     log = max(xs) > 10 * min(xs)
     low, high = (min(xs) / 1.3, max(xs) * 1.6) if log else _widened(0, max(xs))
     room = max(radii) if radii else 0.0
@@ -131,11 +135,12 @@ def _place(
 ) -> tuple[float, float, str]:
     """Where a name stands beside its mark: the first place that is free, else the first."""
     width, beside, (_, top, _, bottom) = letters * LETTER, radius + 3, mark
+    middle = max(LEFT + width / 2, min(x, WIDTH - width / 2))
     places = [
         (x + beside, y + 4, "start"),
         (x - beside, y + 4, "end"),
-        (x, top - 4, "middle"),
-        (x, bottom + LINE - 2, "middle"),
+        (middle, top - 4, "middle"),
+        (middle, bottom + LINE - 2, "middle"),
         (x + beside, y + 4 + LINE, "start"),
         (x + beside, y + 4 - LINE, "start"),
         (x - beside, y + 4 + LINE, "end"),
