@@ -48,6 +48,24 @@ QUIET: Options = (
 SFT: Options = ("--method", "sft", "--targets", "reference")
 REFERENCE: Options = ("--targets", "reference")
 
+TARGETS = {"targets of the teacher": (), "targets of the data": REFERENCE, "plain training (sft)": SFT}
+"""A recipe as it is, with the targets of the data, and without a teacher."""
+
+
+def recipe(config: str, task: str) -> Study:
+    """How much of its teacher's quality a recipe keeps, with one seed."""
+    options = ("--config", f"configs/{task}/{config}.yaml", "--eval.n_test", "1000", *QUIET)
+    return Study(task, options, 2500, dict(TARGETS), seeds=(1,))
+
+
+def demo(task: str, steps: int) -> Study:
+    """The same of a built-in teacher, which labels once for all seeds."""
+    name = f"demo:{task}"
+    options = ("--config", f"seq2seq_distill/demo/{task}.yaml", "--eval.n_test", "1000", *QUIET)
+    settings = {**TARGETS, "targets of the teacher": on_labels("labels", name)}
+    return Study(task, options, steps, settings, lambda folder: label(("--model", name), name, folder / "labels"))
+
+
 # Multi30k
 
 MULTI30K = "multi30k/data"
@@ -110,6 +128,11 @@ OWN_VOCABULARY: Options = (
 """A student with fresh weights, which reads and writes other pieces than the teacher."""
 
 STUDIES = {
+    "multi30k-en-de": recipe("multi30k-en-de-6-1", "translation"),
+    "debian-en-fr": recipe("debian-en-fr-6-1", "translation"),
+    "debian-synopsis": recipe("debian-synopsis-6-1", "summarization"),
+    "demo-translation": demo("translation", 3500),
+    "demo-summarization": demo("summarization", 2000),
     "parts": Study(
         task="translation",
         options=SHORT,
@@ -125,6 +148,26 @@ STUDIES = {
             "with noise": (*TOP1, "--noise.preset", "firefox"),
             "the encoder trained": (*TOP1, "--student.freeze_encoder", "false"),
         },
+    ),
+    "losses": Study(
+        task="translation",
+        options=(*SHORT, *REFERENCE, "--loss.temperature", "1", "--loss.alpha_ce", "0.8", "--loss.alpha_mlm", "0.2"),
+        steps=700,
+        settings={
+            "plain training (sft)": SFT,
+            **{
+                name: ("--loss.divergence", name)
+                for name in ("forward_kl", "reverse_kl", "jsd", "total_variation")
+                + ("skewed_forward_kl", "skewed_reverse_kl", "mse")
+            },
+            "forward_kl, temperature 2": ("--loss.temperature", "2"),
+            # T^2 makes the term small below 1: its weight is doubled, as in the recipe.
+            "forward_kl, temperature 0.5": ("--loss.temperature", "0.5", "--loss.alpha_ce", "1.6"),
+            "forward_kl, hidden states (mse)": ("--loss.alpha_hid", "1"),
+            "forward_kl, hidden states (cosine)": ("--matches", '{"layers": "last", "loss": "cosine"}'),
+            "forward_kl, a quarter on-policy": ("--loss.on_policy", "0.25"),
+        },
+        seeds=(1,),
     ),
     "monolingual": Study(
         task="translation",
