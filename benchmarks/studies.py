@@ -120,6 +120,14 @@ def label_two_ways(folder: Path) -> None:
 
 
 TOP1 = on_labels("top1", MULTI30K)
+
+
+def feed_forward(part: float) -> Options:
+    """A part of the teacher's feed-forward width."""
+    return ("--student.encoder_ffn_dim", str(part), "--student.decoder_ffn_dim", str(part))
+
+
+HALF = feed_forward(0.5)
 OWN_VOCABULARY: Options = (
     *("--teacher", "null", "--student.encoder_layers", "null", "--student.decoder_layers", "null"),
     *("--student.config", "configs/demo/translation-shape.yaml", "--student.vocab_size", "4000"),
@@ -147,6 +155,20 @@ STUDIES = {
             "with subword sampling": (*TOP1, "--noise.subword_sampling", "0.2"),
             "with noise": (*TOP1, "--noise.preset", "firefox"),
             "the encoder trained": (*TOP1, "--student.freeze_encoder", "false"),
+        },
+    ),
+    "shrinking": Study(
+        task="translation",
+        options=(*SHORT, *on_labels("labels", MULTI30K)),
+        steps=1250,
+        prepare=lambda folder: label_multi30k(MULTI30K, folder / "labels", "--beams", "5"),
+        settings={
+            "whole": (),
+            "half of the feed-forward": HALF,
+            "half of the feed-forward, not repaired": (*HALF, "--student.repair", "false"),
+            "vocabulary of 3,000": ("--trim.size", "3000"),
+            "half of the feed-forward, vocabulary of 3,000": (*HALF, "--trim.size", "3000"),
+            "a quarter of the feed-forward, vocabulary of 2,000": (*feed_forward(0.25), "--trim.size", "2000"),
         },
     ),
     "losses": Study(
