@@ -13,8 +13,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import batches_by_length, lengths
 from seq2seq_distill.data.encoded_splits import EncodedSplits
+from seq2seq_distill.data.length_batches import batches_by_length, lengths
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.fresh import fresh_student
