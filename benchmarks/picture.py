@@ -1,11 +1,12 @@
-"""The picture of the README: quality that students keep against their speed and size.
+"""The picture of the README and its table: quality that students keep against their speed and size.
 
     python -m benchmarks.picture
 
-draws docs/assets/students-light.svg and students-dark.svg from docs/assets/students.json, a list of students:
+draws docs/assets/students-light.svg and students-dark.svg, and writes the table of README.md between its marks, from
+docs/assets/students.json, a list of students:
 
 - `name`: beside the mark, followed by the size;
-- `kept`: by score, as a fraction of the teacher's; ROUGE-L or BLEU is drawn;
+- `kept`: by score, as a fraction of the teacher's; ROUGE-L or BLEU is drawn, the table has all;
 - `speedup`: the teacher's time per token over the student's;
 - `bytes`: of the weights, to which the area of the mark is proportional;
 - `command` and `date`: of the measurement.
@@ -20,11 +21,14 @@ from typing import Any
 from seq2seq_distill.commands.evaluate import charts
 from seq2seq_distill.config.tasks import TASKS, TITLES
 
-FOLDER = Path(__file__).parents[1] / "docs" / "assets"
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+FOLDER = ROOT / "docs" / "assets"
 STUDENTS = FOLDER / "students.json"
 SCORES = [task.main for task in TASKS.values()]
 TEACHER = 100.0
 """The teacher's score, in percent of itself."""
+MARKS = ("<!-- students -->", "<!-- end of students -->")
 HEADING = 40
 """Height of what stands above the picture."""
 SMALLEST, LARGEST = 4.0, 15.0
@@ -80,6 +84,19 @@ def render(students: Sequence[Mapping[str, Any]], *, dark: bool) -> str:
     )
 
 
+def table(students: Sequence[Mapping[str, Any]]) -> str:
+    """The figures in Markdown."""
+    lines = [
+        "| student | kept of the teacher's scores | speed-up per token | size | measured |",
+        "|---|---|---:|---:|---|",
+    ]
+    for student in students:
+        kept = ", ".join(f"{TITLES[name]} {TEACHER * share:.1f}%" for name, share in student["kept"].items())
+        cells = (student["name"], kept, f"{student['speedup']:.2f}", size(student["bytes"]), student["date"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def size(count: float) -> str:
     """Bytes as MB or GB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.{1 if count < 1e7 else 0}f} MB"
@@ -87,7 +104,10 @@ def size(count: float) -> str:
 
 def files(students: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
     """What `main` writes."""
-    return {FOLDER / f"students-{page}.svg": render(students, dark=page == "dark") for page in ("light", "dark")}
+    head, rest = README.read_text("utf-8").split(MARKS[0])
+    readme = f"{head}{MARKS[0]}\n\n{table(students)}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    pictures = {FOLDER / f"students-{page}.svg": render(students, dark=page == "dark") for page in ("light", "dark")}
+    return {README: readme, **pictures}
 
 
 def main() -> None:

@@ -90,7 +90,8 @@ def code(page: Path) -> list[str]:
 
 def commands(page: Path) -> list[str]:
     lines = [line.strip() for part in code(page) for line in part.replace("\\\n", " ").splitlines()]
-    lines = [re.split(r" [<>|] ", line)[0] for line in lines]  # up to where the shell puts the output
+    lines = [part for line in lines for part in line.removeprefix("$ ").split(" | ")]
+    lines = [re.split(r" [<>] ", line)[0] for line in lines]  # up to where the shell puts the output
     return [line for line in lines if line.startswith("distill ") and "--" in line]
 
 

@@ -1,32 +1,40 @@
-"""The picture of the README is that of its figures."""
+"""The picture of the README and its table are those of their figures."""
 
 import json
-import re
+import shlex
 from datetime import date
+from importlib.util import find_spec
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks import picture
+from seq2seq_distill.cli.main import parse
 
 STUDENTS = json.loads(picture.STUDENTS.read_text("utf-8"))
 APART = [
-    {"name": "small", "kept": {"bleu": 0.97}, "speedup": 37.0, "bytes": 1.5e6},
-    {"name": "slower than its teacher", "kept": {"bleu": 1.02}, "speedup": 0.9, "bytes": 2.4e9},
-    {"name": "as fast", "kept": {"rougeL": 0.9}, "speedup": 36.0, "bytes": 0.8e9},
+    {"name": "small", "kept": {"bleu": 0.97}, "speedup": 37.0, "bytes": 1.5e6, "date": "2026-11-26"},
+    {"name": "slower than its teacher", "kept": {"bleu": 1.02}, "speedup": 0.9, "bytes": 2.4e9, "date": "2026-11-26"},
+    {"name": "as fast", "kept": {"rougeL": 0.9}, "speedup": 36.0, "bytes": 0.8e9, "date": "2026-11-26"},
 ]
 
 
-@pytest.mark.parametrize("page", ["light", "dark"])
-def test_the_committed_picture_is_drawn_from_the_committed_figures(page):
-    path = picture.FOLDER / f"students-{page}.svg"
-    assert path.read_text("utf-8") == picture.files(STUDENTS)[path], "run python -m benchmarks.picture"
+def test_the_committed_picture_and_table_are_those_of_the_committed_figures():
+    made = picture.files(STUDENTS)
+    assert len(made) == 3
+    for path, text in made.items():
+        assert path.read_text("utf-8") == text, "run python -m benchmarks.picture"
 
 
-def test_every_figure_has_its_command_and_its_day():
+def test_every_figure_has_a_command_and_a_day(monkeypatch):
+    monkeypatch.chdir(picture.ROOT)
     for student in STUDENTS:
         assert date.fromisoformat(student["date"]) and student["speedup"] > 0 and student["bytes"] > 0
-        assert re.match(r"distill |python -m benchmarks\.|bash examples/", student["command"])
+        program, *arguments = shlex.split(student["command"])
+        if program == "distill":
+            assert parse("run", arguments)
+        else:
+            assert (program, arguments[0]) == ("python", "-m") and find_spec(arguments[1])
     assert len({student["name"] for student in STUDENTS}) == len(STUDENTS)
 
 
@@ -34,7 +42,9 @@ def test_every_figure_has_its_command_and_its_day():
 def test_every_figure_shows(key):
     first, *others = APART
     other = {score: 0.5 * value for score, value in first[key].items()} if key == "kept" else first[key] / 10
-    assert picture.render([{**first, key: other}, *others], dark=False) != picture.render(APART, dark=False)
+    students = [{**first, key: other}, *others]
+    assert picture.render(students, dark=False) != picture.render(APART, dark=False)
+    assert picture.table(students) != picture.table(APART)
 
 
 def test_the_teachers_level_is_always_in_the_picture():
