@@ -48,8 +48,8 @@ class StudentConfig:
     """Correct the remaining weights of a narrower student by least squares, so that each block's outputs stay close to
     the teacher's."""
     path: str | None = None
-    """Existing model to train as the student, a Hugging Face folder or hub id; it must share the teacher's target
-    vocabulary."""
+    """Existing model to train as the student, a Hugging Face folder, hub id or built-in teacher such as
+    demo:summarization; it must share the teacher's target vocabulary."""
     config: str | None = None
     """Model config of a newly initialised student: a YAML or JSON file, or a Hugging Face folder."""
     vocab_size: int | None = option(None, at_least(260))  # all bytes and the special tokens
