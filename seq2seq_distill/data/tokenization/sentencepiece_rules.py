@@ -1,0 +1,145 @@
+"""What a SentencePiece model does to a text, in the terms of the Rust library `tokenizers`, which tokenizer.json holds."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Collection, Mapping
+from functools import cached_property
+from typing import Any
+from unicodedata import category, normalize
+
+from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
+from tokenizers import Regex, models, normalizers, pre_tokenizers
+
+SPACE = "▁"
+"""SentencePiece's mark of a space."""
+UNKNOWN = "\uffff"
+"""A character that no text and no vocabulary has."""
+JOINED, BREAK = r"\p{M}\u200c\u200d\uff9e\uff9f\u0e33\u0eb3\n", "\ufff0"
+"""Characters that Unicode joins to the one before, and one that no text has, which keeps them apart."""
+UNK_PENALTY = 10.0
+"""SentencePiece scores an unknown character by so much lower than its worst piece."""
+NEVER = -1e4
+"""Score of tokens that the model does not have: lower than that of any way to write one with pieces that it has."""
+
+_protos: Any = sentencepiece_model_pb2  # its classes are made when it is imported
+_PIECE = _protos.ModelProto.SentencePiece
+
+
+class SentencePieceRules:
+    """Normalizer, pre-tokenizer and model of a SentencePiece model whose pieces have other ids in a vocabulary.
+
+    The vocabulary may have tokens that the model does not have, such as those of the target side.
+
+    Args:
+        processor: has the SentencePiece model.
+        ids: the vocabulary.
+        unk_token: its unknown token.
+        specials: tokens of the vocabulary that are no text.
+    """
+
+    def __init__(
+        self, processor: SentencePieceProcessor, ids: Mapping[str, int], unk_token: str, specials: Collection[str]
+    ) -> None:
+        self._processor, self._ids, self._unk_token, self._specials = processor, ids, unk_token, specials
+        self._proto = _protos.ModelProto.FromString(processor.serialized_model_proto())
+        pieces = [piece for piece in self._proto.pieces if piece.type in (_PIECE.NORMAL, _PIECE.USER_DEFINED)]
+        normal = [piece.score for piece in pieces if piece.type == _PIECE.NORMAL] or [0.0]
+        self._lowest, highest = min(normal), max(normal)
+        self.scores: dict[str, float] = {
+            # The bonus makes SentencePiece choose a symbol of the user's wherever it stands.
+            piece.piece: piece.score
+            if piece.type == _PIECE.NORMAL
+            else len(piece.piece.encode()) * highest - 0.1
+            for piece in pieces
+        }
+        """By piece."""
+
+    @property
+    def unknown_score(self) -> float:
+        """That of an unknown character."""
+        return self._lowest - UNK_PENALTY
+
+    def normalizer(self) -> normalizers.Normalizer:
+        """The rules for characters and spaces; unknown characters in a row become one, as SentencePiece has it."""
+        spec = self._proto.normalizer_spec
+        parts: list[normalizers.Normalizer] = []
+        if spec.precompiled_charsmap:
+            parts += self._character_rules(spec.precompiled_charsmap)
+        if spec.remove_extra_whitespaces:
+            # Each engine of regular expressions has its own ^ and $.
+            parts += [
+                normalizers.Replace(Regex(r"(?<![\s\S]) +"), ""),
+                normalizers.Replace(Regex(rf"[ {SPACE}]+(?![\s\S])"), ""),
+                normalizers.Replace(Regex(" {2,}"), " "),
+            ]
+        if self._foreign:
+            parts.append(normalizers.Replace(Regex(self._several_unknown()), UNKNOWN))
+        if spec.add_dummy_prefix:
+            parts.append(normalizers.Prepend(" "))
+        return normalizers.Sequence(parts)
+
+    def _character_rules(self, charsmap: bytes) -> list[normalizers.Normalizer]:
+        # What users see as one letter of several characters, the library replaces by the first rule that fits its start,
+        # and drops the rest: so each character is kept apart.
+        parts: list[normalizers.Normalizer] = [
+            normalizers.Replace(Regex(rf"(?<=[\s\S])(?=[{JOINED}])"), BREAK),
+            normalizers.Precompiled(charsmap),
+        ]
+        if self._processor.normalize("e\u0301").endswith("\u00e9"):
+            # Rules for several characters (decomposed accents, Hangul, kana) make up NFC, which sorts marks too.
+            parts += [normalizers.Replace(Regex(f"{BREAK}(?=[{_composing_marks()}])"), ""), normalizers.NFC()]
+        return [*parts, normalizers.Replace(BREAK, "")]
+
+    def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
+        """Cuts at spaces, unless pieces contain some."""
+        return pre_tokenizers.Metaspace(
+            SPACE, prepend_scheme="never", split=not any(SPACE in piece[1:] for piece in self.scores)
+        )
+
+    def model(self) -> models.Model:
+        """Unigram or BPE."""
+        fallback: dict[str, Any] = {"byte_fallback": self._proto.trainer_spec.byte_fallback}
+        if self._proto.trainer_spec.model_type == _protos.TrainerSpec.BPE:
+            return models.BPE(dict(self._ids), self._merges(), unk_token=self._unk_token, fuse_unk=True, **fallback)
+        ranked = sorted(self._ids, key=self._ids.__getitem__)
+        return models.Unigram(
+            [(token, self._score(token)) for token in ranked], unk_id=self._ids[self._unk_token], **fallback
+        )
+
+    def _score(self, token: str) -> float:
+        return self.scores.get(token, self.unknown_score if token in self._foreign else NEVER)
+
+    def _merges(self) -> list[tuple[str, str]]:
+        """Each way to merge a piece from two, the best piece first."""
+        ranked = sorted(self.scores, key=lambda piece: -self.scores[piece])
+        halves = ((piece[:cut], piece[cut:]) for piece in ranked for cut in range(1, len(piece)))
+        return [(left, right) for left, right in halves if left in self.scores and right in self.scores]
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset("".join(self.scores)) | {" "}
+
+    @cached_property
+    def _foreign(self) -> frozenset[str]:
+        """Tokens without any character that the model knows: it hands these characters on, and the vocabulary has them."""
+        return frozenset(token for token in self._ids if token not in self._specials and not self._known & {*token})
+
+    def _several_unknown(self) -> str:
+        """Matches several unknown characters in a row, all there are, unless they are one token of the vocabulary."""
+        other = f"[^{_escaped(''.join(sorted(self._known)), r'-')}]"
+        tokens = "|".join(_escaped(token) for token in sorted(self._foreign) if len(token) > 1)
+        known_run = rf"(?!(?:{tokens})(?!{other}))" if tokens else ""
+        return rf"(?<!{other}){known_run}{other}{{2,}}"
+
+
+def _composing_marks() -> str:
+    """The marks that NFC joins with some letter before them into one character."""
+    pairs = (normalize("NFD", letter) for letter in map(chr, range(sys.maxunicode + 1)) if normalize("NFC", letter) == letter)
+    return "".join(sorted({pair[-1] for pair in pairs if len(pair) > 1 and category(pair[-1])[0] == "M"}))
+
+
+def _escaped(text: str, more: str = "") -> str:
+    """As in `re.escape`, but with those escapes alone that JavaScript permits."""
+    return re.sub(rf"[\\^$.*+?()\[\]{{}}|{more}]", lambda match: "\\" + match[0], text)
