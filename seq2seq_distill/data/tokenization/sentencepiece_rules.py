@@ -1,4 +1,4 @@
-"""What a SentencePiece model does to a text, in the terms of the Rust library `tokenizers`, which tokenizer.json holds."""
+"""What a SentencePiece model does to a text, in terms of the Rust library `tokenizers`, which tokenizer.json holds."""
 
 from __future__ import annotations
 
@@ -44,22 +44,23 @@ class SentencePieceRules:
     ) -> None:
         self._processor, self._ids, self._unk_token, self._specials = processor, ids, unk_token, specials
         self._proto = _protos.ModelProto.FromString(processor.serialized_model_proto())
-        pieces = [piece for piece in self._proto.pieces if piece.type in (_PIECE.NORMAL, _PIECE.USER_DEFINED)]
-        normal = [piece.score for piece in pieces if piece.type == _PIECE.NORMAL] or [0.0]
-        self._lowest, highest = min(normal), max(normal)
-        self.scores: dict[str, float] = {
-            # The bonus makes SentencePiece choose a symbol of the user's wherever it stands.
-            piece.piece: piece.score
-            if piece.type == _PIECE.NORMAL
-            else len(piece.piece.encode()) * highest - 0.1
-            for piece in pieces
-        }
-        """By piece."""
+        self._trainer = self._proto.trainer_spec
+        normal = {piece.piece: piece.score for piece in self._proto.pieces if piece.type == _PIECE.NORMAL}
+        self._lowest, highest = min(normal.values()), max(normal.values())
+        # The bonus makes SentencePiece choose a symbol of the user's wherever it stands.
+        symbols = [piece.piece for piece in self._proto.pieces if piece.type == _PIECE.USER_DEFINED]
+        self._scores = {**normal, **{symbol: len(symbol.encode()) * highest - 0.1 for symbol in symbols}}
+        self._known = frozenset("".join(normal)) | {" "}
+        self._symbols = [symbol for symbol in symbols if {*symbol} - self._known]
 
     @property
-    def unknown_score(self) -> float:
-        """That of an unknown character."""
-        return self._lowest - UNK_PENALTY
+    def is_unigram(self) -> bool:
+        """Whether the model takes the cut with the highest sum of scores; BPE merges pairs in order of theirs."""
+        return bool(self._trainer.model_type == _protos.TrainerSpec.UNIGRAM)
+
+    def score(self, token: str) -> float:
+        """That of a piece, or of an unknown character."""
+        return self._scores.get(token, self._lowest - UNK_PENALTY)
 
     def normalizer(self) -> normalizers.Normalizer:
         """The rules for characters and spaces; unknown characters in a row become one, as SentencePiece has it."""
@@ -81,8 +82,8 @@ class SentencePieceRules:
         return normalizers.Sequence(parts)
 
     def _character_rules(self, charsmap: bytes) -> list[normalizers.Normalizer]:
-        # What users see as one letter of several characters, the library replaces by the first rule that fits its start,
-        # and drops the rest: so each character is kept apart.
+        # Of several characters that Unicode joins, the library applies the first rule that fits their start, and drops
+        # the rest: so each is kept apart.
         parts: list[normalizers.Normalizer] = [
             normalizers.Replace(Regex(rf"(?<=[\s\S])(?=[{JOINED}])"), BREAK),
             normalizers.Precompiled(charsmap),
@@ -95,49 +96,51 @@ class SentencePieceRules:
     def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
         """Cuts at spaces, unless pieces contain some."""
         return pre_tokenizers.Metaspace(
-            SPACE, prepend_scheme="never", split=not any(SPACE in piece[1:] for piece in self.scores)
+            SPACE, prepend_scheme="never", split=not any(SPACE in piece[1:] for piece in self._scores)
         )
 
     def model(self) -> models.Model:
         """Unigram or BPE."""
-        fallback: dict[str, Any] = {"byte_fallback": self._proto.trainer_spec.byte_fallback}
-        if self._proto.trainer_spec.model_type == _protos.TrainerSpec.BPE:
+        fallback: dict[str, Any] = {"byte_fallback": self._trainer.byte_fallback}
+        if not self.is_unigram:
             return models.BPE(dict(self._ids), self._merges(), unk_token=self._unk_token, fuse_unk=True, **fallback)
+        used = {*self._scores, *self._foreign}
         ranked = sorted(self._ids, key=self._ids.__getitem__)
-        return models.Unigram(
-            [(token, self._score(token)) for token in ranked], unk_id=self._ids[self._unk_token], **fallback
-        )
-
-    def _score(self, token: str) -> float:
-        return self.scores.get(token, self.unknown_score if token in self._foreign else NEVER)
+        vocabulary = [(token, self.score(token) if token in used else NEVER) for token in ranked]
+        return models.Unigram(vocabulary, unk_id=self._ids[self._unk_token], **fallback)
 
     def _merges(self) -> list[tuple[str, str]]:
         """Each way to merge a piece from two, the best piece first."""
-        ranked = sorted(self.scores, key=lambda piece: -self.scores[piece])
+        ranked = sorted(self._scores, key=lambda piece: -self._scores[piece])
         halves = ((piece[:cut], piece[cut:]) for piece in ranked for cut in range(1, len(piece)))
-        return [(left, right) for left, right in halves if left in self.scores and right in self.scores]
-
-    @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset("".join(self.scores)) | {" "}
+        return [(left, right) for left, right in halves if left in self._scores and right in self._scores]
 
     @cached_property
     def _foreign(self) -> frozenset[str]:
-        """Tokens without any character that the model knows: it hands these characters on, and the vocabulary has them."""
+        """Tokens without any character that the model knows: it hands these on, and the vocabulary knows them."""
+        if self._trainer.byte_fallback:
+            return frozenset()  # characters become bytes
         return frozenset(token for token in self._ids if token not in self._specials and not self._known & {*token})
 
     def _several_unknown(self) -> str:
         """Matches several unknown characters in a row, all there are, unless they are one token of the vocabulary."""
-        other = f"[^{_escaped(''.join(sorted(self._known)), r'-')}]"
-        tokens = "|".join(_escaped(token) for token in sorted(self._foreign) if len(token) > 1)
-        known_run = rf"(?!(?:{tokens})(?!{other}))" if tokens else ""
-        return rf"(?<!{other}){known_run}{other}{{2,}}"
+        other = f"[^{_escaped(''.join(sorted(self._known)), '-')}]"
+        in_run = f"(?:(?!{_any_of(self._symbols)}){other})" if self._symbols else other
+        tokens = [token for token in self._foreign if len(token) > 1]
+        no_token = f"(?!{_any_of(tokens)}(?!{other}))" if tokens else ""
+        return f"(?<!{other}){no_token}{in_run}{{2,}}"
 
 
 def _composing_marks() -> str:
     """The marks that NFC joins with some letter before them into one character."""
-    pairs = (normalize("NFD", letter) for letter in map(chr, range(sys.maxunicode + 1)) if normalize("NFC", letter) == letter)
+    pairs = (
+        normalize("NFD", letter) for letter in map(chr, range(sys.maxunicode + 1)) if normalize("NFC", letter) == letter
+    )
     return "".join(sorted({pair[-1] for pair in pairs if len(pair) > 1 and category(pair[-1])[0] == "M"}))
+
+
+def _any_of(texts: Collection[str]) -> str:
+    return f"(?:{'|'.join(_escaped(text) for text in sorted(texts))})"
 
 
 def _escaped(text: str, more: str = "") -> str:

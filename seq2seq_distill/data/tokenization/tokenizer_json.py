@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,9 @@ def write_tokenizer_json(
     if tokenizer.is_fast:
         return None
     made, rules = _tokenizer(tokenizer, wanted_by)
-    compared, ties, others = 0, [], []
+    compared = 0
+    ties: list[str] = []
+    others: list[str] = []
     distinct = list(dict.fromkeys(texts))
     for batch in _without_special_tokens(distinct, tokenizer):
         compared += len(batch)
@@ -94,21 +95,34 @@ def _without_special_tokens(texts: Sequence[str], tokenizer: Any) -> Iterator[li
 
 
 def _is_tie(ids: Sequence[int], others: Sequence[int], made: Tokenizer, rules: SentencePieceRules) -> bool:
-    """Whether two ways to cut a text have scores that single precision cannot tell apart."""
-    start = _common_length(ids, others)
-    end = _common_length(ids[start:][::-1], others[start:][::-1])
-    parts = [[made.id_to_token(token) for token in row[start : len(row) - end]] for row in (ids, others)]
-    if "".join(parts[0]) != "".join(parts[1]) or not all(token in rules.scores for part in parts for token in part):
+    """Whether two ways to cut a text have scores that single precision cannot tell apart, wherever they part."""
+    if not rules.is_unigram:
         return False
-    first, second = (sum(rules.scores[token] for token in part) for part in parts)
-    before = sum(abs(rules.scores.get(made.id_to_token(token), rules.unknown_score)) for token in ids[:start])
-    largest = before + max(abs(first), abs(second))
-    return abs(first - second) <= FLOAT32_ROUNDING * sum(map(len, parts)) * largest
+    cuts = [[str(made.id_to_token(token)) for token in row] for row in (ids, others)]
+    for before, *parts in _unlike_parts(*cuts):
+        if "".join(parts[0]) != "".join(parts[1]):
+            return False
+        first, second, reached = (sum(map(rules.score, part)) for part in (*parts, before))
+        rounding = FLOAT32_ROUNDING * sum(map(len, parts)) * abs(reached + min(first, second))
+        if abs(first - second) > rounding:
+            return False
+    return True
 
 
-def _common_length(row: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the longest common start."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(row, other, strict=False)))
+def _unlike_parts(first: list[str], second: list[str]) -> Iterator[tuple[list[str], list[str], list[str]]]:
+    """The shortest parts in which two ways to cut a text differ, each after what stands before it in the first."""
+    at = other = 0
+    while at < len(first) and other < len(second):
+        end, other_end = at + 1, other + 1
+        length, other_length = len(first[at]), len(second[other])
+        while length != other_length and max(end - len(first), other_end - len(second)) < 0:
+            if length < other_length:
+                length, end = length + len(first[end]), end + 1
+            else:
+                other_length, other_end = other_length + len(second[other_end]), other_end + 1
+        if first[at:end] != second[other:other_end]:
+            yield first[:at], first[at:end], second[other:other_end]
+        at, other = end, other_end
 
 
 def _tokenizer(tokenizer: Any, wanted_by: str) -> tuple[Tokenizer, SentencePieceRules]:
