@@ -29,4 +29,3 @@ class UnfusedCpuAttention(Callback):
         if self._before is not None:
             torch.backends.cuda.enable_flash_sdp(self._before)
             self._before = None
-

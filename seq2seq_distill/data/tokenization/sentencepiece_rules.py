@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Collection, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
-from unicodedata import category, normalize
+from unicodedata import category, combining, is_normalized, normalize
 
 from sentencepiece import SentencePieceProcessor, sentencepiece_model_pb2
 from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -18,6 +18,8 @@ UNKNOWN = "\uffff"
 """A character that no text and no vocabulary has."""
 JOINED, BREAK = r"\p{M}\u200c\u200d\uff9e\uff9f\u0e33\u0eb3\n", "\ufff0"
 """Characters that Unicode joins to the one before, and one that no text has, which keeps them apart."""
+AFTER_SYLLABLES = "(?<=[\uac00-\ud7a3])(?=[\u11a8-\u11c2])"
+"""Before the final consonant of Hangul, after a whole syllable."""
 UNK_PENALTY = 10.0
 """SentencePiece scores an unknown character by so much lower than its worst piece."""
 NEVER = -1e4
@@ -85,12 +87,12 @@ class SentencePieceRules:
         # Of several characters that Unicode joins, the library applies the first rule that fits their start, and drops
         # the rest: so each is kept apart.
         parts: list[normalizers.Normalizer] = [
-            normalizers.Replace(Regex(rf"(?<=[\s\S])(?=[{JOINED}])"), BREAK),
+            normalizers.Replace(Regex(rf"(?<=[\s\S])(?=[{JOINED}])|{AFTER_SYLLABLES}"), BREAK),
             normalizers.Precompiled(charsmap),
         ]
         if self._processor.normalize("e\u0301").endswith("\u00e9"):
-            # Rules for several characters (decomposed accents, Hangul, kana) make up NFC, which sorts marks too.
-            parts += [normalizers.Replace(Regex(f"{BREAK}(?=[{_composing_marks()}])"), ""), normalizers.NFC()]
+            # Rules for several characters (decomposed accents, Hangul, kana) make up NFC, which also sorts marks.
+            parts += [normalizers.Replace(Regex(_breaks_within_letters()), ""), normalizers.NFC()]
         return [*parts, normalizers.Replace(BREAK, "")]
 
     def pre_tokenizer(self) -> pre_tokenizers.PreTokenizer:
@@ -131,12 +133,21 @@ class SentencePieceRules:
         return f"(?<!{other}){no_token}{in_run}{{2,}}"
 
 
-def _composing_marks() -> str:
-    """The marks that NFC joins with some letter before them into one character."""
-    pairs = (
-        normalize("NFD", letter) for letter in map(chr, range(sys.maxunicode + 1)) if normalize("NFC", letter) == letter
-    )
-    return "".join(sorted({pair[-1] for pair in pairs if len(pair) > 1 and category(pair[-1])[0] == "M"}))
+def _breaks_within_letters() -> str:
+    """Matches a break where a letter of several characters goes on: before marks that NFC joins with what precedes.
+
+    Rules have letters in all their parts alone, in NFC's order: "ê" and a dot below stay two characters.
+    """
+    letters = filter(partial(is_normalized, "NFC"), map(chr, range(sys.maxunicode + 1)))
+    parts_of = {letter: parts for letter in letters if len(parts := normalize("NFD", letter)) > 1}
+    starts, ends = ({mark for p in parts_of.values() if category(mark := p[at]).startswith("M")} for at in (0, -1))
+    whole = "".join(letter for letter, parts in parts_of.items() if parts[-1] in ends)
+    patterns = []
+    for order in sorted(set(map(combining, ends))):
+        before = sorted(mark for mark in starts | ends if combining(mark) <= order)
+        marks = sorted(mark for mark in ends if combining(mark) == order)
+        patterns.append(rf"(?<=[^\p{{M}}{whole}]|[{''.join(before)}]){BREAK}(?=[{''.join(marks)}])")
+    return "|".join(patterns)
 
 
 def _any_of(texts: Collection[str]) -> str:

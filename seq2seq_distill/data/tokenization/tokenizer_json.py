@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class TokenizerJson:
 
 
 def write_tokenizer_json(
-    folder: Path, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], wanted_by: str
+    folder: Path, tokenizer: PreTrainedTokenizerBase, texts: Iterable[str], wanted_by: str
 ) -> TokenizerJson | None:
     """Write a tokenizer.json, after it was compared on texts; None where the tokenizer is saved with one anyway.
 
@@ -51,7 +51,7 @@ def write_tokenizer_json(
     Args:
         folder: in which the tokenizer is saved.
         tokenizer: its languages are set.
-        texts: sources.
+        texts: sources; not read where the tokenizer is saved with one anyway.
         wanted_by: opens a message.
 
     Raises:
@@ -87,7 +87,10 @@ def write_tokenizer_json(
 
 def _without_special_tokens(texts: Sequence[str], tokenizer: Any) -> Iterator[list[str]]:
     """Batches of texts without special tokens and target tokens, but for a known target token that opens a text."""
-    special = re.compile("|".join([*map(re.escape, special_tokens(tokenizer)), TARGET_TOKEN.pattern]))
+    patterns = [*map(re.escape, special_tokens(tokenizer)), TARGET_TOKEN.pattern]
+    if hasattr(tokenizer, "remove_language_code"):
+        patterns.append(r"\A>>[\s\S]*<<")  # Marian's class takes any such opening for a target token
+    special = re.compile("|".join(patterns))
     targets = [re.escape(token) for token in target_tokens(tokenizer, "marian").values()]
     opening = re.compile(rf"\A(?:{'|'.join(targets) or '(?!)'})")
     for start in range(0, len(texts), BATCH):
