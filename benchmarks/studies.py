@@ -48,6 +48,24 @@ QUIET: Options = (
 SFT: Options = ("--method", "sft", "--targets", "reference")
 REFERENCE: Options = ("--targets", "reference")
 
+TARGETS = {"targets of the teacher": (), "targets of the data": REFERENCE, "plain training (sft)": SFT}
+"""A recipe as it is, with the targets of the data, and without a teacher."""
+
+
+def recipe(config: str, task: str) -> Study:
+    """How much of its teacher's quality a recipe keeps, with one seed."""
+    options = ("--config", f"configs/{task}/{config}.yaml", "--eval.n_test", "1000", *QUIET)
+    return Study(task, options, 2500, dict(TARGETS), seeds=(1,))
+
+
+def demo(task: str, steps: int) -> Study:
+    """The same of a built-in teacher, which labels once for all seeds."""
+    name = f"demo:{task}"
+    options = ("--config", f"seq2seq_distill/demo/{task}.yaml", "--eval.n_test", "1000", *QUIET)
+    settings = {**TARGETS, "targets of the teacher": on_labels("labels", name)}
+    return Study(task, options, steps, settings, lambda folder: label(("--model", name), name, folder / "labels"))
+
+
 # Multi30k
 
 MULTI30K = "multi30k/data"
@@ -102,6 +120,14 @@ def label_two_ways(folder: Path) -> None:
 
 
 TOP1 = on_labels("top1", MULTI30K)
+
+
+def feed_forward(part: float) -> Options:
+    """A part of the teacher's feed-forward width."""
+    return ("--student.encoder_ffn_dim", str(part), "--student.decoder_ffn_dim", str(part))
+
+
+HALF = feed_forward(0.5)
 OWN_VOCABULARY: Options = (
     *("--teacher", "null", "--student.encoder_layers", "null", "--student.decoder_layers", "null"),
     *("--student.config", "configs/demo/translation-shape.yaml", "--student.vocab_size", "4000"),
@@ -110,6 +136,11 @@ OWN_VOCABULARY: Options = (
 """A student with fresh weights, which reads and writes other pieces than the teacher."""
 
 STUDIES = {
+    "multi30k-en-de": recipe("multi30k-en-de-6-1", "translation"),
+    "debian-en-fr": recipe("debian-en-fr-6-1", "translation"),
+    "debian-synopsis": recipe("debian-synopsis-6-1", "summarization"),
+    "demo-translation": demo("translation", 3500),
+    "demo-summarization": demo("summarization", 2000),
     "parts": Study(
         task="translation",
         options=SHORT,
@@ -124,7 +155,42 @@ STUDIES = {
             "with subword sampling": (*TOP1, "--noise.subword_sampling", "0.2"),
             "with noise": (*TOP1, "--noise.preset", "firefox"),
             "the encoder trained": (*TOP1, "--student.freeze_encoder", "false"),
+            "in float32": (*TOP1, "--trainer.precision", "32-true"),
         },
+    ),
+    "shrinking": Study(
+        task="translation",
+        options=(*SHORT, *on_labels("labels", MULTI30K)),
+        steps=1250,
+        prepare=lambda folder: label_multi30k(MULTI30K, folder / "labels", "--beams", "5"),
+        settings={
+            "whole": (),
+            "half of the feed-forward": HALF,
+            "half of the feed-forward, not repaired": (*HALF, "--student.repair", "false"),
+            "vocabulary of 3,000": ("--trim.size", "3000"),
+            "half of the feed-forward, vocabulary of 3,000": (*HALF, "--trim.size", "3000"),
+            "a quarter of the feed-forward, vocabulary of 2,000": (*feed_forward(0.25), "--trim.size", "2000"),
+        },
+    ),
+    "losses": Study(
+        task="translation",
+        options=(*SHORT, *REFERENCE, "--loss.temperature", "1", "--loss.alpha_ce", "0.8", "--loss.alpha_mlm", "0.2"),
+        steps=700,
+        settings={
+            "plain training (sft)": SFT,
+            **{
+                name: ("--loss.divergence", name)
+                for name in ("forward_kl", "reverse_kl", "jsd", "total_variation")
+                + ("skewed_forward_kl", "skewed_reverse_kl", "mse")
+            },
+            "forward_kl, temperature 2": ("--loss.temperature", "2"),
+            # T^2 makes the term small below 1: its weight is doubled, as in the recipe.
+            "forward_kl, temperature 0.5": ("--loss.temperature", "0.5", "--loss.alpha_ce", "1.6"),
+            "forward_kl, hidden states (mse)": ("--loss.alpha_hid", "1"),
+            "forward_kl, hidden states (cosine)": ("--matches", '{"layers": "last", "loss": "cosine"}'),
+            "forward_kl, a quarter on-policy": ("--loss.on_policy", "0.25"),
+        },
+        seeds=(1,),
     ),
     "monolingual": Study(
         task="translation",

@@ -3,11 +3,11 @@
     python -m benchmarks.study parts            # one study
     python -m benchmarks.study parts --seeds 1  # a part of it
 
-`benchmarks/studies.py` says what is compared. Teachers and data from outside stand in folders (symbolic links are fine):
-multi30k/teacher and multi30k/data, and so on. Each finished run adds a line to docs/studies.jsonl; a recorded run is not
-repeated (remove its line to repeat it). The table is written to docs/results.md: scores on the test split, means over
-seeds, the share of the teacher's scores that is kept with its 95% interval, and p of the paired bootstrap against the
-first setting, both over the pooled outputs of the seeds.
+`benchmarks/studies.py` says what is compared. Teachers and data from outside stand in folders (symbolic links are
+fine): multi30k/teacher and multi30k/data, and so on. Each finished run adds a line to docs/studies.jsonl; a recorded
+run is not repeated (remove its line to repeat it). The table is written to docs/results.md: scores on the test split,
+means over seeds, the share of the teacher's scores that is kept with its 95% interval, and p of the paired bootstrap
+against the first setting, both over the pooled outputs of the seeds.
 """
 
 import argparse

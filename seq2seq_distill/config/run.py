@@ -41,14 +41,14 @@ class RunConfig:
     data: list[str] | None = None
     """Data sources: folders of {train,val,test}.{source,target}, JSONL, CSV or Parquet files, or hub ids."""
     data_weights: list[float] | None = option(None, for_each(between(0, MAX_WEIGHT)), some_above_zero)
-    """How many times each data source is seen per data epoch, one weight per source (default: 1 each); 0 keeps only its
-    validation and test splits."""
+    """How many times each data source is used per data epoch, one weight per source (default: 1 each); with 0, only its
+    validation and test splits are used."""
     tasks: list[TaskConfig] = option([])
     """Several tasks in place of --data, one mapping each, such as {"name": "news", "data": ["DIR"],
     "teacher": "PATH"}."""
     task_exponent: float = option(1.0, between(0, 10))
-    """Sample tasks in proportion to their size to this power: 1 sees each example once per data epoch, 0 all tasks
-    equally often."""
+    """Sample tasks in proportion to their size to this power: at 1, each example occurs once per data epoch; at 0, all
+    tasks occur equally often."""
     src_lang: str | None = None
     """Source language, as the tokenizer or the data names it."""
     tgt_lang: str | None = None
@@ -59,9 +59,9 @@ class RunConfig:
     """Training method: kd learns from the teacher's distributions and the labels; sft (shrink and fine-tune) learns
     from the labels only."""
     targets: Literal["auto", "reference", "teacher", "both"] = "auto"
-    """Training targets: reference takes those of the data; teacher lets the teacher write them before the training;
-    both takes each row once with each; auto is teacher where writing them is estimated to take no longer than the
-    training, else reference."""
+    """Training targets: reference uses those of the data; teacher has the teacher write them before training; both uses
+    each row once with each target; auto chooses teacher if writing the targets is estimated to take no longer than the
+    training, otherwise reference."""
     resume: str = "auto"
     """What to do with an earlier run in the output folder: auto resumes it from its last checkpoint, never refuses the
     folder; or the path of a checkpoint to resume from."""
@@ -70,7 +70,7 @@ class RunConfig:
     seed: int = option(42, between(0, MAX_SEED))
     """Random seed of weights, data order and dropout."""
     teacher_cache: str | None = None
-    """Folder with cached teacher outputs; `distill cache` fills it, else the run does before its first step."""
+    """Folder of cached teacher outputs, filled by `distill cache` or by the run before its first step."""
     matches: list[FeatureLossConfig] = option([])
     """Feature losses, one mapping each, such as '[{"layers": "last", "loss": "cosine"}]'."""
     logger: list[Literal["tensorboard", "csv", "wandb", "mlflow"]] = option(["tensorboard"], without_repeats)

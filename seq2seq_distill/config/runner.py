@@ -15,18 +15,18 @@ class RunnerOptions:
     """Which processes do the work of a command. No option here changes a result."""
 
     runner: Literal["local", "ray"] = "local"
-    """What deals out the work: local keeps it in this process, or in those that torchrun or SLURM has started; ray
-    gives it to workers of a Ray cluster."""
+    """What distributes the work: local uses this process, or those started by torchrun or SLURM; ray uses the workers
+    of a Ray cluster."""
     ray_address: str | None = None
-    """Address of a running Ray cluster, such as HOST:6379, or auto for the one of this machine (default: a Ray of this
-    command's own, on this machine). Needs --runner ray."""
+    """Address of a running Ray cluster, such as HOST:6379, or auto for the one on this machine (default: start Ray on
+    this machine for this command). Needs --runner ray."""
     workers: int | None = option(None, at_least(1))
-    """Number of Ray workers; those for which the cluster has no room start when it has (default: as many as it has
-    room for). Needs --runner ray."""
+    """Number of Ray workers; workers that do not fit on the cluster yet start when machines join (default: as many as
+    fit). Needs --runner ray."""
     cpus_per_worker: int = option(1, at_least(1))
-    """CPU cores, and threads, of each Ray worker. Needs --runner ray."""
+    """Number of CPU cores and threads of each Ray worker. Needs --runner ray."""
     gpus_per_worker: float = option(0.0, between(0, 1))
-    """GPUs of each Ray worker; a fraction lets several share one. Needs --runner ray."""
+    """Number of GPUs of each Ray worker; with a fraction, several workers share one. Needs --runner ray."""
 
     def runner_conflicts(self) -> Iterator[Problem]:
         """What does not go together."""

@@ -40,7 +40,7 @@ class TeacherSourceConfig:
     """
 
     prefix: str | None = option(None, free_text=True)
-    """Text put before every source that the teacher reads (default: as --encode.prefix)."""
+    """Text put before every source that the teacher reads (default: --encode.prefix)."""
     max_length: int | None = option(None, at_least(2))
     """Maximum length of the teacher's source in tokens (default: --encode.max_source_length)."""
     src_lang: str | None = None
@@ -60,7 +60,7 @@ class CacheConfig:
     top_k: int = option(50, at_least(1))
     """Number of most probable tokens to cache per position; the remaining probability mass is stored as one value."""
     draws: int | None = option(None, between(1, 255))  # counts are stored in a byte each
-    """Number of tokens sampled from the teacher's distribution to cache in place of the top k; the gradient is then
-    unbiased."""
+    """Number of tokens per position to sample from the teacher's distribution and cache in place of the top k; the
+    gradient is then unbiased."""
     precision: Literal["8bit", "float32"] = "8bit"
     """Numerical format of the cached top-k probabilities."""

@@ -52,8 +52,8 @@ class OptimConfig:
     betas: tuple[float, float] = option((0.9, 0.999), for_each(fraction()))
     """Beta coefficients of AdamW."""
     ema: float | None = option(None, inside(0, 1))
-    """Decay of the moving average of the weights, such as 0.999, which is validated and saved in their place (default:
-    no average); it is warmed up over the first steps."""
+    """Decay of a moving average of the weights, such as 0.999 (default: no average). The average is validated and saved
+    in place of the weights; the decay is warmed up over the first steps."""
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,15 @@ class TrainerConfig:
     num_nodes: int = option(1, at_least(1))
     """Number of machines."""
     strategy: str = "auto"
-    """Strategy of distributed training: auto, ddp, fsdp2, ...; docs/scaling.md says when to use which."""
+    """Strategy of distributed training: auto, ddp, fsdp2, ...; docs/scaling.md compares them."""
     shard_teacher: bool = False
     """Shard the teacher's weights over the processes instead of keeping a whole copy on each; needs fsdp2."""
     teacher_precision: Literal["32", "bf16", "int8"] = "32"
     """Numerical format of the teacher's weights during training: bf16 takes half the memory of 32, int8 (linear layers
     only) about a quarter."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass instead of storing them: slower, but with less memory."""
+    """Recompute activations in the backward pass instead of storing them, which is slower but needs less
+    memory."""
     precision: str | None = option(None, one_of(*PRECISIONS))
     """Numerical precision of training, such as 32-true, bf16-mixed or 16-mixed (default: bf16-mixed on GPUs that
     support it, else 32-true)."""
@@ -133,8 +134,8 @@ class TrainerConfig:
     limit_train_batches: float = option(1.0, above(0), share_or_count)
     """Limit each data epoch to a fraction of its optimiser steps (up to 1.0) or to a number of them (from 2 on)."""
     accumulate_grad_batches: int = option(1, between(1, 10_000))
-    """Number of micro-batches that each process splits its share of an optimiser step into; the step keeps the size
-    that --batch sets."""
+    """Number of micro-batches into which each process splits its share of an optimiser step; the size of the step,
+    which --batch sets, does not change."""
     save_every_n_steps: int | None = option(None, at_least(1))
     """Save a resumable checkpoint every N optimiser steps, besides those at validations (default: never)."""
     save_every_minutes: float | None = option(10.0, above(0))
@@ -146,6 +147,6 @@ class TrainerConfig:
     deterministic: bool = False
     """Make torch use deterministic algorithms."""
     enable_progress_bar: bool = True
-    """Show progress: a bar on a terminal, elsewhere and with NO_COLOR a line of the log every 30 seconds."""
+    """Show progress: a bar on a terminal; elsewhere, and with NO_COLOR, a log line every 30 seconds."""
     extra: dict[str, Any] = option({})
     """Other options of Lightning's Trainer, such as {"profiler": "simple"}."""

@@ -9,7 +9,7 @@ from seq2seq_distill.config.problems import Problem, join_values
 
 @dataclass(frozen=True)
 class TrimConfig:
-    """A smaller vocabulary for the teacher, and so for the student; --trim.coverage or --trim.size turns it on.
+    """A smaller vocabulary for teacher and student; --trim.coverage or --trim.size enables it.
 
     Examples:
         >>> from seq2seq_distill import TrimConfig
@@ -25,7 +25,7 @@ class TrimConfig:
     separate: bool = False
     """Give sources and targets a vocabulary each; for Marian models."""
     languages: list[str] | None = None
-    """Languages whose tokens are kept, besides those of the run (default: all)."""
+    """Languages whose tokens are kept in addition to those of the run (default: all)."""
 
     @property
     def is_on(self) -> bool:

@@ -5,41 +5,24 @@ deals out their rows, so every process has equally many batches, and any step ca
 """
 
 import json
-from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-import pyarrow.compute as pc
 import xxhash
-from datasets import Dataset
 from numpy.typing import NDArray
 
+from seq2seq_distill.data.length_batches import Rows
 from seq2seq_distill.data.noise.forms import Forms
-from seq2seq_distill.data.step_counts import StepCounts
-from seq2seq_distill.data.token_columns import list_column
 
-Row = TypeVar("Row")
-Result = TypeVar("Result")
-Rows = NDArray[np.int32]
-"""Numbers of rows, or lengths; a data set has fewer than 2**31 rows."""
 ARRAYS = ("source_lengths", "target_lengths", "chunk_counts", "forms", "drawn", "distilled")
 """Fields of a plan that are no options."""
 PLAN = 1
 """Raised when the same options give other batches."""
 POOL = 1000
 """Batches in a pool inside which rows are grouped by length."""
-ALL = slice(None)
 BAND = 8
 """Batches in a band: rows of like source length, which are sorted by target length."""
-
-
-def lengths(dataset: Dataset, column: str) -> Rows:
-    """Tokens of each row of a column of lists, [rows]; from Arrow's offsets, so that no token is read."""
-    return np.asarray(pc.list_value_length(list_column(dataset, column)), dtype=np.int32)
 
 
 def weights_by_size(sizes: Sequence[int], exponent: float) -> list[float]:
@@ -51,43 +34,6 @@ def weights_by_size(sizes: Sequence[int], exponent: float) -> list[float]:
     shares = [size**exponent for size in sizes]
     # Rounded, so that an exponent of 1 gives 1, each row once.
     return [round(sum(sizes) * share / sum(shares) / size, 9) for size, share in zip(sizes, shares, strict=True)]
-
-
-def batches_by_length(
-    lengths: Sequence[int], *, size: int | None = None, max_tokens: int | None = None
-) -> list[list[int]]:
-    """Indices of batches of like length, the longest first.
-
-    Args:
-        lengths: of each row, in tokens.
-        size: rows of a batch; or
-        max_tokens: most tokens of a batch, padding counted. A longer row stands alone.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        last = batches[-1] if batches else []
-        is_full = len(last) == size
-        if max_tokens is not None and last:
-            is_full = (len(last) + 1) * lengths[last[0]] > max_tokens
-        if not last or is_full:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
-
-
-def map_by_length(
-    function: Callable[[list[Row]], Sequence[Result]],
-    rows: Sequence[Row],
-    lengths: Sequence[int],
-    *,
-    size: int | None = None,
-    max_tokens: int | None = None,
-) -> list[Result]:
-    """What a function of a batch gives for each row, in the order of the rows; batches as of `batches_by_length`."""
-    results: dict[int, Result] = {}
-    for batch in batches_by_length(lengths, size=size, max_tokens=max_tokens):
-        results.update(zip(batch, function([rows[index] for index in batch]), strict=True))
-    return [results[index] for index in range(len(rows))]
 
 
 @dataclass(frozen=True)
@@ -308,102 +254,3 @@ def _batch_ends(source: Rows, target: Rows, pool_ends: NDArray[np.int64], max_to
         starts[open_pools] = found
         open_pools = open_pools[found < pool_ends[open_pools]]
     return ends
-
-
-class RunPlan:
-    """All optimiser steps of a run, data epoch after data epoch."""
-
-    def __init__(
-        self,
-        batches: BatchPlan,
-        *,
-        max_steps: int = -1,
-        max_epochs: float = 1.0,
-        limit: float = 1.0,
-        val_interval: float = 1.0,
-        counts_folder: Path | None = None,
-    ) -> None:
-        """
-        Args:
-            batches: the plan of a data epoch.
-            max_steps: optimiser steps of the run; -1 asks `max_epochs`.
-            max_epochs: data epochs of the run; the last may be a fraction.
-            limit: share of a data epoch's steps to use (a float up to 1.0), or their number.
-            val_interval: validate every so many data epochs (up to 1.0), or steps.
-            counts_folder: where the numbers of steps of epochs are kept from start to start.
-        """
-        self.batches = batches
-        self._limit = limit
-        self._counts = StepCounts(None if counts_folder is None else counts_folder / f"{batches.key}.json")
-        self._plan_of = lru_cache(maxsize=2)(batches.in_epoch)
-        self._epoch = lru_cache(maxsize=2)(self._steps_of_epoch)
-        self._starts = [0]  # first step of each data epoch, as far as known
-        self.total_steps = max_steps if max_steps > 0 else self._steps_until(max_epochs)
-        """Optimiser steps of the whole run."""
-        interval = val_interval if val_interval > 1 else val_interval * self._count(0)
-        self.steps_between_validations = min(self.total_steps, max(1, round(interval)))
-        """Optimiser steps from one validation to the next; the run's end validates in any case."""
-
-    def validates_after(self, step: int) -> bool:
-        """Whether a validation follows after `step` optimiser steps."""
-        return step % self.steps_between_validations == 0 or step == self.total_steps
-
-    def rows(self, step: int) -> Rows:
-        """Rows of the `step`-th optimiser step, counted from 0."""
-        epoch, within = self._locate(step)
-        return self._epoch(epoch)[within]
-
-    def batches_of(self, step: int) -> BatchPlan:
-        """The plan of the data epoch of the `step`-th optimiser step, with the lengths that its rows have there."""
-        return self._plan_of(self._locate(step)[0])
-
-    def micro_batch(self, step: int, share: slice = ALL) -> MicroBatch:
-        """A share of the rows of the `step`-th optimiser step; by default all."""
-        rows = self.rows(step)
-        return self.batches_of(step).micro_batch(rows, rows[share])
-
-    def data_epoch(self, step: int) -> float:
-        """How many data epochs have been completed after `step` optimiser steps."""
-        epoch, within = self._locate(step)
-        return epoch + within / self._count(epoch)
-
-    def micro_batches(
-        self, start: int = 0, *, rank: int = 0, world: int = 1, accumulate: int = 1
-    ) -> Iterator[MicroBatch]:
-        """Micro-batches of one process from the `start`-th on, to the end of the run.
-
-        Row i of a step goes to micro-batch i modulo (world * accumulate): sorted rows are spread evenly.
-        """
-        parts = world * accumulate
-        for number in range(start, self.total_steps * accumulate):
-            step, turn = divmod(number, accumulate)
-            yield self.micro_batch(step, slice(turn * world + rank, None, parts))
-
-    def _steps_of_epoch(self, epoch: int) -> list[Rows]:
-        steps = self._plan_of(epoch).steps(epoch)
-        if self._counts.get(epoch) is None:
-            self._counts.set(epoch, len(steps))
-        return steps[: self._limited(len(steps))]
-
-    def _limited(self, steps: int) -> int:
-        return min(steps, int(self._limit)) if self._limit > 1 else max(1, round(self._limit * steps))
-
-    def _count(self, epoch: int) -> int:
-        """Steps of a data epoch, without its plan where they are known."""
-        steps = self._counts.get(epoch)
-        return len(self._epoch(epoch)) if steps is None else self._limited(steps)
-
-    def _steps_until(self, epochs: float) -> int:
-        whole, fraction = int(epochs), epochs % 1
-        while len(self._starts) <= whole:
-            self._extend()
-        return max(1, self._starts[whole] + (round(fraction * self._count(whole)) if fraction else 0))
-
-    def _extend(self) -> None:
-        self._starts.append(self._starts[-1] + self._count(len(self._starts) - 1))
-
-    def _locate(self, step: int) -> tuple[int, int]:
-        while self._starts[-1] <= step:
-            self._extend()
-        epoch = bisect_right(self._starts, step) - 1
-        return epoch, step - self._starts[epoch]

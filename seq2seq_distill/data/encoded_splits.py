@@ -12,20 +12,15 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import (
-    BatchPlan,
-    MicroBatch,
-    RunPlan,
-    batches_by_length,
-    lengths,
-    weights_by_size,
-)
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, weights_by_size
 from seq2seq_distill.data.chunks.chunk_targets import CHUNK_SPLITS, encode_chunks, without_chunks
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoding import UnknownTokens, encode_split, truncation_shares, unknown_tokens
+from seq2seq_distill.data.length_batches import batches_by_length, lengths
 from seq2seq_distill.data.loaders import EncodedBatches
 from seq2seq_distill.data.noise.forms import Forms
 from seq2seq_distill.data.noise.variants import Variant
+from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.texts import Texts, join_keys
 from seq2seq_distill.data.token_columns import concat_encoded

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from seq2seq_distill.data.batching import MicroBatch, RunPlan
+from seq2seq_distill.data.batching import MicroBatch
 from seq2seq_distill.data.chunks.chunk_targets import chunk_columns, collate_chunks
 from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.data.teacher_cache import CachedSplit
 from seq2seq_distill.data.teacher_inputs import attach_teacher_inputs
 from seq2seq_distill.data.token_columns import TokenColumn

@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from seq2seq_distill.data.batching import Rows, lengths
+from seq2seq_distill.data.length_batches import Rows, lengths
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import replace_atomically, write_json
 

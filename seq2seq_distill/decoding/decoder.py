@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from seq2seq_distill.data.batching import map_by_length
 from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.length_batches import map_by_length
 from seq2seq_distill.decoding.generation import decoding, generate_batch, generated_length, text_of, to_device
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS, token_log_probabilities
 from seq2seq_distill.models import architectures, forward

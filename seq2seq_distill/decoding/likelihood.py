@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from seq2seq_distill.data.batching import map_by_length
 from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.length_batches import map_by_length
 from seq2seq_distill.decoding.generation import decoding, to_device
 from seq2seq_distill.models import forward
 from seq2seq_distill.utils.constants import IGNORE_INDEX

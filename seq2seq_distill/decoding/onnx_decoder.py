@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from seq2seq_distill.data.batching import map_by_length
 from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.length_batches import map_by_length
 from seq2seq_distill.decoding.decoder import Hypothesis, hypothesis_of
 from seq2seq_distill.decoding.loading import LoadedModel, load_exported
 from seq2seq_distill.decoding.search import search

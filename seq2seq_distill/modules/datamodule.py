@@ -4,9 +4,9 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from seq2seq_distill.data.batching import RunPlan
 from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.data.loaders import PlannedLoader, PlannedSampler
+from seq2seq_distill.data.run_plan import RunPlan
 
 
 class Seq2SeqData(LightningDataModule):

@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.trainer.states import TrainerFn
 
 from seq2seq_distill.config import TrainerConfig
-from seq2seq_distill.data.batching import RunPlan
+from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.utils.errors import raise_config_error
 

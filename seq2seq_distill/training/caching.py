@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from seq2seq_distill.config import RunConfig, RunnerOptions
-from seq2seq_distill.data.batching import BatchPlan, lengths
+from seq2seq_distill.data.batching import BatchPlan
+from seq2seq_distill.data.length_batches import lengths
 from seq2seq_distill.data.teacher_cache import Contents, TeacherCache, pack
 from seq2seq_distill.decoding.generation import to_device
 from seq2seq_distill.decoding.likelihood import LOGITS

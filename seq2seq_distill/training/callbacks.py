@@ -11,7 +11,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor
 
 from seq2seq_distill.config.tasks import monitor_mode
-from seq2seq_distill.data.batching import RunPlan
+from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.models.sharding import whole_state
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.summarization import SummarizationModule

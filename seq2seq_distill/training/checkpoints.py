@@ -21,7 +21,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 
-from seq2seq_distill.data.batching import RunPlan
+from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.utils.errors import ConfigError

@@ -311,7 +311,8 @@ def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrain
     if teacher:
         return load_tokenizer(teacher, config.src_lang, config.tgt_lang)
     if student.path:
-        return load_tokenizer(student.path, config.src_lang, config.tgt_lang, field="student.path")
+        path = demo.model_source(student.path)
+        return load_tokenizer(path, config.src_lang, config.tgt_lang, field="student.path")
     if student.vocab_size:
         lines = (text for column in ("source", "target") for text in texts.splits["train"][column])
         return train_tokenizer(lines, student.vocab_size)

@@ -12,7 +12,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import RunPlan
+from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.errors import RunError, Stopped, UserError
 from seq2seq_distill.utils.files import write_json

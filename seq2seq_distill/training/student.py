@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.data.batching import batches_by_length, lengths
 from seq2seq_distill.data.encoded_splits import EncodedSplits
+from seq2seq_distill.data.length_batches import batches_by_length, lengths
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.freezing import freeze_parts
 from seq2seq_distill.models.fresh import fresh_student
@@ -36,7 +37,7 @@ def is_cut(config: RunConfig) -> bool:
 def make_student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The student before training, unless it has to be calibrated: then it is `narrow_student`."""
     if config.student.path:
-        return load_pretrained(config.student.path)
+        return load_pretrained(demo.model_source(config.student.path))
     if config.student.config:
         return fresh_student(config.student.config, len(tokenizer), tokenizer)
     assert teacher is not None  # refused by the checks of RunConfig

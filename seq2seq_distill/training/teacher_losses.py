@@ -8,7 +8,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.losses import FLAT, ResolvedLossConfig
-from seq2seq_distill.data.batching import lengths
+from seq2seq_distill.data.length_batches import lengths
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.caching import batches_of_rows, labelled_states, logit_chunks
 from seq2seq_distill.training.components import RunComponents

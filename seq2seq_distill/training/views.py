@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 import pyarrow as pa
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.loss_conflicts import position_conflicts
 from seq2seq_distill.data.collator import Collator
@@ -52,9 +53,9 @@ def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> 
 
     Raises ModelError: its own has other target tokens.
     """
-    path = config.student.path
-    if not path:
+    if not config.student.path:
         return teachers
+    path = demo.model_source(config.student.path)
     tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, field="student.path")
     if only_sources_differ(tokenizer, teachers):
         return tokenizer

@@ -10,14 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq_distill.data.batching import (
-    BatchPlan,
-    MicroBatch,
-    RunPlan,
-    batches_by_length,
-    map_by_length,
-    weights_by_size,
-)
+from seq2seq_distill.data.batching import BatchPlan, MicroBatch, weights_by_size
+from seq2seq_distill.data.length_batches import batches_by_length, map_by_length
+from seq2seq_distill.data.run_plan import RunPlan
 
 
 def lengths(rows: int, seed: int = 0, longest: int = 30) -> np.ndarray:

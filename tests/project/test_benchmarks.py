@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import (
     cache,
+    cpu_precision,
     encoder,
     generate,
     gpu,
@@ -20,8 +21,8 @@ from benchmarks import (
     translate_file,
     trimming,
 )
+from benchmarks.pooled import PooledScores
 from benchmarks.step import Shape
-from benchmarks.students import compare_pooled
 from benchmarks.trial import built, demo_config
 from seq2seq_distill import demo
 from seq2seq_distill.commands.budget import propose
@@ -42,22 +43,32 @@ def test_sides_take_turns_and_the_first_round_does_not_count():
     assert timing.ratio({"a": [2.0, 4.0, 9.0], "b": [1.0, 1.0, 3.0]}, "a", "b") == 3.0
 
 
-@pytest.mark.parametrize(("task", "metric"), [("summarization", "rougeL"), ("translation", "bleu")])
+@pytest.mark.parametrize(
+    ("task", "metric"), [("summarization", "rougeL"), ("translation", "bleu"), ("translation", "chrf")]
+)
 def test_pooled_seeds_have_the_scores_of_the_corpus_and_copies_are_no_more_evidence(task, metric):
     references = [
         f"the {name} runs over the green field {i}" for i in range(4) for name in ("cat", "dog", "fox", "cow")
     ]
     worse = [text.replace("green field", "old road") for text in references]
     a, b = [*worse[:9], *references[9:]], [*references[:5], *worse[5:]]
-    once = compare_pooled(task, {"sft": [a], "kd": [b]}, references)
-    assert once["score"] == pytest.approx(score(task, b, references)[metric])
-    assert compare_pooled(task, {"sft": [a] * 3, "kd": [b] * 3}, references) == pytest.approx(once, rel=1e-5)
+    scores = PooledScores(metric, references)
+    assert scores.score([b]) == scores.score([b] * 3) == pytest.approx(score(task, b, references)[metric])
+    kept = scores.kept([b], [a])
+    assert kept.share == pytest.approx(score(task, b, references)[metric] / score(task, a, references)[metric])
+    assert kept.low < kept.share < kept.high and scores.kept([b] * 3, [a] * 3) == pytest.approx(kept)
+    assert 0 < scores.p([b], [a]) == scores.p([b] * 3, [a] * 3) < scores.p([a], [a]) == 1
 
 
 def test_padding():
     config = demo_config("summarization", **SMALL)
     line = padding.compare(config, max_tokens=400, count=1, rounds=1)
     assert 0 < line["padding_grouped"] < line["padding_shuffled"] < 1
+
+
+def test_cpu_precision():
+    line = cpu_precision.compare("translation", count=1, rounds=1, rows=20)
+    assert line["float32_over_bfloat16_seconds"] > 0 and line["fused_over_unfused_seconds"] > 0
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -27,6 +27,8 @@ TEACHERS = {
     "google-t5/t5-base": ("t5", 12, 12),
     "Helsinki-NLP/opus-mt-en-ro": ("marian", 6, 6),
     "multi30k/teacher": ("marian", 6, 6),
+    "debian-en-fr/teacher": ("marian", 6, 6),
+    "debian-synopsis/teacher": ("marian", 6, 6),
     "facebook/mbart-large-en-ro": ("mbart", 12, 12),
     "facebook/nllb-200-distilled-600M": ("m2m_100", 12, 12),
 }
@@ -63,7 +65,7 @@ def test_it_parses_and_holds_no_mistake(path):
 
 @pytest.mark.parametrize("path", RUNS, ids=name_of)
 def test_it_says_whose_targets_it_trains_on(path):
-    assert load(path).targets == ("teacher" if path.stem.startswith("multi30k") else "reference")
+    assert load(path).targets == ("teacher" if path.stem.endswith("-6-1") else "reference")
 
 
 @pytest.mark.parametrize("path", RUNS, ids=name_of)

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from seq2seq_distill.config import NoiseConfig, RunConfig, find_problems
-from seq2seq_distill.data.batching import BatchPlan, RunPlan
+from seq2seq_distill.data.batching import BatchPlan
 from seq2seq_distill.data.noise.forms import Forms
+from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, make_module

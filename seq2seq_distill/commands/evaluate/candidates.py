@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
-from seq2seq_distill.data.batching import batches_by_length
+from seq2seq_distill.data.length_batches import batches_by_length
 from seq2seq_distill.data.readers.lines import read_lines
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
 from seq2seq_distill.decoding.exported import engine_of, open_exported

@@ -1,16 +1,27 @@
-"""Where the marks of the report's pictures stand; the page's template draws them."""
+"""Where the marks of pictures stand; the macros of charts.html draw them."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 440, 46, 26, 14, 40
 """Of a picture and its margins, in units of its own; small, so that its letters can be read on a telephone."""
 LETTER, LINE = 7.2, 15
 """Width and height that a letter takes, about."""
 BINS = 24
+DOT = 5.0
+"""Radius of a model's mark."""
+TEMPLATES = Environment(
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    loader=PackageLoader(__package__, ""),
+)
+TEMPLATES.globals["chart"] = {"WIDTH": WIDTH, "LEFT": LEFT, "RIGHT": RIGHT, "BOTTOM": BOTTOM}
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Point:
     label_x: float
     label_y: float
     anchor: str
+    radius: float = DOT
 
 
 @dataclass(frozen=True)
@@ -75,37 +87,64 @@ class Scatter:
     height: int
 
 
-def scatter(rows: Sequence[tuple[str, int, float, float, float, float]], height: int = 300) -> Scatter:
-    """Of rows (name, index, x, y, lower end of y, upper end), with labels that do not cover each other."""
+def scatter(
+    rows: Sequence[tuple[str, int, float, float, float, float]],
+    height: int = 300,
+    *,
+    radii: Sequence[float] | None = None,
+    start: float | None = None,
+    level: float | None = None,
+) -> Scatter:
+    """Of rows (name, index, x, y, lower end of y, upper end), with labels that do not cover each other.
+
+    Args:
+        rows: of the models.
+        height: of the picture.
+        radii: of the marks (default: all alike).
+        start: where x begins (default: 0, or below the smallest number if the axis is logarithmic).
+        level: a value of y that the axis includes.
+    """
+    sizes = radii or [DOT] * len(rows)
     xs, lows, highs = [row[2] for row in rows], [row[4] for row in rows], [row[5] for row in rows]
+    if level is not None:
+        lows, highs = [*lows, level], [*highs, level]
     log = max(xs) > 10 * min(xs)
-    span = (min(xs) / 1.3, max(xs) * 1.6) if log else _widened(0, max(xs))
-    x = Axis(LEFT, WIDTH - RIGHT, *span, log)
-    y = Axis(height - BOTTOM, TOP, *_widened(min(lows), max(highs)))
-    points: list[Point] = []
-    taken: list[tuple[float, float, float, float]] = [
-        (x(row[2]) - 5, y(row[5]) - 2, x(row[2]) + 5, y(row[4]) + 2) for row in rows
+    low, high = (min(xs) / 1.3, max(xs) * 1.6) if log else _widened(0, max(xs))
+    room = max(radii) if radii else 0.0
+    x = Axis(LEFT, WIDTH - RIGHT - room, low if start is None else start, high, log)
+    y = Axis(height - BOTTOM - room, TOP + room, *_widened(min(lows), max(highs)))
+    taken = [
+        (x(row[2]) - size, min(y(row[5]) - 2, y(row[3]) - size), x(row[2]) + size, max(y(row[4]) + 2, y(row[3]) + size))
+        for row, size in zip(rows, sizes, strict=True)
     ]
-    for name, index, across, up, low, high in rows:
-        label_x, label_y, anchor = _place(x(across), y(up), y(high), y(low), len(name), taken)
-        points.append(Point(name, index, x(across), y(up), y(low), y(high), label_x, label_y, anchor))
+    marks = list(taken)
+    points: list[Point] = []
+    for (name, index, across, up, lower, upper), size, mark in zip(rows, sizes, marks, strict=True):
+        label_x, label_y, anchor = _place(x(across), y(up), size, mark, len(name), taken)
+        points.append(Point(name, index, x(across), y(up), y(lower), y(upper), label_x, label_y, anchor, size))
     return Scatter(x, y, points, height)
 
 
 def _place(
-    x: float, y: float, top: float, bottom: float, letters: int, taken: list[tuple[float, float, float, float]]
+    x: float,
+    y: float,
+    radius: float,
+    mark: tuple[float, float, float, float],
+    letters: int,
+    taken: list[tuple[float, float, float, float]],
 ) -> tuple[float, float, str]:
     """Where a name stands beside its mark: the first place that is free, else the first."""
-    width = letters * LETTER
+    width, beside, (_, top, _, bottom) = letters * LETTER, radius + 3, mark
+    middle = max(LEFT + width / 2, min(x, WIDTH - width / 2))
     places = [
-        (x + 8, y + 4, "start"),
-        (x - 8, y + 4, "end"),
-        (x, top - 6, "middle"),
-        (x, bottom + LINE, "middle"),
-        (x + 8, y + 4 + LINE, "start"),
-        (x + 8, y + 4 - LINE, "start"),
-        (x - 8, y + 4 + LINE, "end"),
-        (x - 8, y + 4 - LINE, "end"),
+        (x + beside, y + 4, "start"),
+        (x - beside, y + 4, "end"),
+        (middle, top - 4, "middle"),
+        (middle, bottom + LINE - 2, "middle"),
+        (x + beside, y + 4 + LINE, "start"),
+        (x + beside, y + 4 - LINE, "start"),
+        (x - beside, y + 4 + LINE, "end"),
+        (x - beside, y + 4 - LINE, "end"),
     ]
     boxes = []
     for across, down, anchor in places:

@@ -32,7 +32,7 @@ class EvaluateConfig(DecodingOptions):
     n: int | None = option(None, at_least(1))
     """Evaluate only the first N examples (default: all)."""
     batch_size: int = option(32, at_least(1))
-    """Number of examples decoded together, both for the outputs and to measure throughput."""
+    """Number of examples decoded together, for the outputs as well as for the throughput."""
     rouge_tokenizer: RougeTokenizer = "default"
     """Tokenizer of ROUGE: default keeps a-z and 0-9 and stems, as published scores do; unicode keeps the letters of
     every script and does not stem."""
@@ -49,13 +49,14 @@ class EvaluateConfig(DecodingOptions):
     output_dir: str = option("evaluation", required=True)
     """Folder for results.json, results.md and outputs.jsonl."""
     stress: list[Literal["upper", "title", "typos", "no_stop", "emoji", "unicode"]] = option([], without_repeats)
-    """Also score all models on sources with these kinds of noise, one at a time in every example (default: none)."""
+    """Also score all models on sources disturbed by these kinds of noise, each applied to every example in turn
+    (default: none)."""
     html: str | None = None
     """Also write a self-contained HTML report to this path."""
     comet: str | None = None
     """Also score translations with this COMET model: a hub id such as Unbabel/wmt22-comet-da, or a checkpoint."""
     comet_python: str | None = None
-    """Python interpreter of an environment with unbabel-comet, which cannot be installed beside this package."""
+    """Python interpreter of a separate environment with unbabel-comet, which is incompatible with this package."""
 
     @property
     def folder(self) -> Path:

@@ -5,12 +5,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from jinja2 import Environment, StrictUndefined
 
 from seq2seq_distill.commands.evaluate import charts
 from seq2seq_distill.commands.evaluate.scores import example_scores
@@ -53,15 +51,12 @@ def render_html(results: Mapping[str, Any], texts: Mapping[str, Sequence[str]], 
     references, names = rows["target"][:], list(texts)
     tokenizer = results["settings"].get("rouge_tokenizer", "default")
     scores = {name: example_scores(results["task"], own, references, tokenizer) for name, own in texts.items()}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((files(__package__) / "report.html").read_text("utf-8"))
     lengths = {"reference": references, **texts}
-    return template.render(
+    return charts.TEMPLATES.get_template("report.html").render(
         results=results,
         tables=tables(results),
         signatures=list(signatures(results)),
         names=names,
-        chart=charts,
         title=TITLES[TASKS[results["task"]].main],
         example_score=TITLES[TASKS[results["task"]].per_example],
         scatter=_scatter(results),

@@ -14,20 +14,20 @@ ONNX_PRECISIONS = ("float32", "int8")
 
 @dataclass(frozen=True)
 class ExportConfig(DecodingOptions):
-    """Convert a model to a format that is fast to serve, after checking that its outputs stay the same."""
+    """Convert a model to a format that is fast to serve, and verify its outputs first."""
 
     model: str = option("", required=True)
-    """Model to export: a Hugging Face folder, such as best/ of a run, or a hub id."""
+    """Model to export: the output folder of a run, a Hugging Face folder, or a hub id."""
     output_dir: str = option("", required=True)
     """Folder in which the exported model is saved, with its tokenizer and generation settings."""
     format: Literal["ctranslate2", "onnx"] = "ctranslate2"
     """Format of the exported model; each needs the extra of that name."""
     quantization: Literal["int8", "int8_float16", "float16", "float32"] | None = None
-    """Numerical format of the exported weights; onnx has int8 and float32 (default: int8 for ctranslate2, float32 for
-    onnx)."""
+    """Numerical format of the exported weights; onnx supports int8 and float32 (default: int8 for ctranslate2, float32
+    for onnx)."""
     shortlist: bool = False
-    """Write a shortlist, by which CTranslate2 computes the scores of a few hundred target pieces that suit the source
-    in place of all; needs --format ctranslate2."""
+    """Write a shortlist, with which CTranslate2 scores only a few hundred target pieces that suit the source; needs
+    --format ctranslate2."""
     shortlist_coverage: float = option(0.995, above(0), at_most(1))
     """Fraction of the pieces of the model's outputs on the val split that the shortlist must contain."""
     shortlist_max_loss: float = option(1.0, at_least(0))
@@ -36,7 +36,7 @@ class ExportConfig(DecodingOptions):
     page: bool = False
     """Add index.html, a page that runs the model in a browser; needs --format onnx."""
     data: list[str] = option([])
-    """Data sources whose texts the outputs are compared on (default: the data of the model's run)."""
+    """Data sources with the texts on which outputs are compared (default: the data of the model's run)."""
     source_column: str | None = None
     """Column with the source texts (default: the run's, or recognised by its name)."""
     target_column: str | None = None

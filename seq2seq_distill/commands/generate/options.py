@@ -18,18 +18,18 @@ class GenerateConfig(DecodingOptions):
     input: str | None = None
     """File to read, compressed or not (default: standard input; on a terminal, texts are read line by line)."""
     output: str | None = None
-    """File to write, which is replaced (default: standard output)."""
+    """File to write; an existing file is replaced (default: standard output)."""
     format: Literal["text", "jsonl"] = "text"
     """Format of input and output: text has one text per line; jsonl has one JSON object per line, to which the output
     and its score are added."""
     source_column: str = "source"
     """Field with the source text, in jsonl."""
     output_column: str = "output"
-    """Field that the output is added as, in jsonl."""
+    """Field to which the output is written, in jsonl."""
     n_best: int = option(1, at_least(1))
-    """Number of outputs per text, best first; more than 1 needs jsonl, which then holds lists."""
+    """Number of outputs per text, best first; more than 1 needs --format jsonl, which then contains lists."""
     split_sentences: bool = False
-    """Split texts into sentences and decode each by itself: for models trained on single sentences."""
+    """Split texts into sentences and decode each separately, for models trained on single sentences."""
     batch_tokens: int = option(4096, at_least(1))
     """Maximum number of source tokens that are decoded together, padding included."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -23,7 +23,7 @@ from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.commands.plan.planning import Inputs, Planner
 from seq2seq_distill.commands.plan.report import Findings, print_tables, record
 from seq2seq_distill.config import RunConfig, StudentConfig, TrimConfig
-from seq2seq_distill.data.batching import lengths
+from seq2seq_distill.data.length_batches import lengths
 from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.models import architectures

@@ -25,8 +25,8 @@ def fractions_or_sizes(values: Sequence[float]) -> str | None:
 
 @dataclass(frozen=True)
 class PlanConfig(RunConfig):
-    """Find the student that keeps most among those that are fast and small enough, before any is trained; takes all
-    options of a run."""
+    """Find, before any training, the best student among those that are fast and small enough; takes all options of a
+    run."""
 
     speedup: float | None = option(None, above(0))
     """Speed target: how many times faster than the teacher the student must generate a token."""
@@ -35,11 +35,11 @@ class PlanConfig(RunConfig):
     max_mb: float | None = option(None, above(0))
     """Size target: maximum megabytes of the student's weights, as --engine and --quantization store them."""
     engine: Literal["transformers", "ctranslate2"] = "transformers"
-    """Engine that decodes teacher and students when they are measured."""
+    """Engine with which teacher and students are measured."""
     quantization: Literal["int8", "float32"] | None = None
     """Precision of the weights with --engine ctranslate2 (default: int8)."""
     rows: int = option(1, at_least(1))
-    """Number of rows in the batch that is decoded."""
+    """Number of rows in the batch whose decoding is timed."""
     source_length: int | None = option(None, at_least(2))
     """Length of each source in tokens (default: the mean of the data, or 256 without data)."""
     output_length: int | None = option(None, at_least(2))
@@ -57,14 +57,14 @@ class PlanConfig(RunConfig):
     """Sizes of the vocabulary to try, as fractions of the teacher's up to 1 or as numbers of tokens (default: 1 0.5
     0.25 where it can be trimmed, or what --trim sets)."""
     trial_steps: int = option(100, at_least(0))
-    """Number of training steps after which the losses of the contenders are compared; 0 compares students of one depth
-    without training."""
+    """Number of training steps after which the losses of the contenders are compared; with 0, only students of one
+    depth are compared, without training."""
     contenders: int = option(5, at_least(1))
-    """Number of layouts that meet the target and are compared by their losses, at most."""
+    """Maximum number of layouts that meet the target and whose losses are compared."""
     repeats: int = option(10, at_least(1))
     """Number of batches on which each student is timed."""
     write: str | None = None
-    """File to write the config of a run to that trains the chosen student; needs a target."""
+    """File for the config of a run that trains the chosen student; needs a target."""
 
     @property
     def run(self) -> RunConfig:

@@ -12,13 +12,13 @@ from seq2seq_distill.config.trimming import TrimConfig, trim_conflicts
 
 @dataclass(frozen=True)
 class TrimOnlyConfig:
-    """Reduce the vocabulary of a model to the pieces that some texts need, and save it in Hugging Face format."""
+    """Reduce the vocabulary of a model to the pieces that given texts need, and save it in Hugging Face format."""
 
     model: str = option("", required=True)
     """Model to trim: a Hugging Face folder or hub id."""
     data: list[str] = option([])
-    """Data sources whose training split is counted, in the form that a run takes; their validation split shows what is
-    lost (default: the data of the model's run)."""
+    """Data sources, in the form of a run's --data: the training split determines which pieces are kept, the validation
+    split shows what is lost (default: the data of the model's run)."""
     output_dir: str = option("", required=True)
     """Folder in which the trimmed model is saved."""
     task: Literal["summarization", "translation"] | None = None
@@ -28,8 +28,8 @@ class TrimOnlyConfig:
     tgt_lang: str | None = None
     """Target language (default: the run's)."""
     prefix: str | None = option(None, free_text=True)
-    """Text put before every source (default: the run's, or what the model's config names for the task, as T5's
-    does)."""
+    """Text put before every source (default: the run's, or the prefix in the model's config for the task, if any, as in
+    T5)."""
     source_column: str | None = None
     """Column with the source texts (default: recognised by its name)."""
     target_column: str | None = None

@@ -19,8 +19,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from seq2seq_distill.data.arrow_files import is_intact, not_written, open_arrow, write_arrow
-from seq2seq_distill.data.batching import lengths
 from seq2seq_distill.data.chunks.alignment import align
+from seq2seq_distill.data.length_batches import lengths
 from seq2seq_distill.data.readers.parquet import has_token_logprobs, read_token_logprobs
 from seq2seq_distill.data.sources import files_of_split
 from seq2seq_distill.data.token_columns import TokenColumn

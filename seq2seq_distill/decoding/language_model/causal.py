@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
-from seq2seq_distill.data.batching import map_by_length
+from seq2seq_distill.data.length_batches import map_by_length
 from seq2seq_distill.decoding.generation import decoding
 from seq2seq_distill.decoding.language_model.answers import Answer, TokenScores, align
 from seq2seq_distill.decoding.language_model.prompts import Api, Prompts
