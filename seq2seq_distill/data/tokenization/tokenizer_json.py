@@ -126,6 +126,8 @@ def _unlike_parts(first: list[str], second: list[str]) -> Iterator[tuple[list[st
         if first[at:end] != second[other:other_end]:
             yield first[:at], first[at:end], second[other:other_end]
         at, other = end, other_end
+    if first[at:] != second[other:]:
+        yield first[:at], first[at:], second[other:]
 
 
 def _tokenizer(tokenizer: Any, wanted_by: str) -> tuple[Tokenizer, SentencePieceRules]:
