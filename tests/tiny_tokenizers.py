@@ -104,10 +104,12 @@ def separate_marian_tokenizer(tmp_path: Path, source_pieces: int = 60) -> Marian
     )
 
 
-def m2m100_tokenizer(tmp_path: Path, src_lang: str = "en", tgt_lang: str = "de") -> M2M100Tokenizer:
+def m2m100_tokenizer(
+    tmp_path: Path, src_lang: str = "en", tgt_lang: str = "de", model_type: str = "unigram"
+) -> M2M100Tokenizer:
     """One sentencepiece model; `<s>` 0, pad 1, eos 2, unk 3; the languages lie behind `len(encoder)`."""
     folder = _folder(tmp_path, "m2m100")
-    pieces = _sentencepiece(folder / "sentencepiece.bpe.model", SOURCES + TARGETS, 80)
+    pieces = _sentencepiece(folder / "sentencepiece.bpe.model", SOURCES + TARGETS, 80, model_type=model_type)
     vocab = folder / "vocab.json"
     tokens = dict.fromkeys(["<s>", "<pad>", "</s>", "<unk>", *pieces])
     vocab.write_text(json.dumps({token: index for index, token in enumerate(tokens)}), encoding="utf-8")

@@ -3,7 +3,9 @@
 import json
 import logging
 import shlex
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,10 @@ from seq2seq_distill.utils.terminal import program
 
 logger = logging.getLogger(__name__)
 
-MANY_TEXTS = 10_000
-"""Texts on which a tokenizer.json is compared, at most."""
+SPLITS_BY_USE = ("val", "test", "train")
+"""Where texts are taken from, the best first."""
+MAX_SOURCES = 1_000_000
+"""Sources on which a tokenizer.json is compared, at most."""
 
 
 def export_model(config: ExportConfig) -> dict[str, Any]:
@@ -61,12 +65,13 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     }
     sample = texts.select(range(min(config.n, len(texts))))
     remedy = "nothing was written; serve it with transformers"
-    sources = loaded.encode(sample["source"])
-    parities = check_parity(loaded, searches, sources, form.convert(wanted_by, first), wanted_by, remedy)
+    encoded = loaded.encode(sample["source"])
+    parities = check_parity(loaded, searches, encoded, form.convert(wanted_by, first), wanted_by, remedy)
     saved: dict[str, Any] = {}
 
     def fill(folder: Path) -> None:
-        saved.update(form.save(folder, loaded, config.precision, texts["source"], wanted_by, first))
+        sources = islice(_sources(config), MAX_SOURCES)
+        saved.update(form.save(folder, loaded, config.precision, sources, wanted_by, first))
         if config.shortlist:
             saved["shortlist"] = add_shortlist(folder, config, _columns(config), loaded, first, texts)
         if config.page:
@@ -146,11 +151,19 @@ def _record(config: ExportConfig, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _texts(config: ExportConfig) -> Dataset:
-    """Texts of the first split that there is: some to compare outputs on, and many for a tokenizer."""
+    """Texts of the first split that there is, to compare outputs on."""
     source = demo.data_source(config.data[0])
-    split = next((name for name in ("val", "test", "train") if has_split(source, name)), "val")
-    limit = MANY_TEXTS if config.format == "onnx" else MAX_TEXTS if config.shortlist else config.n
+    split = next((name for name in SPLITS_BY_USE if has_split(source, name)), "val")
+    limit = MAX_TEXTS if config.shortlist else config.n
     return load_split(source, split, _columns(config), limit=max(limit, config.n))
+
+
+def _sources(config: ExportConfig) -> Iterator[str]:
+    """The sources of all data, split by split."""
+    for data in map(demo.data_source, config.data):
+        for split in SPLITS_BY_USE:
+            if has_split(data, split):
+                yield from load_split(data, split, _columns(config))["source"]
 
 
 def _columns(config: ExportConfig) -> Columns:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,25 +37,25 @@ class Format:
     """Model types that it can hold."""
     convert: Callable[[str, Sequence[int]], Convert]
     """Given what opens a message, and the tokens that get the first rows, `convert` of `check_parity`."""
-    save: Callable[[Path, LoadedModel, str, Sequence[str], str, Sequence[int]], dict[str, Any]]
-    """Fills a folder, given the model, the precision, texts, what opens a message, and the tokens that get the first
+    save: Callable[[Path, LoadedModel, str, Iterable[str], str, Sequence[int]], dict[str, Any]]
+    """Fills a folder, given the model, the precision, sources, what opens a message, and the tokens that get the first
     rows; what export.json says of it."""
 
 
 def _save_ctranslate2(
-    folder: Path, loaded: LoadedModel, precision: str, texts: Sequence[str], wanted_by: str, first: Sequence[int]
+    folder: Path, loaded: LoadedModel, precision: str, texts: Iterable[str], wanted_by: str, first: Sequence[int]
 ) -> dict[str, Any]:
     save_converted(folder, loaded.torch_model, loaded.tokenizer, loaded.generation, precision, wanted_by, first)
     return {"ctranslate2": optional("ctranslate2", wanted_by).__version__}
 
 
 def _save_onnx(
-    folder: Path, loaded: LoadedModel, precision: str, texts: Sequence[str], wanted_by: str, first: Sequence[int]
+    folder: Path, loaded: LoadedModel, precision: str, texts: Iterable[str], wanted_by: str, first: Sequence[int]
 ) -> dict[str, Any]:
     model, generation = loaded.torch_model, loaded.generation
     save_onnx(folder, model, precision, wanted_by)
     loaded.tokenizer.save_pretrained(folder)
-    compared = write_tokenizer_json(folder, loaded.tokenizer, [loaded.prefix + text for text in texts], wanted_by)
+    compared = write_tokenizer_json(folder, loaded.tokenizer, (loaded.prefix + text for text in texts), wanted_by)
     without_beams(generation).save_pretrained(folder)
     _save_config(folder, model.config, precision)
     kind = model.config.model_type
