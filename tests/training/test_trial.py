@@ -31,6 +31,8 @@ def test_its_training_is_that_of_a_run(tmp_path: Path) -> None:
     Probe(run, parts).train()
     trained = dict(parts.student.named_parameters())
     for name, weight in module.student.named_parameters():
+        if name.endswith("k_proj.bias"):  # softmax cancels it: its gradient is rounding, which Adam makes steps of
+            continue
         torch.testing.assert_close(trained[name], weight, rtol=1e-5, atol=1e-6)
     assert any((trained[name] - weight).abs().max() > 0.01 for name, weight in before.items())
 
