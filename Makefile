@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := build/lowest
 export HF_HUB_OFFLINE ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all node soak cov check docs bench audit wheel
+.PHONY: help setup demo test test-all test-lowest node soak cov check docs bench audit wheel
 
 help: ## show this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,15 @@ test: $(VENV)/.developing ## run the tests, the code's on representative archite
 test-all: $(VENV)/.developing ## run the tests on all architectures
 	$(BIN)/python -m pytest -n auto --dist worksteal --all-families
 
+$(LOWEST)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) -m tests.project.lowest > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check -c $(LOWEST)/constraints.txt '.[dev]'
+	@touch $@
+
+test-lowest: $(LOWEST)/.installed ## run the tests of the code with the lowest supported torch, transformers and Lightning
+	PYTHONPATH=$(CURDIR) $(LOWEST)/bin/python -m pytest -n auto --dist worksteal --ignore tests/system --ignore tests/project
+
 node: tests/browser/package-lock.json ## install transformers.js, for the tests of ONNX folders under node and in a browser
 	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/browser
 
@@ -53,12 +63,12 @@ docs: $(VENV)/.developing ## build the documentation into build/site; a dead lin
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	$(BIN)/zensical build --clean --strict
 
-wheel: $(VENV)/.developing ## build the wheel and run it without the source
-	rm -rf build/wheel && $(BIN)/python -m build --wheel --outdir build/wheel .
-	$(PYTHON) -m venv --clear build/wheel/venv
-	build/wheel/venv/bin/python -m pip install --quiet --no-deps build/wheel/*.whl
-	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> "$$(build/wheel/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/dependencies.pth"
+wheel: $(VENV)/.developing ## build sdist and wheel, check them, and run the wheel in an empty environment
+	rm -rf build/wheel && $(BIN)/python -m build --outdir build/wheel .
+	$(BIN)/twine check --strict build/wheel/*
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt build/wheel/*.whl
+	build/wheel/venv/bin/python -m pip check
 	cd build/wheel && venv/bin/distill --version && venv/bin/distill --help > /dev/null
 	cd build/wheel && venv/bin/distill --task summarization --trainer.max_steps 20 --trainer.val_check_interval 20 \
 		--eval.n_val 8 --eval.n_test 8 --eval.n_speed 2
