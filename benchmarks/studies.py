@@ -155,7 +155,7 @@ STUDIES = {
             "with subword sampling": (*TOP1, "--noise.subword_sampling", "0.2"),
             "with noise": (*TOP1, "--noise.preset", "firefox"),
             "the encoder trained": (*TOP1, "--student.freeze_encoder", "false"),
-            "without dropout": (*TOP1, "--student.dropout", "0"),
+            "the teacher's dropout": (*TOP1, "--student.dropout", "null"),
             "in float32": (*TOP1, "--trainer.precision", "32-true"),
         },
     ),

@@ -107,20 +107,20 @@ class EncodingJob:
                 write_arrow(path, self.schema, progress.counted(batches))
                 return
             parts.mkdir(exist_ok=True)
-            starts = range(0, len(self.dataset), PART_ROWS)
-            files = [parts / f"{start:012d}.part" for start in starts]
-            missing = [start for start, file in zip(starts, files, strict=True) if not is_intact(file, self.schema)]
-            progress.skip((len(starts) - len(missing)) * PART_ROWS)
+            end = len(self.dataset)
+            rows_of_parts = [range(start, min(start + PART_ROWS, end)) for start in range(0, end, PART_ROWS)]
+            files = {rows: parts / f"{rows.start:012d}.part" for rows in rows_of_parts}
+            missing = [rows for rows, file in files.items() if not is_intact(file, self.schema)]
+            progress.skip(end - sum(map(len, missing)))
             encoders = self._encoders(threads=1)
 
-            def encode_part(start: int) -> None:
-                rows = range(start, min(start + PART_ROWS, len(self.dataset)))
-                write_arrow(parts / f"{start:012d}.part", self.schema, self._batches(rows, encoders))
+            def encode_part(rows: range) -> None:
+                write_arrow(files[rows], self.schema, self._batches(rows, encoders))
 
             with _one_thread_each():
-                for _ in map_forked(encode_part, missing, self.workers):
-                    progress.advance(PART_ROWS)
-        write_arrow(path, self.schema, itertools.chain.from_iterable(map(read_arrow, files)))
+                for rows in map_forked(encode_part, missing, self.workers):
+                    progress.advance(len(rows))
+        write_arrow(path, self.schema, itertools.chain.from_iterable(map(read_arrow, files.values())))
         rmtree(parts)
 
     def _encoders(self, threads: int) -> Encoders:

@@ -24,6 +24,7 @@ from seq2seq_distill.data.languages import decoder_start_token_id, forced_bos_to
 from seq2seq_distill.data.tokenization.prefixes import default_prefix
 from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer, tokenizer_fingerprint, train_tokenizer
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError
+from seq2seq_distill.utils.progress import Progress
 from tests.tiny_tokenizers import (
     EVERY_KIND,
     SOURCES,
@@ -242,8 +243,12 @@ class TestParts:
         written = []
         monkeypatch.setattr(encoding_job, "rmtree", lambda parts: written.extend(sorted(parts.iterdir())))
         monkeypatch.setattr(encoding_job, "write_arrow", write)
+        counted: list[Progress] = []
+        stop = Progress.stop
+        monkeypatch.setattr(Progress, "stop", lambda progress: (counted.append(progress), stop(progress)))
         assert encoded(many, plain_tokenizer(), tmp_path / "cache", workers=1)[:] == expected
-        assert written[0].stat().st_mtime_ns == first  # and the damaged one was made again
+        assert [progress.done for progress in counted] == [len(many)]  # the last part was counted as a whole one
+        assert len(many) % 4 and written[0].stat().st_mtime_ns == first  # and the damaged one was made again
 
 
 class TestPrefix:
