@@ -18,6 +18,7 @@ from math import sqrt
 from pathlib import Path
 from typing import Any
 
+from benchmarks.marked import replace_marked
 from seq2seq_distill.commands.evaluate import charts
 from seq2seq_distill.config.tasks import TASKS, TITLES
 
@@ -28,7 +29,6 @@ STUDENTS = FOLDER / "students.json"
 SCORES = [task.main for task in TASKS.values()]
 TEACHER = 100.0
 """The teacher's score, in percent of itself."""
-MARKS = ("<!-- students -->", "<!-- end of students -->")
 HEADING = 40
 """Height of what stands above the picture."""
 SMALLEST, LARGEST = 4.0, 15.0
@@ -104,8 +104,7 @@ def size(count: float) -> str:
 
 def files(students: Sequence[Mapping[str, Any]]) -> dict[Path, str]:
     """What `main` writes."""
-    head, rest = README.read_text("utf-8").split(MARKS[0])
-    readme = f"{head}{MARKS[0]}\n\n{table(students)}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}"
+    readme = replace_marked(README.read_text("utf-8"), "students", table(students))
     pictures = {FOLDER / f"students-{page}.svg": render(students, dark=page == "dark") for page in ("light", "dark")}
     return {README: readme, **pictures}
 

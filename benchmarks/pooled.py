@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.metrics.base import Metric
 
+from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.metrics.corpus import rouge_per_example
-from seq2seq_distill.metrics.significance import Mean
+from seq2seq_distill.metrics.significance import Mean, resampled_scores, score_of, statistics
 
-RESAMPLES, SEED = 1000, 12345
+RESAMPLES, SEED = EvaluateConfig.resamples, EvaluateConfig.seed
 """Of the paired bootstrap."""
 Outputs = list[list[str]]
 """A list of texts for each seed."""
@@ -38,14 +40,12 @@ class PooledScores:
     """
 
     def __init__(self, metric: str, references: Sequence[str]) -> None:
-        self._name, self._references = metric, references
+        self._name, self._references = metric, list(references)
         self._metric: Metric = {"bleu": BLEU, "chrf": CHRF}.get(metric, Mean)()
-        rows = len(references)
-        self._draws = np.random.default_rng(SEED).choice(rows, size=(RESAMPLES, rows), replace=True)
 
     def score(self, outputs: Outputs) -> float:
         """Over the outputs of all seeds."""
-        return self._compute(self._statistics(outputs).sum(0))
+        return score_of(self._metric, self._statistics(outputs))
 
     def kept(self, outputs: Outputs, teacher: Outputs) -> Kept:
         """The score as a share of the teacher's, with its percentile interval."""
@@ -58,18 +58,15 @@ class PooledScores:
         found = abs(self.score(outputs) - self.score(baseline))
         return float((np.sum(np.abs(differences - differences.mean()) >= found) + 1) / (RESAMPLES + 1))
 
-    def _statistics(self, outputs: Outputs) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    def _statistics(self, outputs: Outputs) -> NDArray[np.float64]:
+        """Summed over seeds, for each input."""
         return np.sum([self._of_seed(texts) for texts in outputs], axis=0)
 
-    def _of_seed(self, texts: list[str]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    def _of_seed(self, texts: list[str]) -> NDArray[np.float64]:
         if isinstance(self._metric, Mean):
-            values = rouge_per_example(texts, list(self._references), [self._name])[self._name]
-            return np.array(self._metric._extract_corpus_statistics(values, None), np.float64)
-        return np.array(self._metric._extract_corpus_statistics(texts, [self._references]), np.float64)
+            values = rouge_per_example(texts, self._references, [self._name])[self._name]
+            return statistics(self._metric, values, None)
+        return statistics(self._metric, texts, self._references)
 
-    def _resampled(self, outputs: Outputs) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-        statistics = self._statistics(outputs)
-        return np.array([self._compute(statistics[rows].sum(0)) for rows in self._draws])
-
-    def _compute(self, statistics: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-        return float(self._metric._compute_score_from_stats(statistics.tolist()).score)
+    def _resampled(self, outputs: Outputs) -> NDArray[np.float64]:
+        return resampled_scores(self._metric, self._statistics(outputs), RESAMPLES, SEED)

@@ -36,6 +36,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 from transformers import BartConfig, BartForConditionalGeneration
 
+from benchmarks.marked import replace_marked
 from seq2seq_distill.losses.fused import head_loss
 from seq2seq_distill.models import architectures, forward
 from seq2seq_distill.models.sharding import precision_policy, shard
@@ -43,7 +44,6 @@ from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 
 PAGE = Path("docs/scaling.md")
-MARKS = ("<!-- scaling -->", "<!-- end of scaling -->")
 BUCKET = 25 * 2**20
 """Bytes that DDP sends together, by default."""
 
@@ -244,9 +244,7 @@ def write_table(records: list[dict[str, Any]]) -> None:
         f"tokens a step, one thread a process; {first['bandwidth'] / 1e6:.0f} MB/s, "
         f"latency {1e3 * first['latency']:.2f} ms; medians of {first['rounds']} rounds.",
     ]
-    page = PAGE.read_text("utf-8")
-    head, tail = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
-    PAGE.write_text("\n".join([head + MARKS[0], "", *lines, "", MARKS[1]]) + tail, "utf-8")
+    PAGE.write_text(replace_marked(PAGE.read_text("utf-8"), "scaling", "\n".join(lines)), "utf-8")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 Options = tuple[str, ...]
@@ -26,7 +26,7 @@ class Study:
     """Options of each setting; {folder} stands for the study's folder. The others are compared with the first."""
     prepare: Callable[[Path], None] = nothing
     """Makes what the settings share, in the study's folder; may be called again."""
-    seeds: tuple[int, ...] = field(default=(1, 2, 3))
+    seeds: tuple[int, ...] = (1, 2, 3)
 
 
 def label(teacher: Options, data: str, folder: Path, *options: str) -> None:
@@ -35,9 +35,13 @@ def label(teacher: Options, data: str, folder: Path, *options: str) -> None:
     subprocess.run([sys.executable, "-m", "seq2seq_distill", *command], check=True)
 
 
+REFERENCE: Options = ("--targets", "reference")
+SFT: Options = ("--method", "sft", *REFERENCE)
+
+
 def on_labels(name: str, data: str) -> Options:
     """Training on a label set of the study, with the data's own val and test splits."""
-    return ("--targets", "reference", "--data", f"{{folder}}/{name}", data, "--data_weights", "1", "0")
+    return (*REFERENCE, "--data", f"{{folder}}/{name}", data, "--data_weights", "1", "0")
 
 
 QUIET: Options = (
@@ -45,8 +49,6 @@ QUIET: Options = (
     *("--trainer.precision", "bf16-mixed"),
 )
 """Of all runs. The precision is a matter of the processor: `python -m benchmarks.cpu_precision`."""
-SFT: Options = ("--method", "sft", "--targets", "reference")
-REFERENCE: Options = ("--targets", "reference")
 
 TARGETS = {"targets of the teacher": (), "targets of the data": REFERENCE, "plain training (sft)": SFT}
 """A recipe as it is, with the targets of the data, and without a teacher."""
@@ -201,7 +203,8 @@ STUDIES = {
         settings={
             "references of one half": (*SFT, "--data", "{folder}/pairs"),
             "the teacher's targets for the other half": (
-                *(*SFT, "--data", "{folder}/labels", "{folder}/pairs", "--data_weights", "1", "0"),
+                *SFT,
+                *("--data", "{folder}/labels", "{folder}/pairs", "--data_weights", "1", "0"),
             ),
             "both": (*SFT, "--data", "{folder}/labels", "{folder}/pairs"),
         },
@@ -225,7 +228,9 @@ STUDIES = {
         settings={
             "labels": (*on_labels("labels", MULTI30K), *OWN_VOCABULARY),
             "labels and likelihoods of chunks": (
-                *(*on_labels("labels", MULTI30K), *OWN_VOCABULARY, "--loss.alpha_chunk", "1"),
+                *on_labels("labels", MULTI30K),
+                *OWN_VOCABULARY,
+                *("--loss.alpha_chunk", "1"),
             ),
         },
     ),

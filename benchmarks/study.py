@@ -23,6 +23,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.marked import replace_marked
 from benchmarks.pooled import Outputs, PooledScores
 from benchmarks.studies import STUDIES
 
@@ -140,12 +141,10 @@ def write_table(name: str) -> None:
         length = mean(r["gen_len"] for r in runs)
         cells.append(f"{length:.1f} ({length / teacher['teacher_gen_len']:.3f})" if teacher else f"{length:.1f}")
         cells.append(f"{mean(r['minutes'] for r in runs):.1f}")
-        ps = [f"{scores[metric].p(outputs.of(setting), outputs.of(first)):.3f}" for metric in metrics]
-        cells.append("" if setting == first else ", ".join(ps))
+        others = [] if setting == first else metrics
+        cells.append(", ".join(f"{scores[metric].p(outputs.of(setting), outputs.of(first)):.3f}" for metric in others))
         lines.append(f"| {setting} | {' | '.join(cells)} |")
-    begin, end = f"<!-- study: {name} -->", f"<!-- end of study: {name} -->"
-    head, rest = PAGE.read_text("utf-8").split(begin)
-    PAGE.write_text("\n".join([head + begin, "", *lines, "", end]) + rest.split(end)[1], "utf-8")
+    PAGE.write_text(replace_marked(PAGE.read_text("utf-8"), f"study: {name}", "\n".join(lines)), "utf-8")
 
 
 def kept_cell(scores: PooledScores, outputs: TestOutputs, setting: str) -> str:

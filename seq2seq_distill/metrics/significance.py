@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sacrebleu.metrics.base import Metric, Score
 from sacrebleu.significance import PairedTest
 
@@ -107,17 +108,27 @@ def loss_of_score(
 ) -> Loss:
     """The score of the outputs `before` less that of those `after`, with the percentile interval of the paired
     bootstrap: both are scored on the same samples, those of `compare_systems`. Arguments as there."""
-    stats = [
-        np.array(metric._extract_corpus_statistics(outputs, references and [references]), np.float64)
-        for outputs in (before, after)
-    ]
-    scores = [metric._compute_score_from_stats(each.sum(0)).score for each in stats]
-    draws = np.random.default_rng(seed).choice(len(before), size=(resamples, len(before)), replace=True)
-    first, second = (
-        np.array([metric._compute_score_from_stats(each[rows].sum(0)).score for rows in draws]) for each in stats
-    )
+    stats = [statistics(metric, outputs, references) for outputs in (before, after)]
+    scores = [score_of(metric, each) for each in stats]
+    first, second = (resampled_scores(metric, each, resamples, seed) for each in stats)
     low, high = np.quantile(first - second, (0.025, 0.975))
-    return Loss(float(scores[0] - scores[1]), float(low), float(high))
+    return Loss(scores[0] - scores[1], float(low), float(high))
+
+
+def statistics(metric: Metric, outputs: Sequence[Any], references: Sequence[str] | None) -> NDArray[np.float64]:
+    """What the metric counts in each example, [examples, counts]; its score follows from their sums."""
+    return np.array(metric._extract_corpus_statistics(outputs, references and [references]), np.float64)
+
+
+def score_of(metric: Metric, stats: NDArray[np.float64]) -> float:
+    """The score of all examples together, from the statistics of each."""
+    return float(metric._compute_score_from_stats(stats.sum(0)).score)
+
+
+def resampled_scores(metric: Metric, stats: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """The scores of samples of the examples, [resamples]: the same samples for each system, as in `compare_systems`."""
+    draws = np.random.default_rng(seed).choice(len(stats), size=(resamples, len(stats)), replace=True)
+    return np.array([score_of(metric, stats[rows]) for rows in draws])
 
 
 @contextmanager

@@ -108,8 +108,9 @@ class SummarizationModule(LightningModule):
         """Let any Trainer carry out the plan of the run; those that a Trainer has already are not added again."""
         planned = PlannedTraining(self.config.trainer)
         planned.apply_plan(self.trainer)  # before other callbacks are set up, which look at the interval of validations
-        callbacks: list[Callback] = [SeedByBatch(self.config.seed), planned, *weight_average(self.config.optim)]
-        callbacks.append(UnfusedCpuAttention())
+        callbacks: list[Callback] = [
+            *(SeedByBatch(self.config.seed), planned, *weight_average(self.config.optim), UnfusedCpuAttention())
+        ]
         present = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [callback for callback in callbacks if type(callback) not in present]
 
