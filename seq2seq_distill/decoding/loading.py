@@ -83,7 +83,7 @@ def load_model(
     Raises:
         ModelError, ConfigError: in one line that opens with `field`, or with the option of a language.
     """
-    path, task, languages = demo.model_source(name), str(options.task), (options.src_lang, options.tgt_lang)
+    path, task, languages = demo.model_source(name, field), str(options.task), (options.src_lang, options.tgt_lang)
     model = load_pretrained(path, dtype, field=field)
     tokenizer = load_tokenizer(path, *languages, field=field)
     forced = forced_bos_token_id(tokenizer, languages[1], model.generation_config)

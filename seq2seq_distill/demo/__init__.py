@@ -44,7 +44,7 @@ def resolve_data(name: str, cache_dir: Path | None = None) -> Path:
     The folder's name holds a hash of the versions of the generator and of the packages that the data is made of.
     `cache_dir` defaults to `$SEQ2SEQ_DISTILL_CACHE/demo`, else `~/.cache/seq2seq_distill/demo`.
     Raises ConfigError for an unknown name."""
-    short = _short_name(name, DATA, "data")
+    short = _short_name(name, DATA, "data", "data")
     root = cache_dir or cache_root() / "demo"
     recipe = _recipe(short)
     key = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
@@ -56,14 +56,16 @@ def resolve_data(name: str, cache_dir: Path | None = None) -> Path:
     return folder
 
 
-def resolve_teacher(name: str) -> Path:
-    """Folder of a teacher shipped with the package. ConfigError: unknown name; ModelError: not there."""
-    short = _short_name(name, TEACHERS, "teacher")
+def resolve_teacher(name: str, field: str = "teacher") -> Path:
+    """Folder of a teacher shipped with the package, named by `field`.
+
+    Raises ConfigError: unknown name; ModelError: not there."""
+    short = _short_name(name, TEACHERS, "teacher", field)
     folder = Path(__file__).parent / "teachers" / short
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"`teacher` {name}: {folder} is missing from this installation: "
-            "reinstall the package, or choose another `teacher`"
+            f"`{field}` {name}: {folder} is missing from this installation: "
+            f"reinstall the package, or choose another `{field}`"
         )
     return folder
 
@@ -73,9 +75,9 @@ def data_source(name: str) -> str:
     return str(resolve_data(name)) if is_demo(name) else name
 
 
-def model_source(name: str) -> str:
-    """A model's folder or hub id, with the folder in place of a demo teacher's name."""
-    return str(resolve_teacher(name)) if is_demo(name) else name
+def model_source(name: str, field: str = "teacher") -> str:
+    """A model's folder or hub id, with the folder in place of a demo teacher's name, which `field` states."""
+    return str(resolve_teacher(name, field)) if is_demo(name) else name
 
 
 def baselines(folder: Path) -> dict[str, list[str]]:
@@ -92,12 +94,11 @@ def baselines(folder: Path) -> dict[str, list[str]]:
     return texts
 
 
-def _short_name(name: str, known: Sequence[str], what: str) -> str:
+def _short_name(name: str, known: Sequence[str], what: str, field: str) -> str:
     short = name.removeprefix(PREFIX)
     if short not in known:
-        raise ConfigError(
-            f"`{what}` {name}: there is no such demo {what}: choose one of {', '.join(PREFIX + demo for demo in known)}"
-        )
+        choices = ", ".join(PREFIX + demo for demo in known)
+        raise ConfigError(f"`{field}` {name}: there is no such demo {what}: choose one of {choices}")
     return short
 
 

@@ -25,7 +25,14 @@ from seq2seq_distill.models.vocabulary_rows import drop_padding_rows
 from seq2seq_distill.shrink.student import check_layout
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import save_model
-from seq2seq_distill.training.student import freeze_student, is_cut, is_saved, make_student, narrow_student
+from seq2seq_distill.training.student import (
+    freeze_student,
+    is_cut,
+    is_saved,
+    make_student,
+    narrow_student,
+    student_path,
+)
 from seq2seq_distill.training.teacher_targets import with_teacher_targets
 from seq2seq_distill.training.trimming import with_trimmed_teacher
 from seq2seq_distill.training.views import EncodedView, encode_texts, students_tokenizer, teachers_tokenizer
@@ -267,7 +274,7 @@ def _extra_teacher(
     Raises:
         ModelError: its tokens differ, or the token from which it starts decoding.
     """
-    path = demo.model_source(path)
+    path = demo.model_source(path, field)
     its_tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, field=field)
     check_same_tokenizer(
         its_tokenizer, tokenizer, subject=f"`{field}` {path}", remedy="choose teachers of one tokenizer"
@@ -310,8 +317,7 @@ def _tokenizer(config: RunConfig, teacher: str | None, texts: Texts) -> PreTrain
     student = config.student
     if teacher:
         return load_tokenizer(teacher, config.src_lang, config.tgt_lang)
-    if student.path:
-        path = demo.model_source(student.path)
+    if path := student_path(config):
         return load_tokenizer(path, config.src_lang, config.tgt_lang, field="student.path")
     if student.vocab_size:
         lines = (text for column in ("source", "target") for text in texts.splits["train"][column])

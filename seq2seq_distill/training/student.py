@@ -29,6 +29,11 @@ CALIBRATION_TOKENS = 4096
 """Source tokens of a batch of calibration data, padding counted."""
 
 
+def student_path(config: RunConfig) -> str | None:
+    """Folder or hub id of the model that the student starts from, if there is one."""
+    return None if config.student.path is None else demo.model_source(config.student.path, "student.path")
+
+
 def is_cut(config: RunConfig) -> bool:
     """Whether the student is cut from the teacher."""
     return not (config.student.path or config.student.config)
@@ -36,8 +41,8 @@ def is_cut(config: RunConfig) -> bool:
 
 def make_student(config: RunConfig, teacher: Teacher | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
     """The student before training, unless it has to be calibrated: then it is `narrow_student`."""
-    if config.student.path:
-        return load_pretrained(demo.model_source(config.student.path))
+    if path := student_path(config):
+        return load_pretrained(path)
     if config.student.config:
         return fresh_student(config.student.config, len(tokenizer), tokenizer)
     assert teacher is not None  # refused by the checks of RunConfig

@@ -7,7 +7,6 @@ from dataclasses import dataclass, fields
 import pyarrow as pa
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from seq2seq_distill import demo
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.loss_conflicts import position_conflicts
 from seq2seq_distill.data.collator import Collator
@@ -20,6 +19,7 @@ from seq2seq_distill.data.tokenization.prefixes import default_prefix
 from seq2seq_distill.data.tokenization.tokenizer_comparison import check_same_tokenizer, only_sources_differ
 from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.models import architectures
+from seq2seq_distill.training.student import student_path
 from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ModelError, raise_config_error
 
@@ -53,9 +53,9 @@ def students_tokenizer(config: RunConfig, teachers: PreTrainedTokenizerBase) -> 
 
     Raises ModelError: its own has other target tokens.
     """
-    if not config.student.path:
+    path = student_path(config)
+    if path is None:
         return teachers
-    path = demo.model_source(config.student.path)
     tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang, field="student.path")
     if only_sources_differ(tokenizer, teachers):
         return tokenizer

@@ -467,6 +467,11 @@ class TestMistakesInWhatIsNamed:
         line = self.line(capsys, command, **{"student.path": tmp_path / "no"})
         assert line.startswith(f"--student.path {tmp_path}/no: ")
 
+    def test_an_unknown_built_in_student(self, capsys, command):
+        """It was reported as --teacher."""
+        line = self.line(capsys, command, **{"student.path": "demo:news"})
+        assert line.startswith("--student.path demo:news: there is no such demo teacher: choose one of ")
+
     def test_a_missing_checkpoint(self, capsys, command):
         line = self.line(capsys, command, resume="nver")
         assert line == "--resume nver: no such checkpoint; choose a file, or auto, or never"

@@ -326,6 +326,11 @@ class TestFolders:
         with pytest.raises(ConfigError, match="demo:copying.*demo:summarization, demo:translation"):
             demo.resolve_teacher("demo:copying")
 
+    @pytest.mark.parametrize("field", ["teacher", "student.path", "model"])
+    def test_an_unknown_model_names_its_option(self, field: str) -> None:
+        with pytest.raises(ConfigError, match=f"^`{field}` demo:news: there is no such demo teacher"):
+            demo.model_source("demo:news", field)
+
     def test_missing_teacher_is_one_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(demo, "__file__", str(tmp_path / "__init__.py"))
         with pytest.raises(ModelError, match=r"^`teacher` demo:translation: [^\n]*$"):

@@ -10,6 +10,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 
 from seq2seq_distill.config import RunConfig
+from seq2seq_distill.demo import model_source
+from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.training.build import build
@@ -110,3 +112,10 @@ def test_the_log_says_where_the_students_weights_come_from(
     build(config(tmp_path, student=named))
     told = [record.getMessage() for record in caplog.records]
     assert f"student: 2 encoder and {origin.format(teacher=teacher)}" in told
+
+
+def test_a_built_in_model_as_the_student(tmp_path: Path) -> None:
+    name = "demo:translation"
+    module, _ = build(config(tmp_path, teacher=name, student={"path": name, "decoder_layers": None}))
+    built_in = load_pretrained(model_source(name)).state_dict()
+    assert all(torch.equal(weight, built_in[name]) for name, weight in module.student.state_dict().items())

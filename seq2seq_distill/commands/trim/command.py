@@ -29,7 +29,7 @@ def trim(config: TrimOnlyConfig) -> dict[str, Any]:
         UserError: the model or the data cannot be read, the vocabulary cannot be cut, or the folder cannot be written.
     """
     config = with_run_defaults(config, read_run_record(config.model), "name the texts that the model is to write")
-    target, path = check_free(config.folder), demo.model_source(config.model)
+    target, path = check_free(config.folder), demo.model_source(config.model, "model")
     texts, held_out = _texts(config, "train"), None
     if any(has_split(demo.data_source(name), "val") for name in config.data):
         held_out = _texts(config, "val")

@@ -49,7 +49,7 @@ def labels_with_language_model(config: LabelConfig) -> bool:
     """
     if config.server is not None:
         return True
-    causal = is_causal(demo.model_source(config.model), field="model")
+    causal = is_causal(demo.model_source(config.model, "model"), field="model")
     problems = config.unused_by_language_model() if causal else config.unused_by_encoder_decoder()
     raise_config_error([problem.message for problem in problems])
     return causal
@@ -135,7 +135,7 @@ def load_language_model(config: LabelConfig, pairs: Sequence[tuple[str, str]]) -
 
 
 def _load_model(config: LabelConfig, prompts: Prompts) -> CausalLanguageModel:
-    path = demo.model_source(config.model)
+    path = demo.model_source(config.model, "model")
     device = local_device()
     model = load_causal(path, torch.float32 if device.type == "cpu" else "auto", field="model")
     model.to(device)  # type: ignore[arg-type]

@@ -279,7 +279,8 @@ class BackwardModel:
     """
 
     def __init__(self, config: LabelConfig) -> None:
-        path, field = demo.model_source(str(config.backward_model)), "backward_model"
+        field = "backward_model"
+        path = demo.model_source(str(config.backward_model), field)
         self._config = config
         languages = (config.tgt_lang, config.src_lang)
         model = load_pretrained(path, torch.float32, field=field)
