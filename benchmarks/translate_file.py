@@ -4,11 +4,13 @@
     python -m benchmarks.translate_file --model served        # a folder of `distill export`
 
 `translate_file` reads and writes the same lines, with the model's tokenizer as `source_tokenize_fn` and
-`target_detokenize_fn`, and has the same threads, beams and batches. Loading is not timed. Prints one JSON line.
+`target_detokenize_fn`, and has the same threads, beams and batches. Loading is not timed. Prints one JSON line; its
+megabytes are the peak of the process before and after the first round of `distill generate`.
 """
 
 import argparse
 import json
+import resource
 import tempfile
 from dataclasses import replace
 from itertools import cycle, islice
@@ -60,8 +62,14 @@ def compare(generator: TextGenerator, place: Path, n: int, rounds: int) -> dict[
     source.write_text("".join(f"{text}\n" for text in islice(cycle(texts), n)), "utf-8")
     config = GenerateConfig(model="", input=str(source), output=str(ours))
     decoder.decode(decoder.encode(texts[:64]))  # chooses the threads
+    memory = [peak_memory()]
+
+    def generate() -> None:
+        generate_lines(generator, config)
+        memory.append(peak_memory())
+
     sides = {
-        "generate": lambda: generate_lines(generator, config),
+        "generate": generate,
         "translate_file": lambda: translate_file(generator, decoder, source, theirs),
     }
     seconds = interleaved(sides, rounds)
@@ -73,7 +81,13 @@ def compare(generator: TextGenerator, place: Path, n: int, rounds: int) -> dict[
         "generate_over_translate_file_lines_per_second": ratio(seconds, "translate_file", "generate"),
         "lines_per_second": {side: round(n / min(times), 1) for side, times in seconds.items()},
         "equal_outputs": sum(a == b for a, b in pairs[:n]) / n,
+        "megabytes": dict(zip(("before", "after"), memory, strict=False)),
     }
+
+
+def peak_memory() -> int:
+    """Of this process so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000
 
 
 def translate_file(generator: TextGenerator, decoder: CTranslate2Decoder, source: Path, target: Path) -> None:
