@@ -68,18 +68,21 @@ def execute(name: str, setting: str, seed: int) -> dict[str, Any]:
     options += ["--trainer.max_steps", str(study.steps), "--trainer.val_check_interval", str(study.steps)]
     options += ["--seed", str(seed), "--output_dir", str(out)]
     start = time.monotonic()
+    command = [sys.executable, "-m", "seq2seq_distill", "--task", study.task, *study.options, *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(f"{out}.log", "w", encoding="utf-8") as log:
-        subprocess.run(
-            [sys.executable, "-m", "seq2seq_distill", "--task", study.task, *study.options, *options],
-            **{"stdout": log, "stderr": log, "check": True, "env": {**os.environ, "OMP_NUM_THREADS": "1"}},
-        )
+        subprocess.run(command, stdout=log, stderr=log, check=True, env=environment)
     results = json.loads((out / "results.json").read_text("utf-8"))
     scores = (*METRICS[study.task], "gen_len")
     record = {
-        **{"study": name, "setting": setting, "seed": seed, "steps": study.steps},
+        "study": name,
+        "setting": setting,
+        "seed": seed,
+        "steps": study.steps,
         **{metric: round(results["student"][metric], 2) for metric in scores},
         **{f"teacher_{metric}": round(results["teacher"][metric], 2) for metric in scores if results["teacher"]},
-        **{"minutes": round((time.monotonic() - start) / 60, 1), "date": str(date.today())},
+        "minutes": round((time.monotonic() - start) / 60, 1),
+        "date": str(date.today()),
         "options": " ".join(study.settings[setting]).replace("{folder}", str(RUNS / name)),
     }
     print(record, flush=True)
