@@ -54,10 +54,10 @@ TARGETS = {"targets of the teacher": (), "targets of the data": REFERENCE, "plai
 """A recipe as it is, with the targets of the data, and without a teacher."""
 
 
-def recipe(config: str, task: str) -> Study:
+def recipe(config: str, task: str, steps: int = 2500) -> Study:
     """How much of its teacher's quality a recipe keeps, with one seed."""
     options = ("--config", f"configs/{task}/{config}.yaml", "--eval.n_test", "1000", *QUIET)
-    return Study(task, options, 2500, dict(TARGETS), seeds=(1,))
+    return Study(task, options, steps, dict(TARGETS), seeds=(1,))
 
 
 def demo(task: str, steps: int) -> Study:
@@ -140,7 +140,7 @@ OWN_VOCABULARY: Options = (
 """A student with fresh weights, which reads and writes other pieces than the teacher."""
 
 STUDIES = {
-    "multi30k-en-de": recipe("multi30k-en-de-6-1", "translation"),
+    "multi30k-en-de": recipe("multi30k-en-de-6-1", "translation", 6000),
     "debian-en-fr": recipe("debian-en-fr-6-1", "translation"),
     "debian-synopsis": recipe("debian-synopsis-6-1", "summarization"),
     "demo-translation": demo("translation", 1100),
@@ -154,7 +154,7 @@ STUDIES = {
             "recipe": LABELS,
             "targets of the data": REFERENCE,
             "temperature 2": (*LABELS, "--loss.temperature", "2", "--loss.alpha_ce", "0.8"),
-            "with averaging": (*LABELS, "--optim.ema", "0.999"),
+            "without averaging": (*LABELS, "--optim.ema", "null"),
             "the encoder trained": (*LABELS, "--student.freeze_encoder", "false", *GENTLE),
             "with subword sampling": (*LABELS, "--noise.subword_sampling", "0.2", *GENTLE),
             "with noise": (*LABELS, "--noise.preset", "firefox", *GENTLE),
