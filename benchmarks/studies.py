@@ -56,7 +56,7 @@ TARGETS = {"targets of the teacher": (), "targets of the data": REFERENCE, "plai
 
 def recipe(config: str, task: str, steps: int = 2500) -> Study:
     """How much of its teacher's quality a recipe keeps, with one seed."""
-    options = ("--config", f"configs/{task}/{config}.yaml", "--eval.n_test", "1000", *QUIET)
+    options = ("--config", f"configs/{task}/{config}.yaml", "--eval.n_test", "1000", "--eval.n_val", "50", *QUIET)
     return Study(task, options, steps, dict(TARGETS), seeds=(1,))
 
 
