@@ -52,7 +52,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, packages: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def sources() -> list[str]:
-    return load_split(demo.data_source("demo:translation"), "test", limit=SENTENCES)["source"][:]
+    """The last one is longer than the model reads: transformers.js alone cuts off its end token too."""
+    texts = load_split(demo.data_source("demo:translation"), "test", limit=SENTENCES)["source"][:]
+    return [*texts, " and ".join(text.rstrip(".") for text in texts * 4)]
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +117,6 @@ def test_in_a_browser(address, sources, expected):
         wide, screen = view.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         browser.close()
     assert outputs.split("\n") == [*expected[:2], "", *expected[2:]]
-    assert re.fullmatch(rf"{SENTENCES} of {SENTENCES}, \d+\.\d\d s per sentence", state)
+    assert re.fullmatch(rf"{len(sources)} of {len(sources)}, \d+\.\d\d s per sentence", state)
     assert wide <= screen and said == [] and title == "Translate English to German"
     assert all(url.startswith((address, "blob:", "data:")) for url in asked), "the text stays on this computer"
