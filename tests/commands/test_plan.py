@@ -1,6 +1,7 @@
 """`distill plan`: layouts measured beside the teacher, and a config that trains the chosen one."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def test_a_small_vocabulary_is_chosen_by_size_and_written(tmp_path):
     assert [each["loss"] is not None for each in report["layouts"]] == [True, False]
     run = cli.parse("run", ["--config", str(tmp_path / "plan.yaml")])
     assert (run.trim.size, run.student.encoder_ffn_dim, run.student.decoder_layers) == (60, None, 2)
+
+
+def test_a_vocabulary_that_keeps_too_little_is_tried_only_if_asked_for(tmp_path, caplog):
+    """A plan for the built-in teacher chose a quarter of its tokens, which cannot write a third of the texts."""
+    caplog.set_level("INFO")
+    small = {"ffn": [1.0], "encoder_depths": [1], "decoder_depths": [1], "trial_steps": 0}
+    tried = {each["vocabulary"] for each in make_plan(planned(tmp_path, **small))["layouts"]}
+    left_out = {int(size) for size in re.findall(r"a vocabulary of (\d+) tokens is left out", caplog.text)}
+    assert left_out and not left_out & tried
+    asked = make_plan(planned(tmp_path, **small, vocabulary=[1.0, float(max(left_out))]))
+    assert max(left_out) in {each["vocabulary"] for each in asked["layouts"]}
 
 
 def test_what_the_run_sets_is_the_only_step(tmp_path):

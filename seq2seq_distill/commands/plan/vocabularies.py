@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ENOUGH_KEPT = 0.9
+"""Of the tokens of held-out targets: with fewer, a vocabulary is tried only if asked for."""
+
 
 @dataclass(frozen=True)
 class Vocabulary:
@@ -39,6 +42,8 @@ class Vocabulary:
     """Folder or hub id."""
     length_growth: float | None = None
     """Tokens of held-out targets, over those of the whole vocabulary; None for the whole one and without data."""
+    kept: float | None = None
+    """The share of the tokens of held-out targets that it still has; None as above."""
 
     def in_run(self, run: RunConfig) -> RunConfig:
         """The run with this teacher, which is not trimmed again."""
@@ -95,6 +100,13 @@ def make_vocabularies(
                 continue
             raise
         made = _made(trim, place, report)
+        if made.kept is not None and made.kept < ENOUGH_KEPT and config.vocabulary is None and not config.trim.is_on:
+            logger.info(
+                "a vocabulary of %d tokens is left out: %.1f%% of the tokens of held-out targets stay, and %.0f%% "
+                "should; --vocabulary 1 %d tries it all the same",
+                *(made.tokens, 100 * made.kept, 100 * ENOUGH_KEPT, made.tokens),
+            )
+            continue
         found.setdefault(made.tokens, made)
     return dict(sorted(found.items(), reverse=True))
 
@@ -118,10 +130,6 @@ def _texts(config: PlanConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[Para
 
 
 def _made(trim: TrimConfig, folder: Path, report: Mapping[str, Any]) -> Vocabulary:
-    held_out = report["held_out"]
-    return Vocabulary(
-        report["vocabulary"]["after"]["target"],
-        trim,
-        str(folder),
-        None if held_out is None else held_out["target"]["length_growth"],
-    )
+    targets = (report["held_out"] or {}).get("target", {})
+    tokens = report["vocabulary"]["after"]["target"]
+    return Vocabulary(tokens, trim, str(folder), targets.get("length_growth"), targets.get("coverage"))
