@@ -387,6 +387,25 @@ class TestLoadTokenizer:
             load_tokenizer(tmp_path / folder, None, None)
         assert "\n" not in str(caught.value)
 
+    def test_a_vocabulary_file_that_is_missing_is_named(self, tmp_path: Path) -> None:
+        saved = tmp_path / "saved"
+        marian_tokenizer(tmp_path).save_pretrained(saved)
+        (saved / "target.spm").unlink()
+        with pytest.raises(ModelError) as caught:
+            load_tokenizer(saved)
+        named = f"{saved}/target.spm is missing: the tokenizer (MarianTokenizer) needs it: add it"
+        assert str(caught.value) == f"`teacher` {saved}: {named}"
+        (saved / "vocab.json").unlink()
+        with pytest.raises(ModelError, match=r"target.spm, \S+/vocab.json are missing: .* needs them: add them$"):
+            load_tokenizer(saved)
+
+    def test_a_damaged_vocabulary_file_is_not_called_missing(self, tmp_path: Path) -> None:
+        """Nor is target_vocab.json, which only models with two vocabularies have."""
+        marian_tokenizer(tmp_path).save_pretrained(tmp_path / "saved")
+        (tmp_path / "saved" / "target.spm").write_bytes(b"damaged")
+        with pytest.raises(ModelError, match="no tokenizer can be loaded"):
+            load_tokenizer(tmp_path / "saved")
+
 
 class TestForcedBos:
     def test_multilingual_targets_get_their_language_forced(self, tmp_path: Path) -> None:

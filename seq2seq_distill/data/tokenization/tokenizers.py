@@ -1,6 +1,7 @@
 """Load a tokenizer with its languages, or train one."""
 
 import hashlib
+import inspect
 import json
 import logging
 import re
@@ -171,6 +172,8 @@ def tokenizer_of(path: str | Path, field: str, **options: Any) -> PreTrainedToke
     except Exception as error:  # no files, no network, a class that cannot be built: the library raises any type
         if asks_for_trust(error):
             raise code_refused(path, field) from None
+        if missing := _missing_vocabulary(Path(path)):
+            raise ModelError(f"`{field}` {path}: {missing}") from None
         reason = format_value(" ".join(str(error).split()))
         raise ModelError(
             f"`{field}` {path}: no tokenizer can be loaded ({reason}): save one in the same folder"
@@ -181,6 +184,29 @@ def tokenizer_of(path: str | Path, field: str, **options: Any) -> PreTrainedToke
     if set(tokenizer.get_vocab()) <= {*tokenizer.all_special_tokens, "\u2581"}:
         raise ModelError(f"`{field}` {path}: no tokenizer is saved with the model: save one in the same folder")
     return tokenizer
+
+
+def _missing_vocabulary(folder: Path) -> str:
+    """The vocabulary files that the tokenizer class of a folder requires and the folder lacks; empty if there are none.
+
+    The library passes None for such a file, and the class fails in its own words where it opens it.
+    """
+    try:
+        name = str(json.loads((folder / "tokenizer_config.json").read_bytes())["tokenizer_class"])
+        tokenizer_class = getattr(transformers, name)
+        parameters = inspect.signature(tokenizer_class).parameters
+        files = [
+            folder / file
+            for parameter, file in tokenizer_class.vocab_files_names.items()
+            if parameter in parameters and parameters[parameter].default is inspect.Parameter.empty
+        ]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, ImportError):
+        return ""
+    missing = [str(file) for file in files if not file.exists()]
+    if not missing:
+        return ""
+    verb, pronoun = ("is", "it") if len(missing) == 1 else ("are", "them")
+    return f"{', '.join(missing)} {verb} missing: the tokenizer ({name}) needs {pronoun}: add {pronoun}"
 
 
 def check_json(file: Path, prefix: str) -> None:
