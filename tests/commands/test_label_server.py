@@ -18,6 +18,7 @@ from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.config.validation import find_problems
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.language_model import client
+from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.utils.errors import ConfigError, DataError, RunError
 from tests.fake_server import FakeServer, serving
 from tests.processes import Job
@@ -314,6 +315,31 @@ class TestRequests:
                 run(config, server, n=2, prompt=str(template))
             with pytest.raises(ConfigError, match=r"was made with `max_target_length` 142"):
                 run(config, server, n=2, max_target_length=9)
+
+    def test_settings_may_change_until_there_is_an_answer(self, config: LabelConfig) -> None:
+        with serving(FakeServer(fault=lambda source, before: 404)) as server:
+            with pytest.raises(ConfigError, match="name of the `model`"):
+                run(config, server, model="mistyped")
+            server.fault = lambda source, before: None
+            other = LabelFolder(config.folder, "train", ROWS, SHARD)  # whose first answer may be on its way
+            with other.held(), pytest.raises(ConfigError, match="is in use by another `distill label`"):
+                run(config, server)
+            with pytest.raises(RunError):
+                run(config, server, max_requests=1)
+            with pytest.raises(
+                ConfigError, match="was made with `model` tiny-llm, and this command has mistyped: choo"
+            ):
+                run(config, server, model="mistyped")
+            run(config, server)
+        assert_each_row_once(config)
+
+    def test_a_code_of_no_known_language_is_warned_of(self, config: LabelConfig, caplog: Any) -> None:
+        dry = replace(config, server="http://localhost:1/v1", dry_run=True)
+        label(replace(dry, tgt_lang="Swiss German"))
+        label(replace(dry, task="summarization", tgt_lang="dee"))  # whose prompt names no language
+        assert "known language" not in caplog.text
+        label(replace(dry, tgt_lang="dee"))
+        assert "`tgt_lang` dee is not the code of a known language" in caplog.text
 
     def test_a_line_of_another_source_is_refused(self, config: LabelConfig) -> None:
         with serving(FakeServer()) as server:

@@ -92,7 +92,8 @@ def open_labelling(config: LabelConfig, teacher: LabelTeacher | LanguageModelTea
     backward = BackwardModel(config) if config.backward_model else None
     folder = label_folder(config, config.folder, rows, backward)
     wanted = _wanted(config, teacher, rows)
-    found = folder.load_or_create_manifest(wanted, FLAGS, partial(_engine, config, teacher, folder, rows.labelled))
+    flags = FLAGS if config.server is None else {**FLAGS, "model": "`model`"}  # its name, not a fingerprint
+    found = folder.load_or_create_manifest(wanted, flags, partial(_engine, config, teacher, folder, rows.labelled))
     return Labelling(config, teacher, rows, Labeller(config, teacher, backward, folder, found, rows.labelled), wanted)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from seq2seq_distill.data.languages import language_name
 from seq2seq_distill.data.tokenization.tokenizers import tokenizer_fingerprint, tokenizer_of
 from seq2seq_distill.decoding.generation import GenerationSettings, causal_generation_config
 from seq2seq_distill.decoding.language_model.causal import CausalLanguageModel
-from seq2seq_distill.decoding.language_model.prompts import Prompts, load_template
+from seq2seq_distill.decoding.language_model.prompts import Prompts, Template, load_template
 from seq2seq_distill.models.fingerprint import model_fingerprint
 from seq2seq_distill.models.loading import is_causal, load_causal
 from seq2seq_distill.training.labels.answers import Counts, candidates_of, write_counts
@@ -26,6 +27,8 @@ from seq2seq_distill.training.labels.shards import LabelFolder
 from seq2seq_distill.training.labels.teacher import seeded
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError, raise_config_error
+
+logger = logging.getLogger(__name__)
 
 FIXED = (
     *("split", "n_best", "sample", "temperature", "top_k", "top_p", "seed", "shard_rows", "api", "logprobs"),
@@ -68,11 +71,24 @@ def make_prompts(config: LabelConfig, pairs: Sequence[tuple[str, str]]) -> Promp
     template = load_template(config.prompt, str(config.task), config.api)
     names = {"src_language": config.src_lang, "tgt_language": config.tgt_lang}
     values = {name: language_name(code) for name, code in names.items() if code is not None}
+    _warn_of_unknown_languages(config, template)
     if config.style is not None:
         if "style" not in template.placeholders:
             raise ConfigError(f"`prompt` {config.prompt} has no {{style}} for `style` {config.style}: add it")
         values["style"] = config.style
     return Prompts(template, values, pairs[:-1], pairs[-1] if pairs else None)
+
+
+def _warn_of_unknown_languages(config: LabelConfig, template: Template) -> None:
+    """A mistyped code would stand in every prompt; what is written like a name ("Swiss German") is taken for one."""
+    for field, placeholder in (("src_lang", "src_language"), ("tgt_lang", "tgt_language")):
+        code = getattr(config, field)
+        if placeholder in template.placeholders and code and language_name(code) == code and not code.istitle():
+            logger.warning(
+                "`%s` %s is not the code of a known language, and the prompt contains it as it is: correct it, or "
+                "write out the language's English name, such as German",
+                *(field, code),
+            )
 
 
 @dataclass(frozen=True)

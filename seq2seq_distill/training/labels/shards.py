@@ -234,21 +234,32 @@ class LabelFolder:
             own = (self.converted.name, ".")
             if any(not path.name.startswith(own) for path in self.path.iterdir()):
                 raise ConfigError(f"`output_dir` {self.path} holds other files: choose a new folder")
-            found = find()
-            write_json(self.record, {"settings": dict(wanted), "found": found})
-            return found
+            return self._write_manifest(wanted, find)
         try:
             record = json.loads(self.record.read_text("utf-8"))
             settings, found = record["settings"], record["found"]
         except (ValueError, KeyError, TypeError):
             raise ConfigError(f"`output_dir` {self.path}: {self.record} is damaged: choose another folder") from None
-        for name, value in wanted.items():
-            if settings.get(name) != value:
-                raise ConfigError(
-                    f"`output_dir` {self.path} was made with {flags.get(name, f'`{name}`')} {settings.get(name)}, and "
-                    f"this command has {value}: choose another folder, or the same value"
-                )
+        differs = next((name for name, value in wanted.items() if settings.get(name) != value), None)
+        if differs is None:
+            return found
+        if settings.get("server") and not self._has_answers():
+            with self.held():  # a command that waits for its first answer keeps its settings
+                return self._write_manifest(wanted, find)
+        raise ConfigError(
+            f"`output_dir` {self.path} was made with {flags.get(differs, f'`{differs}`')} {settings.get(differs)}, and "
+            f"this command has {wanted[differs]}: choose another folder, or the same value"
+        )
+
+    def _write_manifest(self, wanted: Mapping[str, Any], find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        found = find()
+        write_json(self.record, {"settings": dict(wanted), "found": found})
         return found
+
+    def _has_answers(self) -> bool:
+        """Whether a server has answered: its first error, such as of a mistyped model, leaves empty files alone."""
+        files = [path for folder in ("answers", "raw") for path in (self.path / folder).glob("*")]
+        return any(path.stat().st_size for path in files)
 
     def _raw(self, shard: int) -> Path:
         return self.path / "raw" / f"{shard:05d}.parquet"
