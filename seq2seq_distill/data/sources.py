@@ -29,6 +29,8 @@ from seq2seq_distill.utils.errors import DataError, format_value, one_line
 logger = logging.getLogger(__name__)
 
 ANY_COLUMNS = Columns()
+LABEL_RECORD = "label.json"
+"""Settings of a label set, in its folder."""
 SPLIT_ALIASES = {"train": ("train",), "val": ("val", "validation", "valid", "dev"), "test": ("test",)}
 
 _HUB_ID = re.compile(r"(?P<id>[\w][\w.-]*(/[\w][\w.-]*)?)(:(?P<config>\w[\w.+-]*))?", re.ASCII)
@@ -99,6 +101,11 @@ def has_split(source: str, split: str) -> bool:
         if path.is_file():
             return split == "train"
         return any(name in SPLIT_ALIASES[split] for name in _hub_splits(*_hub_id(source), source=source))
+
+
+def is_label_set(source: str) -> bool:
+    """Whether a data source is a folder that `distill label` has written."""
+    return (_path(source) / LABEL_RECORD).is_file()
 
 
 def is_file(source: str) -> bool:
@@ -190,9 +197,12 @@ def _split_files(source: str, path: Path, split: str, optional_target: bool = Fa
     files = _find_files(path, split)
     if not files:
         available = [name for name in SPLITS if _find_files(path, name)]
+        remedy = f"add {path / split}.source and .target, or one .jsonl"
+        if split != "train" and is_label_set(source):
+            remedy = "repeat its `distill label` with --n_val and --n_test, which generates nothing again"
         raise DataError(
-            f"`data` {source}: no {split} split: add {path / split}.source and .target, or one .jsonl, or "
-            f"name a source that has this split too; splits found: {', '.join(available) or 'none'}"
+            f"`data` {source}: no {split} split: {remedy}, or name a source that has this split too; "
+            f"splits found: {', '.join(available) or 'none'}"
         )
     if optional_target and format_of(files[0]) == ".source" and not os.path.lexists(files[1]):
         del files[1]

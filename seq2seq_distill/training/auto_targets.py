@@ -12,10 +12,10 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.config.target_conflicts import has_unequal_weights
+from seq2seq_distill.data.sources import is_label_set
 from seq2seq_distill.training.components import RunComponents, build_components
 from seq2seq_distill.training.labels.labelling import open_labelling
 from seq2seq_distill.training.labels.load_rows import load_label_rows
-from seq2seq_distill.training.labels.shards import is_label_set
 from seq2seq_distill.training.labels.teacher import load_label_teacher
 from seq2seq_distill.training.labels.timing import estimate_seconds
 from seq2seq_distill.training.output_folder import OutputFolder, provenance

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,11 +16,12 @@ import pytest
 from seq2seq_distill import metrics
 from seq2seq_distill.commands.label.command import label
 from seq2seq_distill.config.labels import LabelConfig
+from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.training.labels import load_rows
 from seq2seq_distill.training.labels.distinct_sources import DistinctSources
 from seq2seq_distill.training.labels.support import unsupported
 from seq2seq_distill.training.run import run_config
-from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.errors import ConfigError, DataError
 from tests.tiny_labels import ROWS, label_config, save_teacher_and_data
 from tests.tiny_runs import config as run
 
@@ -145,6 +147,36 @@ class TestHeldOut:
         assert len({*parts["train"]}) == len(set(sources)) - 7
         for row in [*rows(alone.folder, "val"), *rows(alone.folder, "test")]:
             assert row["target"] == row["teacher_target"] and row["reference"] is None
+
+    def test_the_table_adds_up(self, alone, capsys):
+        report = label(alone)
+        removed = report["filters"]["min_words"]["removed"]
+        assert report["held_out"] == 7 + 1  # of the first five sources, which occur twice, one is held out
+        assert report["chosen"] == removed + report["held_out"] + report["kept"]
+        cells = [
+            line.split("│") for line in capsys.readouterr().err.splitlines() if "held out for val and test" in line
+        ]
+        assert [cell.strip() for cell in cells[0]][3] == str(report["held_out"])
+
+    def test_the_log_ends_with_what_a_run_would_miss(self, alone, config, caplog, place, tmp_path):
+        """A run names the same remedy, which makes the label set whole."""
+        caplog.set_level(logging.INFO)
+        bare = replace(alone, n_val=None, n_test=None)
+        label(bare)
+        assert caplog.messages[-1] == (
+            f"{alone.folder} has no val and no test split, which a run needs: repeat the command with `n_val` and "
+            "`n_test`, which generates nothing again, or give the run another `data` source with them"
+        )
+        with pytest.raises(
+            DataError, match="no val split: repeat its `distill label` with --n_val and --n_test, .* or name "
+        ):
+            load_split(str(alone.folder), "val")
+        label(alone)
+        assert "which a run needs" not in caplog.messages[-1] and len(load_split(str(alone.folder), "val")) == 4
+        label(
+            replace(config, output_dir=str(tmp_path / "of-splits"))
+        )  # data of three splits, of which none is held out
+        assert "no val and no test split, which a run needs: give the run another `data`" in caplog.messages[-1]
 
     def test_they_do_not_depend_on_what_else_there_is(self, alone, sources, tmp_path):
         label(alone)

@@ -17,6 +17,7 @@ from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.inputs import load_rows
 from seq2seq_distill.config.tasks import TASKS, TITLES
 from seq2seq_distill.data.columns import Columns
+from seq2seq_distill.data.sources import is_label_set
 from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis
@@ -24,7 +25,6 @@ from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.shortlist.candidates import BEST, FREQUENT, CandidateRanks, choose, measure
 from seq2seq_distill.decoding.shortlist.model1 import learn_lexicon
 from seq2seq_distill.decoding.shortlist.vmap import write_vmap
-from seq2seq_distill.training.labels.shards import is_label_set
 from seq2seq_distill.utils.errors import ModelError
 
 logger = logging.getLogger(__name__)

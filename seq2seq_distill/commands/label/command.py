@@ -76,6 +76,7 @@ def label(config: LabelConfig) -> dict[str, Any]:
     if not report["kept"]:
         raise ConfigError(f"`output_dir` {config.folder}: the filters leave nothing: report.json says which; loosen it")
     logger.info("%d pairs in %s, for `data`", report["kept"], config.folder)
+    _log_missing_splits(config, report, rows.can_hold_out)
     return report
 
 
@@ -155,6 +156,19 @@ def _log_answers(config: LabelConfig, report: dict[str, Any]) -> None:
         logger.warning("%d prompts were refused, which may be too long: these rows have no target", counts["refused"])
 
 
+def _log_missing_splits(config: LabelConfig, report: dict[str, Any], can_hold_out: bool) -> None:
+    """A run needs all splits, and would end with an error about this label set alone."""
+    missing = [split for split in ("val", "test") if config.split == "train" and not report.get(split)]
+    if missing:
+        options = " and ".join(f"`n_{split}`" for split in missing)
+        logger.info(
+            "%s has no %s split, which a run needs: %sgive the run another `data` source with %s",
+            *(config.folder, " and no ".join(missing)),
+            f"repeat the command with {options}, which generates nothing again, or " if can_hold_out else "",
+            "it" if len(missing) == 1 else "them",
+        )
+
+
 def _print(config: LabelConfig, report: dict[str, Any]) -> None:
     """The report as a table for people, and as a JSON line on standard output."""
     table = Table("filter", "threshold", "removed", "it alone")
@@ -162,6 +176,9 @@ def _print(config: LabelConfig, report: dict[str, Any]) -> None:
         threshold = "" if name in DROPPED else f"{row['threshold']:g}"
         table.add_row(f"--{name}", threshold, str(row["removed"]), str(row["alone"]))
     table.add_section()
+    if "held_out" in report:
+        splits = " and ".join(split for split in ("val", "test") if split in report)
+        table.add_row(f"held out for {splits}", "", str(report["held_out"]), "")
     table.add_row("kept", "", f"{report['kept']} of {report['chosen']}", "")
     console(stderr=True).print(table)
     print(json.dumps({"output_dir": str(config.folder), **report}))

@@ -23,6 +23,8 @@ class LabelRows:
     """Where rows with equal sources are labelled once; None where each row is labelled by itself."""
     held_out: Mapping[str, Numbers] = field(default_factory=dict)
     """Of the splits val and test that are taken from the rows, the numbers of their sources, ascending."""
+    can_hold_out: bool = False
+    """Whether `n_val` and `n_test` apply: the data has no split but train."""
 
     @property
     def settings(self) -> dict[str, int | None]:

@@ -1,6 +1,7 @@
 """What `distill label` labels: rows of files, folders and hub data sets, with references or without."""
 
 import logging
+from collections.abc import Sequence
 
 from datasets import Dataset
 
@@ -43,11 +44,12 @@ def load_label_rows(config: LabelConfig) -> LabelRows:
     if config.targets == "reference":
         return LabelRows(rows, key)
     distinct = distinct_sources(rows, key)
-    held_out = hold_out(distinct, _held_out_sizes(config, len(distinct.first_rows)))
+    there = _held_out_splits_of_data(config)
+    held_out = hold_out(distinct, _held_out_sizes(config, len(distinct.first_rows), there))
     has_older_shards = recorded_setting(config.folder, "data") and not recorded_setting(config.folder, "distinct")
     if distinct.duplicates and has_older_shards and not any(map(len, held_out.values())):
         return LabelRows(rows, key)  # of version 0.1, which labelled each row by itself
-    return LabelRows(rows, key, distinct, held_out)
+    return LabelRows(rows, key, distinct, held_out, can_hold_out=config.split == "train" and not there)
 
 
 def _in_language(rows: Dataset, language: str, key: str) -> tuple[Dataset, str]:
@@ -63,15 +65,23 @@ def _in_language(rows: Dataset, language: str, key: str) -> tuple[Dataset, str]:
     return (rows.select(kept), KEYED + join_keys([key, language])) if dropped else (rows, key)
 
 
-def _held_out_sizes(config: LabelConfig, sources: int) -> dict[str, int]:
-    """How many sources are held out for each split.
+def _held_out_splits_of_data(config: LabelConfig) -> list[str]:
+    """Which of val and test the data has, beside the training split that is labelled."""
+    places = [demo.data_source(name) for name in config.data]
+    return [
+        split
+        for split in ("val", "test")
+        if config.split == "train" and any(has_split(place, split) for place in places)
+    ]
+
+
+def _held_out_sizes(config: LabelConfig, sources: int, there: Sequence[str]) -> dict[str, int]:
+    """How many sources are held out for each split, where the data has the splits `there`.
 
     Raises:
         ConfigError: that leaves nothing to train on, or the data has these splits.
     """
     asked = {"val": config.n_val, "test": config.n_test}
-    places = [demo.data_source(name) for name in config.data]
-    there = [split for split in asked if config.split == "train" and any(has_split(place, split) for place in places)]
     usual = HELD_OUT if config.split == "train" and sources > LARGE and not there else 0
     sizes = {split: usual if number is None else number for split, number in asked.items()}
     total = sum(sizes.values())

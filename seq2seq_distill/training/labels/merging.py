@@ -92,6 +92,7 @@ def merge(
         for shard in folder.shards:
             whole, labelled = _filtered(merging, shard, counts)
             table = _training_rows(whole, labelled, rows, held_out)
+            counts["held out"] += len(whole) - len(table)
             scores.append(table["score"].to_numpy())
             if config.drop_fraction:
                 backward.append(table["backward_score"].to_numpy())
@@ -119,7 +120,7 @@ def merge(
         "distinct_sources": len(rows.labelled),
         "chosen": counts["chosen"],
         "kept": kept - removed,
-        **sizes,
+        **({"held_out": counts["held out"], **sizes} if sizes else {}),
         "cut": {side: counts[f"cut {side}"] for side in ("sources", "targets")},
         "filters": filters,
         "score_quantiles": quantiles,

@@ -27,6 +27,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from seq2seq_distill.data.readers.parquet import SOURCE_HASH, text_hash
+from seq2seq_distill.data.sources import LABEL_RECORD
 from seq2seq_distill.training.labels.choice import Candidate
 from seq2seq_distill.training.output_folder import refuse_url
 from seq2seq_distill.utils.constants import SPLITS
@@ -48,7 +49,6 @@ RAW = pa.schema(
     ]
 )
 BACKWARD = pa.schema([("row", pa.int64()), ("target_sha256", pa.string()), ("score", pa.float64())])
-RECORD = "label.json"
 PASSED = ".passed"
 """Folder of what passes the filters of a shard, until all shards have been seen."""
 DIGITS = 6
@@ -68,7 +68,7 @@ class LabelFolder:
 
     def __init__(self, path: Path, split: str, rows: int, shard_rows: int, backward: str = "") -> None:
         self.path = path
-        self.record = path / RECORD
+        self.record = path / LABEL_RECORD
         self.report = path / "report.json"
         self.converted = path / "ctranslate2"
         self._split = split
@@ -286,15 +286,10 @@ class NumberFile:
         return np.memmap(self._file.name, np.float64, "r+")
 
 
-def is_label_set(source: str) -> bool:
-    """Whether a data source is a folder that `distill label` has written."""
-    return (Path(source).expanduser() / RECORD).is_file()
-
-
 def recorded_setting(path: Path, name: str) -> Any:
     """What label.json of a folder says of a setting; None where it says nothing, or there is none."""
     try:
-        return json.loads((path / RECORD).read_text("utf-8"))["settings"][name]
+        return json.loads((path / LABEL_RECORD).read_text("utf-8"))["settings"][name]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
