@@ -304,11 +304,17 @@ def _apply_options(config: GenerationConfig, settings: GenerationSettings) -> No
         setattr(config, name, value)
 
 
+@cache
+def _log_positions(positions: int) -> None:
+    """Once: a command prepares several models, and each of them several times."""
+    logger.info("the model has %d positions: it generates at most so many tokens", positions)
+
+
 def _set_lengths(config: GenerationConfig, settings: GenerationSettings, positions: int | None) -> None:
     """Leave one limit of each kind, and no minimum above the maximum."""
     max_length = settings.max_length
     if positions is not None and max_length > positions:
-        logger.info("the model has %d positions: it generates at most so many tokens", positions)
+        _log_positions(positions)
         max_length = positions
     minimum = config.min_length or 0
     if config.min_new_tokens is not None:

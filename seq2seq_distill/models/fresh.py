@@ -69,7 +69,7 @@ def _read_config(config: str | Path | Mapping[str, Any], field: str) -> dict[str
     path = Path(config).expanduser()
     path = path / "config.json" if path.is_dir() else path
     if not path.is_file():
-        raise ModelError(f"`{field}` {config}: no such file: {path}: check the path")
+        raise ModelError(f"`{field}` {config}: no such file, seen from the current folder: check the path")
     try:
         text = path.read_text(encoding="utf-8")
         keys = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)

@@ -26,7 +26,7 @@ from seq2seq_distill.modules.evaluation import (
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.modules.forward_pass import Batch, student_pass
 from seq2seq_distill.modules.objectives import CrossEntropyObjective, Objective
-from seq2seq_distill.modules.optim import build_optimizer, build_schedule
+from seq2seq_distill.modules.optim import build_optimizer, build_schedule, warmup_steps
 from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatch
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.modules.tasks import Task
@@ -242,8 +242,10 @@ class SummarizationModule(LightningModule):
                 self.log_dict(blend(terms, weights).named(f"val_{task.name}/"), rank_zero_only=False)
         scores = self._score("val")
         assert self.generations is not None
-        warned_step = self.trainer.global_step if self.trainer.global_step and self.trainer.is_global_zero else None
-        scores |= degeneration_statistics(self.generations, self._evaluation_data, "val", step=warned_step)
+        step = self.trainer.global_step
+        # During the warm-up, a student that repeats itself has only just begun to learn.
+        warns = self.trainer.is_global_zero and step > warmup_steps(self.config.optim, self.total_steps)
+        scores |= degeneration_statistics(self.generations, self._evaluation_data, "val", step=step if warns else None)
         self.log_dict({f"val_{name}": value for name, value in scores.items()})
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:

@@ -219,7 +219,7 @@ def log_report(report: Mapping[str, Any]) -> None:
         )
     if report["lost_characters"]["count"]:
         logger.warning(
-            "trimmed: %d characters can no longer be written, among them %s",
+            "trimmed: %d characters can no longer be written, among them %r: texts that contain them would keep them",
             report["lost_characters"]["count"],
             report["lost_characters"]["examples"][:20],
         )

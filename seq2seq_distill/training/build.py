@@ -12,6 +12,7 @@ from seq2seq_distill.models import architectures
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.extensions import Extensions
+from seq2seq_distill.modules.optim import warmup_steps
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.modules.tasks import Task
 from seq2seq_distill.modules.translation import TranslationModule
@@ -158,7 +159,13 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
         _log_noise(config, components)
     if isinstance(module, SummarizationDistiller) and module.shares_encoder:
         logger.info("the frozen encoder equals the teacher's: one pass serves both")
-    logger.info("%d optimiser steps, into %s", components.data.plan.total_steps, config.folder)
+    steps = components.data.plan.total_steps
+    logger.info("%d optimiser steps, into %s", steps, config.folder)
+    if (warmup := warmup_steps(config.optim, steps)) >= steps:
+        logger.warning(
+            "--optim.warmup_steps %d: the run ends after %d steps, before the learning rate reaches --optim.lr %g",
+            *(warmup, steps, config.optim.lr),
+        )
 
 
 def _origin(config: RunConfig, student: PreTrainedModel) -> str:

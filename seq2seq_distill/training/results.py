@@ -78,14 +78,16 @@ def how_scored(results: Mapping[str, Any]) -> str:
 def print_table(
     results: Mapping[str, Any], caption: str = "", console: Console | None = None, *, title: str | None = None
 ) -> None:
-    """Show student and teacher side by side."""
-    table = Table(title=f"{title or results['task']}: test split", caption=caption)
+    """Show student and teacher side by side, and below them the caption on a line of its own."""
+    table = Table(title=f"{title or results['task']}: test split")
     head, *rows = _table_rows(results)
     for column in head:
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="right" if column else "left", no_wrap=not column)
     for row in rows:
         table.add_row(*row)
-    (console or terminal.console()).print(table)
+    console = console or terminal.console()
+    console.print(table)
+    console.print(caption, soft_wrap=True, highlight=False)
 
 
 def _table_rows(results: Mapping[str, Any]) -> list[list[str]]:

@@ -15,7 +15,7 @@ import pytest
 from seq2seq_distill import demo
 from seq2seq_distill.commands.export.formats import FORMATS
 from seq2seq_distill.commands.export.options import ExportConfig
-from seq2seq_distill.commands.export.page import TRANSFORMERS_JS, write_page
+from seq2seq_distill.commands.export.page import SERVE, TRANSFORMERS_JS, write_page
 from seq2seq_distill.config.decoding import DecodingOptions
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.generation import GenerationSettings
@@ -66,6 +66,11 @@ def expected(folder: Path, sources: list[str]) -> list[str]:
 def test_page_and_package_name_one_version():
     package = json.loads((TOOLS / "package.json").read_text())
     assert package["dependencies"] == {"@huggingface/transformers": TRANSFORMERS_JS}
+
+
+def test_the_commands_that_serve_the_page_are_documented():
+    page = (TOOLS.parents[1] / "docs" / "export.md").read_text("utf-8")
+    assert all(f"\n    {command}\n" in page for command in SERVE.split(" && "))
 
 
 def test_under_node(folder, sources, expected, tmp_path):

@@ -119,3 +119,15 @@ def test_a_built_in_model_as_the_student(tmp_path: Path) -> None:
     module, _ = build(config(tmp_path, teacher=name, student={"path": name, "decoder_layers": None}))
     built_in = load_pretrained(model_source(name)).state_dict()
     assert all(torch.equal(weight, built_in[name]) for name, weight in module.student.state_dict().items())
+
+
+@pytest.mark.parametrize(("warmup", "warned"), [(4, True), (3, False)])
+def test_a_run_that_ends_within_its_warm_up_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, warmup: int, warned: bool
+) -> None:
+    """A student whose learning rate had not risen yet was advised to lower it."""
+    run_config(config(tmp_path, optim={"warmup_steps": warmup}))
+    line = "--optim.warmup_steps 4: the run ends after 4 steps, before the learning rate reaches --optim.lr"
+    assert any(message.startswith(line) for message in caplog.messages) == warned
+    collapsed = [message for message in caplog.messages if "has collapsed" in message]
+    assert all(message.startswith("step 4:") for message in collapsed) and (not collapsed or not warned)

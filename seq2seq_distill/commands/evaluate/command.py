@@ -76,7 +76,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if html is not None:
         write_text(html, render_html(results, texts, rows))
     print_tables(results)
-    logger.info("wrote %s", folder / "results.json")
+    for path in filter(None, (folder / "results.json", html)):
+        logger.info("wrote %s", path)
     return results
 
 

@@ -56,7 +56,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
         ),
         Table("Speed", _speed_note(results), speed, tuple(_speed(model) for model in models)),
         Table(
-            "OutputStatistics",
+            "Outputs",
             "Mean tokens of an output; length of all over that of the references; shares of outputs with a fault.",
             behaviour,
             tuple(_behaviour(model) for model in [*models, *references]),

@@ -15,7 +15,7 @@ from seq2seq_distill import demo, metrics
 from seq2seq_distill.commands.evaluate.scores import corpus_scores
 from seq2seq_distill.commands.export.formats import FORMATS, NOT_IN_BROWSERS, Format
 from seq2seq_distill.commands.export.options import ExportConfig
-from seq2seq_distill.commands.export.page import write_page
+from seq2seq_distill.commands.export.page import SERVE, write_page
 from seq2seq_distill.commands.export.shortlist import MAX_TEXTS, RESAMPLES, SEED, add_shortlist
 from seq2seq_distill.commands.inputs import with_run_defaults
 from seq2seq_distill.config.run_record import model_of_run, read_run_record
@@ -89,7 +89,10 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     write_json(target / "export.json", report)
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
-    logger.info("use it: %s generate --model %s", program(), shlex.quote(str(config.folder)))
+    folder = shlex.quote(str(config.folder))
+    logger.info("use it: %s generate --model %s", program(), folder)
+    if config.page:
+        logger.info("or in a browser, at http://127.0.0.1:8000: cd %s && %s", folder, SERVE)
     return report
 
 

@@ -13,6 +13,11 @@ from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.utils.files import write_text
 
 TRANSFORMERS_JS = "4.3.1"
+SERVE = (
+    f"npm install --ignore-scripts --no-save @huggingface/transformers@{TRANSFORMERS_JS} "
+    "&& python -m http.server --bind 127.0.0.1"
+)
+"""Commands that serve the page from its folder."""
 """Version of @huggingface/transformers that the page was tested with."""
 
 LANGUAGES = Locale("en").languages
