@@ -109,7 +109,10 @@ class SummarizationModule(LightningModule):
         planned = PlannedTraining(self.config.trainer)
         planned.apply_plan(self.trainer)  # before other callbacks are set up, which look at the interval of validations
         callbacks: list[Callback] = [
-            *(SeedByBatch(self.config.seed), planned, *weight_average(self.config.optim), UnfusedCpuAttention())
+            SeedByBatch(self.config.seed),
+            planned,
+            *weight_average(self.config.optim),
+            UnfusedCpuAttention(),
         ]
         present = {type(callback) for callback in self.trainer.callbacks}  # type: ignore[attr-defined]
         return [callback for callback in callbacks if type(callback) not in present]

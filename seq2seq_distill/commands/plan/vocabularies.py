@@ -79,6 +79,7 @@ def make_vocabularies(
         UserError: the vocabulary cannot be cut, or not so far; unless nothing asked for that.
     """
     whole = whole_vocabulary(config, teacher)
+    by_default = config.vocabulary is None and not config.trim.is_on
     found = {}
     texts: tuple[ParallelTexts, ParallelTexts | None] | None = None
     for trim in _wanted(config, whole.tokens):
@@ -90,7 +91,7 @@ def make_vocabularies(
         try:
             report = trim_teacher(replace(config.run, trim=trim), place, *texts)
         except UserError as error:
-            if isinstance(error, ModelError) and config.vocabulary is None and not config.trim.is_on:
+            if isinstance(error, ModelError) and by_default:
                 logger.info("the vocabulary stays whole: %s", error)
                 break
             if isinstance(error, ConfigError) and not config.trim.is_on:
@@ -100,7 +101,7 @@ def make_vocabularies(
                 continue
             raise
         made = _made(trim, place, report)
-        if made.kept is not None and made.kept < ENOUGH_KEPT and config.vocabulary is None and not config.trim.is_on:
+        if by_default and made.kept is not None and made.kept < ENOUGH_KEPT:
             logger.info(
                 "a vocabulary of %d tokens is left out: %.1f%% of the tokens of held-out targets stay, and %.0f%% "
                 "should; --vocabulary 1 %d tries it all the same",
