@@ -123,11 +123,17 @@ class TestAuto:
             (reason,) = reasons_for_reference(other)
             assert named in reason
 
-    def test_a_short_training_is_not_measured(self, place: Path) -> None:
-        run = tiny(place, "short", targets="auto")
-        for steps, is_measured in ((7, False), (8, True)):  # 24 rows, 8 a step
+    @pytest.mark.parametrize(
+        ("label", "has_ctranslate2", "fewest"), [({}, True, 3), ({}, False, 8), ({"engine": "transformers"}, True, 8)]
+    )
+    def test_a_short_training_is_not_measured(
+        self, place: Path, monkeypatch: pytest.MonkeyPatch, label: dict[str, Any], has_ctranslate2: bool, fewest: int
+    ) -> None:
+        monkeypatch.setattr(auto_targets, "find_spec", lambda _: has_ctranslate2 or None)
+        run = tiny(place, "short", targets="auto", label=label)
+        for steps in (fewest - 1, fewest):  # 24 rows, 8 a step
             parts = build_components(replace(run, trainer=replace(run.trainer, max_steps=steps)))
-            assert (choose_without_measuring(run, parts) is None) == is_measured
+            assert (choose_without_measuring(run, parts) is None) == (steps == fewest)
 
     def test_the_shorter_time_wins(self) -> None:
         assert choose_by_seconds(60, 60).targets == "teacher"
