@@ -43,6 +43,9 @@ class OptimConfig:
     """Learning-rate schedule after warm-up."""
     warmup_steps: int | None = option(None, at_least(0))
     """Number of steps of linear learning-rate warm-up (default: 500, but at most a tenth of the training steps)."""
+    encoder_lr: float | None = option(None, above(0))
+    """Peak learning rate of encoder and embeddings, together with a head that is tied to them, for a student whose
+    decoder needs a higher one (default: --optim.lr)."""
     projection_lr: float | None = option(None, above(0))
     """Peak learning rate of the projections in --matches (default: --optim.lr)."""
     weight_decay: float = option(0.0, at_least(0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from seq2seq_distill.models import architectures, forward
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
 
@@ -22,7 +23,17 @@ def freeze_parts(student: PreTrainedModel, *, encoder: bool, embeddings: bool) -
     Freezing the encoder alone leaves embeddings that it shares with the decoder and the head trainable.
     """
     if encoder:
-        elsewhere = {*student.get_decoder().parameters(), forward.output_head(student).weight}
-        freeze(p for p in student.get_encoder().parameters() if p not in elsewhere)
+        freeze(encoder_parameters(student))
     if embeddings:
-        freeze(p for module in architectures.embedding_modules(student) for p in module.parameters())
+        freeze(embedding_parameters(student))
+
+
+def encoder_parameters(student: PreTrainedModel) -> list[nn.Parameter]:
+    """Of the encoder, without embeddings that it shares with the decoder or the head."""
+    elsewhere = {*student.get_decoder().parameters(), forward.output_head(student).weight}
+    return [p for p in student.get_encoder().parameters() if p not in elsewhere]
+
+
+def embedding_parameters(student: PreTrainedModel) -> list[nn.Parameter]:
+    """Of tokens and positions, in both stacks; a head may be tied to them."""
+    return [p for module in architectures.embedding_modules(student) for p in module.parameters()]

@@ -1,7 +1,8 @@
 """Optimisers and learning-rate schedules."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from itertools import chain
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -20,16 +21,28 @@ from seq2seq_distill.config import OptimConfig
 MOST_WARMUP_STEPS = 500
 
 
-def build_optimizer(module: nn.Module, config: OptimConfig, projections: nn.Module | None = None) -> Optimizer:
+def build_optimizer(
+    module: nn.Module,
+    config: OptimConfig,
+    encoder: Iterable[nn.Parameter] = (),
+    projections: Iterable[nn.Parameter] = (),
+) -> Optimizer:
     """The configured optimiser over the trainable parameters; norms and biases do not decay.
 
-    `projections` is a part of `module` with a learning rate of its own.
+    Args:
+        module: with the parameters.
+        config: of the run.
+        encoder: those that `encoder_lr` is for, encoder and embeddings.
+        projections: those that `projection_lr` is for.
     """
-    own = set() if projections is None else set(projections.parameters())
+    parts = [] if config.encoder_lr is None else [(set(encoder), config.encoder_lr)]
+    parts.append((set(projections), config.projection_lr or config.lr))
+    split = split_by_decay(module)
+    rest = set(chain(*split)).difference(*(part for part, _ in parts))
     groups = [
-        {"params": [p for p in parameters if (p in own) == projects], "weight_decay": decay, "lr": lr}
-        for projects, lr in ((False, config.lr), (True, config.projection_lr or config.lr))
-        for parameters, decay in zip(split_by_decay(module), (config.weight_decay, 0.0), strict=True)
+        {"params": [p for p in parameters if p in part], "weight_decay": decay, "lr": lr}
+        for part, lr in ((rest, config.lr), *parts)
+        for parameters, decay in zip(split, (config.weight_decay, 0.0), strict=True)
     ]
     groups = [group for group in groups if group["params"]]
     if config.name == "adafactor":

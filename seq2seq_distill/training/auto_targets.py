@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 LEAST_EPOCHS = {"ctranslate2": 0.7, "transformers": 2.5}
 """Data epochs below which nothing is measured, by the engine that would label. transformers took more than twice as
-long to label a row as to train on it; CTranslate2 0.7 times as long (built-in translation teacher) to 1.7 (Multi30k)."""
+long to label a row as to train on it; CTranslate2 0.7 (built-in translation teacher) to 1.7 times (Multi30k)."""
 TIMED_STEPS = 5
 """Training steps that are timed."""
 

@@ -138,6 +138,7 @@ ABOVE_ZERO = (
     "loss.schedule.temperature_end",
     "loss.schedule.exponent",
     "optim.lr",
+    "optim.encoder_lr",
     "optim.projection_lr",
     "optim.eps",
     "trainer.val_check_interval",

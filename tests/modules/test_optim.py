@@ -1,6 +1,7 @@
 """Optimisers and schedules."""
 
 import math
+import re
 from itertools import pairwise
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 from torch.optim import SGD
 
 from seq2seq_distill.config import OptimConfig, TrainerConfig
+from seq2seq_distill.models.freezing import embedding_parameters, encoder_parameters
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule, split_by_decay, warmup_steps
 from tests.tiny_models import families, tiny_batch, tiny_model
 
@@ -33,6 +35,31 @@ def test_frozen_parameters_are_left_out_and_tied_ones_come_once() -> None:
     got = [p for group in optimizer.param_groups for p in group["params"]]
     assert len(got) == len(set(got)) and set(got) == {p for p in model.parameters() if p.requires_grad}
     assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1, 0.0]
+
+
+@families()
+def test_encoder_and_embeddings_have_their_rate(model_type: str) -> None:
+    model = tiny_model(model_type)
+    encoder = [*encoder_parameters(model), *embedding_parameters(model)]
+    optimizer = build_optimizer(model, OptimConfig(lr=0.1, encoder_lr=0.02), encoder)
+    rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    names = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    slow = {name for name, p in names.items() if rates[p] == 0.02}
+    # Heads and embeddings of the decoder that are tied to those of the encoder have its rate.
+    pattern = r"(^|\.)encoder\.|(shared|embed_tokens|embed_positions|word_embeddings|position_embeddings)\.weight$"
+    expected = {name for name in names if re.search(pattern, name)}
+    assert slow == expected
+    assert {rates[p] for name, p in names.items() if name not in slow} == {0.1}
+
+
+def test_without_a_rate_for_the_encoder_groups_are_as_before() -> None:
+    """A checkpoint has the optimiser's state by the order of groups and parameters."""
+    model = tiny_model("bart")
+    groups = [
+        [group["params"] for group in build_optimizer(model, OptimConfig(), encoder).param_groups]
+        for encoder in ([], encoder_parameters(model))
+    ]
+    assert all(a is b for first, second in zip(*groups, strict=True) for a, b in zip(first, second, strict=True))
 
 
 def test_module_without_norms_has_one_group() -> None:

@@ -18,7 +18,7 @@ def noisy(folder: Path, extra: dict[str, Any] | None = None, **trainer: Any) -> 
     """Changes of a run over two data epochs of two steps."""
     options = {"max_steps": STEPS, "val_check_interval": 2, "gradient_clip_val": 0.5, **trainer}
     run = changes(folder, batch={"size": 10}, trainer=options)
-    run["optim"] = {**run["optim"], "ema": 0.5, "lr": 0.01}
+    run["optim"] = {**run["optim"], "ema": 0.5, "lr": 0.01, "encoder_lr": 0.002}
     run["loss"] = {**run["loss"], "alpha_hid": 0.0}
     run["eval"] = {**run["eval"], "monitor": "loss"}
     run["noise"] = {"no_stop": 0.5, "typos": 0.3, "subword_sampling": 0.2, "variants": 2}

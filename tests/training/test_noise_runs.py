@@ -16,6 +16,7 @@ from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, make_module
 from seq2seq_distill.training.components import RunComponents, build_components
+from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_runs import config, write_data
 from tests.training.test_teacher_inputs import divergence
 
@@ -146,6 +147,18 @@ def test_the_encoder_is_trained_unless_it_is_frozen(tmp_path: Path, caplog: pyte
         assert ("noise: the encoder is trained" in caplog.text) is trained
         assert module.shares_encoder is (not noise)
     assert "noise: 2 disturbed forms of each training example" in caplog.text
+
+
+def test_a_rate_for_the_encoder_needs_one_that_is_trained(tmp_path: Path) -> None:
+    for noise, frozen in (({}, None), (NOISE, True)):
+        student = {"decoder_layers": 1, "freeze_encoder": frozen}
+        run = noisy(tmp_path, noise, student=student, optim={"encoder_lr": 1e-4})
+        with pytest.raises(ConfigError, match=r"`optim.encoder_lr` 0.0001 is for an encoder that is trained"):
+            build_components(run)
+    run = noisy(tmp_path, NOISE, student={"decoder_layers": 1}, optim={"lr": 0.01, "encoder_lr": 1e-4})
+    _, module = build_module(run, build_components(run), Extensions())
+    rates = {group["initial_lr"] for group in module.configure_optimizers()["optimizer"].param_groups}
+    assert rates == {0.01, 1e-4}
 
 
 @pytest.mark.parametrize(
