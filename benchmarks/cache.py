@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,7 @@ def compare(
     """The benchmark's JSON line."""
     config = demo_config(task, encode={"n_train": rows}, eval={"n_val": 10, "n_test": 10})
     if student is not None:
-        none: dict[str, object] = dict.fromkeys(("decoder_layers", "decoder_layer_ids", "encoder_layers"))
+        none: dict[str, Any] = dict.fromkeys(("decoder_layers", "decoder_layer_ids", "encoder_layers"))
         trained = replace(config.student, path=student, freeze_encoder=True, freeze_embeds=True, **none)
         config = replace(config, student=trained)
     online = built(config)

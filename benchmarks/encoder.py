@@ -44,12 +44,12 @@ def compare(shape: Shape, rounds: int) -> dict[str, object]:
     assert shared.shares_encoder
     apart = SummarizationDistiller(student, Teacher(teacher), None, config, 1).train()  # type: ignore[arg-type]
     apart.teacher_runner.shares_encoder = False
-    batch = {**random_batch(shape), "target_tokens": shape.batch * shape.target}
-    batch["row"] = torch.arange(shape.batch)
+    inputs = random_batch(shape)
+    batch = {**inputs, "target_tokens": shape.batch * shape.target, "row": torch.arange(shape.batch)}
 
     def encode() -> None:
         with torch.no_grad():
-            forward.encode(teacher, batch)
+            forward.encode(teacher, inputs)
 
     sides = {"one": lambda: train_on(shared, [batch]), "two": lambda: train_on(apart, [batch]), "encoder": encode}
     seconds = interleaved(sides, rounds)

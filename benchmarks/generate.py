@@ -53,7 +53,7 @@ def compare(task: str, n: int, batch_size: int, rounds: int) -> dict[str, object
         with torch.inference_mode():
             batches = [rows[i : i + batch_size] for i in range(0, n, batch_size)]
             ids = [own for batch in batches for own in generate_batch(model, collate(batch), config)]
-        found["file"] = [tokenizer.decode(own, skip_special_tokens=True).strip() for own in ids]
+        found["file"] = [text.strip() for text in tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
     seconds = interleaved({"ours": in_length_order, "file": in_file_order}, rounds)
     return {

@@ -37,7 +37,7 @@ from seq2seq_distill.training.labels.shards import BACKWARD, RAW, LabelFolder, w
 
 BACKWARD_MODEL = "0" * 8
 """Fingerprint of a backward model that there is not."""
-FILTERS = {"min_score": -2.9, "max_length_ratio": 3.0, "drop_fraction": 0.1, "backward_model": "none"}
+FILTERS = LabelConfig(min_score=-2.9, max_length_ratio=3.0, drop_fraction=0.1, backward_model="none")
 
 
 def small_teacher(folder: Path, width: int = 32) -> Path:
@@ -122,7 +122,7 @@ def folder_of(place: Path, rows: int) -> LabelFolder:
 def merge_alone(place: Path) -> None:
     """What a process of its own does."""
     rows = rows_of(place)
-    merge(LabelConfig(**FILTERS), folder_of(place, len(rows.labelled)), rows, "none")
+    merge(FILTERS, folder_of(place, len(rows.labelled)), rows, "none")
 
 
 def measure(kind: str, rows: int) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from transformers import AutoConfig
 
-from seq2seq_distill.cli.main import parse
+from benchmarks.trial import parse_run
 from seq2seq_distill.config import RunConfig, TrimConfig
 from seq2seq_distill.models import architectures
 from seq2seq_distill.models.loading import load_pretrained
@@ -100,7 +100,7 @@ def costs(arguments: argparse.Namespace, engine: str, folders: dict[str, Path]) 
     """Predicted and measured speed and size of each student."""
     depths, shapes = teacher_depths(arguments), [SHAPES[name] for name in folders]
     layers = [shape.layers(depths) for shape in shapes]
-    steps = {
+    steps: dict[str, set[float]] = {
         "encoder_depths": {depths[0], *(encoder for encoder, _ in layers)},
         "decoder_depths": {depths[1], *(decoder for _, decoder in layers)},
         "ffn": {1.0, *(shape.ffn for shape in shapes)},
@@ -131,14 +131,14 @@ def costs(arguments: argparse.Namespace, engine: str, folders: dict[str, Path]) 
 def evaluate(arguments: argparse.Namespace, engine: str, folders: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """What `distill evaluate` measures, by student, with the teacher as the first model."""
     models = {"teacher": arguments.teacher, **{name: str(folder / "best") for name, folder in folders.items()}}
-    place, run = Path(arguments.output_dir), parse("run", run_flags(arguments))
-    languages = ["--src_lang", run.src_lang, "--tgt_lang", run.tgt_lang] if run.src_lang else []
+    place, run = Path(arguments.output_dir), parse_run(run_flags(arguments))
+    languages: list[object] = ["--src_lang", run.src_lang, "--tgt_lang", run.tgt_lang] if run.src_lang else []
     if engine == "ctranslate2":
         for name, model in models.items():
             models[name] = str(place / f"{name}-int8")
             if not Path(models[name]).exists():
-                flags = ("--quantization", "int8", "--data", *arguments.data, "--task", run.task, *languages)
-                distill("export", "--model", model, *flags, "--output_dir", models[name])
+                data = ("--data", *arguments.data, "--task", run.task, *languages)
+                distill("export", "--model", model, "--quantization", "int8", *data, "--output_dir", models[name])
     out = place / f"evaluation-{engine}"
     named = ("--models", *models.values(), "--names", *models)
     flags = ["--task", run.task, "--data", *arguments.data, *languages, "--n", 200, "--n_speed", arguments.n_speed]
@@ -151,7 +151,7 @@ def losses(arguments: argparse.Namespace, folders: Sequence[Path]) -> list[dict[
     """Losses on val after trials and after the training, and how well the ones order the others."""
     runs = [run_of(folder, arguments) for folder in folders]
     views = [teacher_and_views(run)[1][0] for run in runs]
-    whole = teacher_and_views(parse("run", run_flags(arguments)))[1][0]
+    whole = teacher_and_views(parse_run(run_flags(arguments)))[1][0]
     limit = architectures.max_positions(teacher_config(arguments))[1]
     val = ValidationRows.of(whole.data.references("val"), whole.tokenizer, [view.tokenizer for view in views], limit)
     records, trained = [], []
@@ -170,15 +170,14 @@ def losses(arguments: argparse.Namespace, folders: Sequence[Path]) -> list[dict[
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float:
     """Rank correlation of two series without ties."""
-    ranks = [np.argsort(np.argsort(series)) for series in (first, second)]
-    return float(np.corrcoef(*ranks)[0, 1]) if len(first) > 1 else 1.0
+    one, other = (np.argsort(np.argsort(series)) for series in (first, second))
+    return float(np.corrcoef(one, other)[0, 1]) if len(first) > 1 else 1.0
 
 
 def run_of(folder: Path, arguments: argparse.Namespace) -> RunConfig:
     """The run of a student, with the teacher that was trimmed there."""
     flags = ["--config", str(folder / "run.yaml"), "--teacher", arguments.teacher]
-    run = parse("run", flags)
-    assert isinstance(run, RunConfig)
+    run = parse_run(flags)
     trimmed = OutputFolder(folder).trimmed
     return replace(run, teacher=str(trimmed), trim=TrimConfig()) if run.trim.is_on else run
 

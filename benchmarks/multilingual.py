@@ -13,6 +13,7 @@ import json
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from benchmarks.trimming import train_sentencepiece
 from seq2seq_distill.config import BatchConfig, EncodeConfig, EvalConfig, RunConfig, StudentConfig, TrimConfig
 from seq2seq_distill.data.sources import load_split
 from seq2seq_distill.decoding.loading import LoadedModel
-from seq2seq_distill.decoding.parity import check_parity
+from seq2seq_distill.decoding.parity import check_parity, to_ctranslate2
 from seq2seq_distill.training.trimming import REPORT
 
 SIDES = ("source", "target")
@@ -69,7 +70,7 @@ def nllb(lines: Sequence[str], size: int, folder: Path) -> PreTrainedTokenizerBa
     tokens = ["<s>", "<pad>", "</s>", "<unk>", *sorted(model["vocab"], key=model["vocab"].__getitem__)]
     return NllbTokenizer(
         vocab={token: number for number, token in enumerate(tokens)},
-        merges=[tuple(merge) for merge in model["merges"]],
+        merges=[tuple(merge) for merge in model["merges"]],  # type: ignore[misc]  # its list[str] is that of old files
         src_lang="eng_Latn",
         tgt_lang="deu_Latn",
     )
@@ -108,9 +109,8 @@ def compare(name: str, lines: Sequence[str], arguments: argparse.Namespace, plac
     report = json.loads((place / "run" / "trimmed" / REPORT).read_text("utf-8"))
     batches = {side: steps(each, range(2)) for side, each in parts.items()}
     modules = {side: distiller(whole, each) for side, each in parts.items()}
-    seconds = interleaved(
-        {side: lambda side=side: train_on(modules[side], batches[side]) for side in parts}, arguments.rounds
-    )
+    sides = {side: partial(train_on, modules[side], batches[side]) for side in parts}
+    seconds = interleaved(sides, arguments.rounds)
     return {
         "tokens": [report["vocabulary"][when]["target"] for when in ("before", "after")],
         "parameters": list(report["parameters"].values()),
@@ -152,7 +152,9 @@ def equal_outputs(parts: Any) -> float:
     settings.update(num_beams=1, max_length=32)
     loaded = LoadedModel(parts.student.eval(), parts.tokenizer, "", None, settings)
     sources = parts.data.encoded["val"][:ROWS]["input_ids"]
-    return check_parity(loaded, {"greedy": settings}, sources, "ctranslate2", "look at it")["greedy"].equal
+    return check_parity(
+        loaded, {"greedy": settings}, sources, to_ctranslate2("ctranslate2"), "ctranslate2", "look at it"
+    )["greedy"].equal
 
 
 if __name__ == "__main__":

@@ -103,8 +103,8 @@ ROWS = (
         lambda c: _courses("linear_decay", textbrewer_schedulers.linear_decay_weight_scheduler),
     ),
 )
-_textbrewer_flsw = textbrewer_schedulers.flsw_temperature_scheduler_builder(0.1, 2.0, 0.0)
-_textbrewer_cwsm = textbrewer_schedulers.cwsm_temperature_scheduler_builder(0.1)
+_textbrewer_flsw: Callable[..., Tensor] = textbrewer_schedulers.flsw_temperature_scheduler_builder(0.1, 2.0, 0.0)
+_textbrewer_cwsm: Callable[..., Tensor] = textbrewer_schedulers.cwsm_temperature_scheduler_builder(0.1)
 
 
 def main() -> None:

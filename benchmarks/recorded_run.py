@@ -17,7 +17,7 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
-from seq2seq_distill.cli.main import parse
+from benchmarks.trial import parse_run
 from seq2seq_distill.training.run import run_config
 
 
@@ -91,4 +91,4 @@ def children(pid: int) -> list[int]:
 
 
 if __name__ == "__main__":
-    run_config(parse("run", sys.argv[3:]), [StepRecorder(Path(sys.argv[1]), int(sys.argv[2]))])
+    run_config(parse_run(sys.argv[3:]), [StepRecorder(Path(sys.argv[1]), int(sys.argv[2]))])

@@ -25,6 +25,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -123,8 +124,8 @@ def measure(arguments: argparse.Namespace) -> None:
     for strategy in ("ddp", "fsdp2"):
         alone, together = Step(student, teacher), spread(strategy, Step(copy.deepcopy(student), teacher))
         ways: dict[str, Callable[[], Any]] = {
-            "seconds_1": lambda step=alone: one_step(step, whole, 1 / rows.numel()) if rank == 0 else 0.0,
-            "seconds_n": lambda step=together: one_step(step, share, world / rows.numel()),
+            "seconds_1": partial(one_step, alone, whole, 1 / rows.numel()) if rank == 0 else float,
+            "seconds_n": partial(one_step, together, share, world / rows.numel()),
             "seconds_all_reduce": lambda: dist.all_reduce(gradients),
             "latency": lambda: dist.all_reduce(torch.zeros(1)),
         }

@@ -206,10 +206,8 @@ def speed(times: Mapping[str, list[float]], name: str) -> dict[str, float]:
 
 def random_student(loaded: LoadedModel, vocabulary: int, length: int) -> LoadedModel:
     """A student of the usual shape with the same tokenizer and more rows, whose outputs have `length` tokens."""
-    own = loaded.generation
-    ids = {name: getattr(own, name) for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id")}
-    shape = {"encoder_layers": 6, "decoder_layers": 1, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048}
-    heads = {"encoder_attention_heads": 8, "decoder_attention_heads": 8}
+    names = ("pad_token_id", "eos_token_id", "decoder_start_token_id")
+    ids: dict[str, Any] = {name: getattr(loaded.generation, name) for name in names}
     torch.manual_seed(0)
     model = MarianMTModel(
         MarianConfig(
@@ -217,8 +215,12 @@ def random_student(loaded: LoadedModel, vocabulary: int, length: int) -> LoadedM
             vocab_size=vocabulary,
             decoder_vocab_size=vocabulary,
             max_position_embeddings=512,
-            **shape,
-            **heads,
+            encoder_layers=6,
+            decoder_layers=1,
+            encoder_ffn_dim=2048,
+            decoder_ffn_dim=2048,
+            encoder_attention_heads=8,
+            decoder_attention_heads=8,
             **ids,
         )
     ).eval()

@@ -177,7 +177,10 @@ def forward_kl(student: Any, teacher: Any, batch: Batch, loss: ResolvedLossConfi
 def floor(student: Any, teacher: Any, batch: Batch, loss: ResolvedLossConfig) -> Tensor:
     """Both models and the matrix products of the head only."""
     own, other, _ = hidden_states(student, teacher, batch)
-    inputs = (own, forward.output_head(student).weight, other, forward.output_head(teacher).weight)
+    inputs: tuple[Tensor, ...] = (
+        *(own, forward.output_head(student).weight),
+        *(other, forward.output_head(teacher).weight),
+    )
     if torch.is_autocast_enabled(own.device.type):
         inputs = tuple(each.to(torch.get_autocast_dtype(own.device.type)) for each in inputs)
     return HeadProducts.apply(*inputs)

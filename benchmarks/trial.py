@@ -1,6 +1,6 @@
 """The components of a run on real text and its steps without a Trainer, for benchmarks of whole steps."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,16 @@ from seq2seq_distill.training.components import RunComponents, build_components
 Batch = Mapping[str, Any]
 
 
+def parse_run(arguments: Sequence[str]) -> RunConfig:
+    """The config of a run from its arguments."""
+    config = parse("run", arguments)
+    assert isinstance(config, RunConfig)
+    return config
+
+
 def demo_config(task: str, **changes: Any) -> RunConfig:
     """The config of the bare command with some fields of its groups replaced: `loss={"temperature": 2.0}`."""
-    config: RunConfig = parse("run", ["--task", task])
+    config = parse_run(["--task", task])
     groups = {name: replace(getattr(config, name), **values) for name, values in changes.items()}
     return replace(config, **groups)
 
