@@ -98,6 +98,13 @@ class LabelConfig(LabelOptions, DecodingOptions, RunnerOptions, LanguageModelOpt
             for name in (name for name, is_given in given.items() if is_given):
                 value = format_value(getattr(self, name))
                 yield Problem((name, "targets"), f"`{name}` {value} is for targets that the model writes: leave it out")
+            kept = {"n_val": self.n_val, "n_test": self.n_test, "duplicates": self.duplicates == "drop"}
+            for name in (name for name, is_given in kept.items() if is_given):
+                yield Problem(
+                    (name, "targets"),
+                    f"`{name}` {getattr(self, name)} cannot be combined with `targets` reference, which scores each row "
+                    "as it stands: leave it out",
+                )
 
     def _language_problems(self) -> Iterator[Problem]:
         if self.src_lang is None:

@@ -572,6 +572,8 @@ def test_a_student_of_another_vocabulary_learns_from_labels_and_not_from_distrib
         (["--generate", '{"num_beams": 3}'], "--generate num_beams=3 has an option of its own: use --beams"),
         (["--generate", '{"do_sample": true}'], "--generate do_sample=True has an option of its own: use --sample"),
         (["--targets", "reference", "--generate", '{"min_length": 3}'], "is for targets that the model writes"),
+        (["--targets", "reference", "--n_val", "9"], "--n_val 9 cannot be combined with --targets reference"),
+        (["--targets", "reference", "--duplicates", "drop"], "--duplicates drop cannot be combined with"),
         (["--backward_model", "nowhere/at/all"], "--backward_model nowhere/at/all"),
         (["--workers", "2"], "--workers 2 needs --runner ray: add it"),
         (["--gpus_per_worker", "2"], "--gpus_per_worker 2.0 is too large: choose 0 to 1"),
