@@ -122,9 +122,6 @@ def label_all(folder: Path) -> None:
 
 LABELS = on_labels("labels", MULTI30K)
 
-GENTLE: Options = ("--optim.encoder_lr", "0.0003")
-"""Where the encoder is trained, as it is with noise: the recipe's rate for a single layer makes it collapse."""
-
 
 def feed_forward(part: float) -> Options:
     """A part of the teacher's feed-forward width."""
@@ -155,9 +152,9 @@ STUDIES = {
             "targets of the data": REFERENCE,
             "temperature 2": (*LABELS, "--loss.temperature", "2", "--loss.alpha_ce", "0.8"),
             "without averaging": (*LABELS, "--optim.ema", "null"),
-            "the encoder trained": (*LABELS, "--student.freeze_encoder", "false", *GENTLE),
-            "with subword sampling": (*LABELS, "--noise.subword_sampling", "0.2", *GENTLE),
-            "with noise": (*LABELS, "--noise.preset", "firefox", *GENTLE),
+            "the encoder trained": (*LABELS, "--student.freeze_encoder", "false"),
+            "with subword sampling": (*LABELS, "--noise.subword_sampling", "0.2"),
+            "with noise": (*LABELS, "--noise.preset", "firefox"),
         },
     ),
     "shrinking": Study(

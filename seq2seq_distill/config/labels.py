@@ -102,8 +102,8 @@ class LabelConfig(LabelOptions, DecodingOptions, RunnerOptions, LanguageModelOpt
             for name in (name for name, is_given in kept.items() if is_given):
                 yield Problem(
                     (name, "targets"),
-                    f"`{name}` {getattr(self, name)} cannot be combined with `targets` reference, which scores each row "
-                    "as it stands: leave it out",
+                    f"`{name}` {getattr(self, name)} cannot be combined with `targets` reference, which scores all "
+                    "rows as they are: leave it out",
                 )
 
     def _language_problems(self) -> Iterator[Problem]:

@@ -34,6 +34,11 @@ def encoder_parameters(student: PreTrainedModel) -> list[nn.Parameter]:
     return [p for p in student.get_encoder().parameters() if p not in elsewhere]
 
 
+def encoder_and_embedding_parameters(student: PreTrainedModel) -> list[nn.Parameter]:
+    """Of the encoder and all embeddings."""
+    return [*encoder_parameters(student), *embedding_parameters(student)]
+
+
 def embedding_parameters(student: PreTrainedModel) -> list[nn.Parameter]:
     """Of tokens and positions, in both stacks; a head may be tied to them."""
     return [p for module in architectures.embedding_modules(student) for p in module.parameters()]

@@ -14,7 +14,7 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.decoding.generation import GenerationSettings, generation_config
 from seq2seq_distill.losses.blend import Losses, LossReport, StepTokens, add, blend
 from seq2seq_distill.models import architectures
-from seq2seq_distill.models.freezing import embedding_parameters, encoder_parameters
+from seq2seq_distill.models.freezing import encoder_and_embedding_parameters
 from seq2seq_distill.models.sharding import is_sharded, keep_unsharded, precision_policy, shard, zero_row
 from seq2seq_distill.modules.cpu_attention import UnfusedCpuAttention
 from seq2seq_distill.modules.evaluation import (
@@ -202,7 +202,7 @@ class SummarizationModule(LightningModule):
         return self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def configure_optimizers(self) -> Any:
-        encoder = [*encoder_parameters(self.student), *embedding_parameters(self.student)]
+        encoder = encoder_and_embedding_parameters(self.student)
         optimizer = build_optimizer(self, self.config.optim, encoder, self.projections.parameters())
         schedule = build_schedule(optimizer, self.config.optim, self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.models import architectures
+from seq2seq_distill.models.freezing import encoder_and_embedding_parameters
 from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.distillers import SummarizationDistiller, TranslationDistiller
 from seq2seq_distill.modules.extensions import Extensions
@@ -155,6 +156,9 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
     for name, (size, whole) in getattr(components.student.config, "distilled_widths", {}).items():
         logger.info("student: %s %d of the teacher's %d", name, size, whole)
     logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
+    learns = any(p.requires_grad for p in encoder_and_embedding_parameters(module.student))
+    if config.optim.encoder_lr is not None and not learns:
+        logger.info("--optim.encoder_lr has no effect: encoder and embeddings are frozen")
     if config.noise.is_on:
         _log_noise(config, components)
     if isinstance(module, SummarizationDistiller) and module.shares_encoder:

@@ -23,7 +23,6 @@ from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.shrink.depth import rebuild_settings
 from seq2seq_distill.shrink.student import cut_student
 from seq2seq_distill.utils.distributed import is_rank_zero, local_device
-from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.locks import wait_until
 
 CALIBRATION_TOKENS = 4096
@@ -105,11 +104,6 @@ def freeze_student(config: RunConfig, student: PreTrainedModel, teacher: Teacher
         unchanged = copied and not config.noise.is_on
     encoder = unchanged if config.student.freeze_encoder is None else config.student.freeze_encoder
     embeddings = encoder if config.student.freeze_embeds is None else config.student.freeze_embeds
-    if config.optim.encoder_lr is not None and encoder and embeddings:
-        raise ConfigError(
-            f"`optim.encoder_lr` {config.optim.encoder_lr} is for an encoder that is trained, but this one is frozen: "
-            "set `student.freeze_encoder` false, or leave it out"
-        )
     freeze_parts(student, encoder=encoder, embeddings=embeddings)
 
 

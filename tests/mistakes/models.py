@@ -111,7 +111,6 @@ KINDS = (
     option("more width than the teacher has", "--student.encoder_ffn_dim", st.integers(33, 9999).map(str), "4096"),
     option("heads that cannot go alone", "--student.num_heads", st.integers(1, 2).map(str), "1"),
     option("a width that divides a head", "--student.d_model", st.integers(9, 15).map(str), "12"),
-    option("a learning rate for a frozen encoder", "--optim.encoder_lr", st.floats(1e-6, 1).map(str), "0.0003"),
     option("an unknown config key", "--student.overrides", words.map('{{"{}": 1}}'.format), '{"dropuot": 0.1}'),
     option(
         "a config key that changes the shape of weights",

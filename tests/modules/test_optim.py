@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD
 
 from seq2seq_distill.config import OptimConfig, TrainerConfig
-from seq2seq_distill.models.freezing import embedding_parameters, encoder_parameters
+from seq2seq_distill.models.freezing import encoder_and_embedding_parameters, encoder_parameters
 from seq2seq_distill.modules.optim import build_optimizer, build_schedule, split_by_decay, warmup_steps
 from tests.tiny_models import families, tiny_batch, tiny_model
 
@@ -40,7 +40,7 @@ def test_frozen_parameters_are_left_out_and_tied_ones_come_once() -> None:
 @families()
 def test_encoder_and_embeddings_have_their_rate(model_type: str) -> None:
     model = tiny_model(model_type)
-    encoder = [*encoder_parameters(model), *embedding_parameters(model)]
+    encoder = encoder_and_embedding_parameters(model)
     optimizer = build_optimizer(model, OptimConfig(lr=0.1, encoder_lr=0.02), encoder)
     rates = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
     names = {name: p for name, p in model.named_parameters() if p.requires_grad}

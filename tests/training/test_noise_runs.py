@@ -16,7 +16,6 @@ from seq2seq_distill.data.teacher_inputs import NAMES
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.build import build_module, make_module
 from seq2seq_distill.training.components import RunComponents, build_components
-from seq2seq_distill.utils.errors import ConfigError
 from tests.tiny_runs import config, write_data
 from tests.training.test_teacher_inputs import divergence
 
@@ -149,16 +148,15 @@ def test_the_encoder_is_trained_unless_it_is_frozen(tmp_path: Path, caplog: pyte
     assert "noise: 2 disturbed forms of each training example" in caplog.text
 
 
-def test_a_rate_for_the_encoder_needs_one_that_is_trained(tmp_path: Path) -> None:
-    for noise, frozen in (({}, None), (NOISE, True)):
-        student = {"decoder_layers": 1, "freeze_encoder": frozen}
-        run = noisy(tmp_path, noise, student=student, optim={"encoder_lr": 1e-4})
-        with pytest.raises(ConfigError, match=r"`optim.encoder_lr` 0.0001 is for an encoder that is trained"):
-            build_components(run)
-    run = noisy(tmp_path, NOISE, student={"decoder_layers": 1}, optim={"lr": 0.01, "encoder_lr": 1e-4})
-    _, module = build_module(run, build_components(run), Extensions())
-    rates = {group["initial_lr"] for group in module.configure_optimizers()["optimizer"].param_groups}
-    assert rates == {0.01, 1e-4}
+def test_the_encoder_has_its_rate_if_it_is_trained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for noise, rates in (({}, {0.01}), (NOISE, {0.01, 1e-4})):
+        run = noisy(tmp_path, noise, student={"decoder_layers": 1}, optim={"lr": 0.01, "encoder_lr": 1e-4})
+        with caplog.at_level("INFO"):
+            caplog.clear()
+            _, module = build_module(run, build_components(run), Extensions())
+        optimizer = module.configure_optimizers()["optimizer"]
+        assert {group["initial_lr"] for group in optimizer.param_groups} == rates
+        assert ("--optim.encoder_lr has no effect" in caplog.text) is (not noise)
 
 
 @pytest.mark.parametrize(
