@@ -155,10 +155,9 @@ def _log_summary(config: RunConfig, components: RunComponents, module: Summariza
     logger.info("student: %d encoder and %d decoder layers, %s", encoder, decoder, _origin(config, components.student))
     for name, (size, whole) in getattr(components.student.config, "distilled_widths", {}).items():
         logger.info("student: %s %d of the teacher's %d", name, size, whole)
-    logger.info("%s of %s parameters are trained", f"{trained:,}", f"{total:,}")
     learns = any(p.requires_grad for p in encoder_and_embedding_parameters(module.student))
-    if config.optim.encoder_lr is not None and not learns:
-        logger.info("--optim.encoder_lr has no effect: encoder and embeddings are frozen")
+    frozen = "" if learns else "; encoder and embeddings are frozen"
+    logger.info("%s of %s parameters are trained%s", f"{trained:,}", f"{total:,}", frozen)
     if config.noise.is_on:
         _log_noise(config, components)
     if isinstance(module, SummarizationDistiller) and module.shares_encoder:
