@@ -19,7 +19,7 @@ from benchmarks.studies import MULTI30K, STUDIES
 from benchmarks.study import NAMES, PAGE, RUNS, folder_of
 
 KINDS = ("upper", "title", "typos", "no_stop", "emoji")
-SETTINGS = ("recipe", "the encoder trained", "with noise")
+SETTINGS = ("recipe", "the encoder frozen", "with noise")
 TEACHER = "teacher"
 
 

@@ -76,6 +76,10 @@ SHORT: Options = ("--config", "configs/translation/multi30k-en-de-6-1.yaml", *GR
 """Of the short runs, whose test decodes greedily."""
 
 
+FROZEN: Options = ("--student.freeze_encoder", "true")
+"""The encoder as the teacher has it."""
+
+
 def label_multi30k(data: Path | str, folder: Path, *options: str, longest: int = 96) -> None:
     """Targets of the teacher of Multi30k."""
     teacher = ("--task", "translation", "--model", "multi30k/teacher", "--src_lang", "en", "--tgt_lang", "de")
@@ -137,7 +141,7 @@ OWN_VOCABULARY: Options = (
 """A student with fresh weights, which reads and writes other pieces than the teacher."""
 
 STUDIES = {
-    "multi30k-en-de": recipe("multi30k-en-de-6-1", "translation", 6000),
+    "multi30k-en-de": recipe("multi30k-en-de-6-1", "translation"),
     "debian-en-fr": recipe("debian-en-fr-6-1", "translation"),
     "debian-synopsis": recipe("debian-synopsis-6-1", "summarization"),
     "demo-translation": demo("translation", 1100),
@@ -149,12 +153,21 @@ STUDIES = {
         prepare=label_all,
         settings={
             "recipe": LABELS,
+            "the encoder frozen": (*LABELS, *FROZEN),
+            "with subword sampling": (*LABELS, "--noise.subword_sampling", "0.2"),
+            "with noise": (*LABELS, "--noise.preset", "firefox"),
+        },
+    ),
+    "frozen-parts": Study(
+        task="translation",
+        options=(*SHORT, *FROZEN),
+        steps=700,
+        prepare=label_all,
+        settings={
+            "the encoder frozen": LABELS,
             "targets of the data": REFERENCE,
             "temperature 2": (*LABELS, "--loss.temperature", "2", "--loss.alpha_ce", "0.8"),
             "without averaging": (*LABELS, "--optim.ema", "null"),
-            "the encoder trained": (*LABELS, "--student.freeze_encoder", "false"),
-            "with subword sampling": (*LABELS, "--noise.subword_sampling", "0.2"),
-            "with noise": (*LABELS, "--noise.preset", "firefox"),
         },
     ),
     "shrinking": Study(
@@ -173,7 +186,12 @@ STUDIES = {
     ),
     "losses": Study(
         task="translation",
-        options=(*SHORT, *REFERENCE, "--loss.temperature", "1", "--loss.alpha_ce", "0.8", "--loss.alpha_mlm", "0.2"),
+        options=(
+            *SHORT,
+            *FROZEN,
+            *REFERENCE,
+            *("--loss.temperature", "1", "--loss.alpha_ce", "0.8", "--loss.alpha_mlm", "0.2"),
+        ),
         steps=700,
         settings={
             "plain training (sft)": SFT,
@@ -193,7 +211,7 @@ STUDIES = {
     ),
     "monolingual": Study(
         task="translation",
-        options=SHORT,
+        options=(*SHORT, *FROZEN),
         steps=700,
         prepare=split_in_halves,
         settings={
@@ -207,7 +225,7 @@ STUDIES = {
     ),
     "candidates": Study(
         task="translation",
-        options=(*SHORT, *SFT),
+        options=(*SHORT, *FROZEN, *SFT),
         steps=700,
         prepare=label_three_ways,
         settings={
