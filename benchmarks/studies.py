@@ -184,31 +184,6 @@ STUDIES = {
             "a quarter of the feed-forward, vocabulary of 2,000": (*feed_forward(0.25), "--trim.size", "2000"),
         },
     ),
-    "losses": Study(
-        task="translation",
-        options=(
-            *SHORT,
-            *FROZEN,
-            *REFERENCE,
-            *("--loss.temperature", "1", "--loss.alpha_ce", "0.8", "--loss.alpha_mlm", "0.2"),
-        ),
-        steps=700,
-        settings={
-            "plain training (sft)": SFT,
-            **{
-                name: ("--loss.divergence", name)
-                for name in ("forward_kl", "reverse_kl", "jsd", "total_variation")
-                + ("skewed_forward_kl", "skewed_reverse_kl", "mse")
-            },
-            "forward_kl, temperature 2": ("--loss.temperature", "2"),
-            # T^2 makes the term small below 1: its weight is doubled, as in the recipe.
-            "forward_kl, temperature 0.5": ("--loss.temperature", "0.5", "--loss.alpha_ce", "1.6"),
-            "forward_kl, hidden states (mse)": ("--loss.alpha_hid", "1"),
-            "forward_kl, hidden states (cosine)": ("--matches", '{"layers": "last", "loss": "cosine"}'),
-            "forward_kl, a quarter on-policy": ("--loss.on_policy", "0.25"),
-        },
-        seeds=(1,),
-    ),
     "monolingual": Study(
         task="translation",
         options=(*SHORT, *FROZEN),
