@@ -51,7 +51,10 @@ def stress_scores(
         if model := next((model for model in models if not _can_write(kind, model, rows, inputs, targets)), None):
             logger.warning("stress %s is left out: the vocabulary of %s cannot write it", kind, model.name)
             continue
-        found[kind] = {model.name: scores(decode(model, inputs), targets) for model in models}
+        found[kind] = {}
+        for model in models:
+            found[kind][model.name] = scores(decode(model, inputs), targets)
+            logger.info("%s: decoded %d examples with %s", model.name, len(inputs), kind)
     return found
 
 
