@@ -94,8 +94,9 @@ def teacher(things: Path, tmp_path: Path) -> Path:
 
 
 def run(teacher: object, data: object, out: object, *more: object, cut: bool = True) -> list[str]:
-    """A run of two optimiser steps, with a student that is cut from the teacher."""
+    """A run of two optimiser steps on the data's own targets, with a student that is cut from the teacher."""
     line = f"--task translation --teacher {teacher} --data {data} --output_dir {out} --src_lang en --tgt_lang de"
+    line += " --targets reference"
     line += (
         " --student.decoder_layers 1" * cut
         + " --batch.size 16 --eval.max_target_length 4 --eval.n_speed 0 --eval.beams 1"
