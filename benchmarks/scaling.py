@@ -124,7 +124,7 @@ def measure(arguments: argparse.Namespace) -> None:
     for strategy in ("ddp", "fsdp2"):
         alone, together = Step(student, teacher), spread(strategy, Step(copy.deepcopy(student), teacher))
         ways: dict[str, Callable[[], Any]] = {
-            "seconds_1": partial(one_step, alone, whole, 1 / rows.numel()) if rank == 0 else float,
+            "seconds_1": partial(one_step, alone, whole, 1 / rows.numel()) if rank == 0 else float,  # 0.0 elsewhere
             "seconds_n": partial(one_step, together, share, world / rows.numel()),
             "seconds_all_reduce": lambda: dist.all_reduce(gradients),
             "latency": lambda: dist.all_reduce(torch.zeros(1)),

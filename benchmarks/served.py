@@ -55,7 +55,7 @@ def evaluate(folder: Path) -> None:
 
 def export(run: Path, form: str, folder: Path) -> Path:
     """The folder of an exported student."""
-    place = folder / "exported" / f"{run.name}{' shortlist' if form == SHORTLIST else ''}".replace(" ", "-")
+    place = folder / "exported" / f"{run.name}{'-shortlist' * (form == SHORTLIST)}"
     if not place.exists():
         command = ["export", "--model", str(run), "--quantization", "int8", "--output_dir", str(place)]
         distill(*command, *EXPORTS[form])

@@ -5,7 +5,6 @@ import logging
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
 import torch
@@ -24,6 +23,7 @@ from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.teacher_targets import label_config, named_as_in_a_run
 from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.locks import wait_until
+from seq2seq_distill.utils.optional import is_installed
 from seq2seq_distill.utils.progress import format_duration
 
 logger = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def choose_without_measuring(config: RunConfig, components: RunComponents) -> Ch
 
 def _engine(config: RunConfig) -> str:
     """That labels if the teacher is one that CTranslate2 can run."""
-    return "ctranslate2" if config.label.engine != "transformers" and find_spec("ctranslate2") else "transformers"
+    return "ctranslate2" if config.label.engine != "transformers" and is_installed("ctranslate2") else "transformers"
 
 
 def choose_by_seconds(labelling: float, training: float) -> Choice:

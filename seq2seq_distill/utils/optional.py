@@ -23,9 +23,14 @@ def optional(module: str, wanted_by: str) -> ModuleType:
         raise ConfigError(_missing(package, wanted_by)) from None
 
 
+def is_installed(package: str) -> bool:
+    """Whether an optional package is there, without importing anything."""
+    return find_spec(package) is not None
+
+
 def missing_problem(package: str, wanted_by: str) -> str | None:
     """The message of that error, without importing anything; None if the package is installed."""
-    return None if find_spec(package) else _missing(package, wanted_by)
+    return None if is_installed(package) else _missing(package, wanted_by)
 
 
 def _missing(package: str, wanted_by: str) -> str:
