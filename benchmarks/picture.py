@@ -47,7 +47,7 @@ font-family: system-ui, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
 {{ lettering() }}
 </style>
 <rect y="{{ -heading }}" width="100%" height="100%" rx="8" fill="var(--paper)"/>
-<text class="name" x="12" y="{{ 16 - heading }}">Kept of the teacher's score, %</text>
+<text class="name" x="12" y="{{ 16 - heading }}">Share of the teacher's score, %</text>
 {% for score in scores %}{% set x = 12 + 90 * loop.index0 %}
 <circle cx="{{ x + 5 }}" cy="{{ 30 - heading }}" r="5" fill="{{ colour(loop.index) }}"/>
 <text x="{{ x + 15 }}" y="{{ 34 - heading }}">{{ score }}</text>
@@ -87,7 +87,7 @@ def render(students: Sequence[Mapping[str, Any]], *, dark: bool) -> str:
 def table(students: Sequence[Mapping[str, Any]]) -> str:
     """The figures in Markdown."""
     lines = [
-        "| student | kept of the teacher's scores | speed-up per token | size | measured |",
+        "| student | share of the teacher's scores | speed-up per token | size | measured |",
         "|---|---|---:|---:|---|",
     ]
     for student in students:

@@ -44,13 +44,10 @@ def on_labels(name: str, data: str) -> Options:
     return (*REFERENCE, "--data", f"{{folder}}/{name}", data, "--data_weights", "1", "0")
 
 
-QUIET: Options = (
-    *("--eval.n_speed", "0", "--logger", "[]", "--trainer.enable_progress_bar", "false"),
-    *("--trainer.precision", "bf16-mixed"),
-)
-"""Of all runs. The precision is a matter of the processor: `python -m benchmarks.cpu_precision`."""
+QUIET: Options = ("--eval.n_speed", "0", "--logger", "[]", "--trainer.enable_progress_bar", "false")
+"""Of all runs."""
 
-TARGETS = {"targets of the teacher": (), "targets of the data": REFERENCE, "plain training (sft)": SFT}
+TARGETS = {"targets of the teacher": (), "targets of the data": REFERENCE, "shrink and fine-tune (sft)": SFT}
 """A recipe as it is, with the targets of the data, and without a teacher."""
 
 
@@ -78,6 +75,8 @@ SHORT: Options = ("--config", "configs/translation/multi30k-en-de-6-1.yaml", *GR
 
 FROZEN: Options = ("--student.freeze_encoder", "true")
 """The encoder as the teacher has it."""
+TEACHERS_DROPOUT: Options = ("--student.dropout", "null", "--optim.ema", "null")
+"""Regularised as the teacher, and without averaged weights."""
 
 
 def label_multi30k(data: Path | str, folder: Path, *options: str, longest: int = 96) -> None:
@@ -127,6 +126,24 @@ def label_all(folder: Path) -> None:
 LABELS = on_labels("labels", MULTI30K)
 
 
+def trimmed_to(size: int | None) -> Options:
+    """The teacher's outputs from a cache, of the whole vocabulary or of a part."""
+    trim = () if size is None else ("--trim.size", str(size))
+    return ("--teacher_cache", f"{{folder}}/cache-{size or 'whole'}", *trim)
+
+
+WHOLE, HALF_OF_PIECES, THIRD_OF_PIECES = trimmed_to(None), trimmed_to(3000), trimmed_to(2000)
+
+
+def label_and_cache(folder: Path) -> None:
+    """Labels, and the teacher's outputs for each vocabulary."""
+    label_all(folder)
+    for vocabulary in (WHOLE, HALF_OF_PIECES, THIRD_OF_PIECES):
+        options = ("--task", "translation", *SHORT, *LABELS, *vocabulary)
+        command = [option.replace("{folder}", str(folder)) for option in options]
+        subprocess.run([sys.executable, "-m", "seq2seq_distill", "cache", *command], check=True)
+
+
 def feed_forward(part: float) -> Options:
     """A part of the teacher's feed-forward width."""
     return ("--student.encoder_ffn_dim", str(part), "--student.decoder_ffn_dim", str(part))
@@ -136,7 +153,8 @@ HALF = feed_forward(0.5)
 OWN_VOCABULARY: Options = (
     *("--teacher", "null", "--student.encoder_layers", "null", "--student.decoder_layers", "null"),
     *("--student.config", "configs/demo/translation-shape.yaml", "--student.vocab_size", "4000"),
-    *("--optim.lr", "0.001", "--optim.warmup_steps", "200", "--loss.label_smoothing", "0.1"),
+    *("--optim.lr", "0.001", "--optim.encoder_lr", "null", "--optim.warmup_steps", "200"),
+    *("--loss.label_smoothing", "0.1"),
 )
 """A student with fresh weights, which reads and writes other pieces than the teacher."""
 
@@ -174,19 +192,19 @@ STUDIES = {
         task="translation",
         options=(*SHORT, *LABELS),
         steps=1250,
-        prepare=label_all,
+        prepare=label_and_cache,
         settings={
-            "whole": (),
-            "half of the feed-forward": HALF,
-            "half of the feed-forward, not repaired": (*HALF, "--student.repair", "false"),
-            "vocabulary of 3,000": ("--trim.size", "3000"),
-            "half of the feed-forward, vocabulary of 3,000": (*HALF, "--trim.size", "3000"),
-            "a quarter of the feed-forward, vocabulary of 2,000": (*feed_forward(0.25), "--trim.size", "2000"),
+            "whole": WHOLE,
+            "half of the feed-forward": (*HALF, *WHOLE),
+            "half of the feed-forward, not repaired": (*HALF, "--student.repair", "false", *WHOLE),
+            "vocabulary of 3,000": HALF_OF_PIECES,
+            "half of the feed-forward, vocabulary of 3,000": (*HALF, *HALF_OF_PIECES),
+            "a quarter of the feed-forward, vocabulary of 2,000": (*feed_forward(0.25), *THIRD_OF_PIECES),
         },
     ),
     "monolingual": Study(
         task="translation",
-        options=(*SHORT, *FROZEN),
+        options=(*SHORT, *FROZEN, *TEACHERS_DROPOUT),
         steps=700,
         prepare=split_in_halves,
         settings={
@@ -200,18 +218,18 @@ STUDIES = {
     ),
     "candidates": Study(
         task="translation",
-        options=(*SHORT, *FROZEN, *SFT),
+        options=(*SHORT, *FROZEN, *TEACHERS_DROPOUT, *SFT),
         steps=700,
         prepare=label_three_ways,
         settings={
             "the most probable of a beam search": on_labels("top1", MULTI30K),
             "the closest to the reference, of five (best-bleu)": on_labels("best-bleu", MULTI30K),
-            "the least risk, of sixteen samples (mbr-chrf)": on_labels("mbr-chrf", MULTI30K),
+            "the minimum Bayes risk, of sixteen samples (mbr-chrf)": on_labels("mbr-chrf", MULTI30K),
         },
     ),
     "chunks": Study(
         task="translation",
-        options=(*SHORT, *SFT),
+        options=(*SHORT, *TEACHERS_DROPOUT, *SFT),
         steps=2000,
         prepare=label_with_log_probabilities,
         settings={

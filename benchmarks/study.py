@@ -39,6 +39,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--seeds", type=int, nargs="+", help="by default those of the study")
+    parser.add_argument(
+        "--precision",
+        choices=("32-true", "bf16-mixed"),
+        default="32-true",
+        help="what is faster depends on the processor: python -m benchmarks.cpu_precision",
+    )
     parser.add_argument("--parallel", type=int, default=2, help="number of runs side by side, one thread each")
     parser.add_argument("--page", action="store_true", help="write the table alone")
     arguments = parser.parse_args()
@@ -50,7 +56,7 @@ def main() -> None:
         wanted = [(setting, seed) for seed in arguments.seeds or study.seeds for setting in study.settings]
         with ThreadPoolExecutor(arguments.parallel) as pool:
             missing = [each for each in wanted if each not in done]
-            for record in pool.map(lambda each: execute(arguments.study, *each), missing):
+            for record in pool.map(lambda each: execute(arguments.study, *each, arguments.precision), missing):
                 with RECORDS.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(record) + "\n")
     write_table(arguments.study)
@@ -61,14 +67,14 @@ def folder_of(study: str, setting: str, seed: int) -> Path:
     return RUNS / study / f"{list(STUDIES[study].settings).index(setting)}-{seed}"
 
 
-def execute(name: str, setting: str, seed: int) -> dict[str, Any]:
+def execute(name: str, setting: str, seed: int, precision: str) -> dict[str, Any]:
     """Train one setting with one seed, and return its record."""
     study, out = STUDIES[name], folder_of(name, setting, seed)
-    options = [option.replace("{folder}", str(RUNS / name)) for option in study.settings[setting]]
+    options = [each.replace("{folder}", str(RUNS / name)) for each in (*study.options, *study.settings[setting])]
     options += ["--trainer.max_steps", str(study.steps), "--trainer.val_check_interval", str(study.steps)]
-    options += ["--seed", str(seed), "--output_dir", str(out)]
+    options += ["--seed", str(seed), "--trainer.precision", precision, "--output_dir", str(out)]
     start = time.monotonic()
-    command = [sys.executable, "-m", "seq2seq_distill", "--task", study.task, *study.options, *options]
+    command = [sys.executable, "-m", "seq2seq_distill", "--task", study.task, *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(f"{out}.log", "w", encoding="utf-8") as log:
         subprocess.run(command, stdout=log, stderr=log, check=True, env=environment)
@@ -82,6 +88,7 @@ def execute(name: str, setting: str, seed: int) -> dict[str, Any]:
         **{metric: round(results["student"][metric], 2) for metric in scores},
         **{f"teacher_{metric}": round(results["teacher"][metric], 2) for metric in scores if results["teacher"]},
         "minutes": round((time.monotonic() - start) / 60, 1),
+        "precision": precision,
         "date": str(date.today()),
         "options": " ".join(study.settings[setting]).replace("{folder}", str(RUNS / name)),
     }
@@ -131,7 +138,9 @@ def write_table(name: str) -> None:
         f"| setting | {NAMES[metrics[0]]}, by seed | {' | '.join(heads)} | length | minutes | p |",
         "|---|---|" + "---:|" * (len(heads) + 3),
     ]
-    teacher = next((r for r in records if f"teacher_{metrics[0]}" in r), None)
+    # Of the first setting that has one: another may have trimmed its vocabulary.
+    in_order = sorted(records, key=lambda r: settings.index(r["setting"]))
+    teacher = next((r for r in in_order if f"teacher_{metrics[0]}" in r), None)
     if teacher:
         cells = [text for metric in metrics for text in (f"{teacher[f'teacher_{metric}']:.2f}", "")]
         lines.append(f"| teacher | | {' | '.join(cells)} | {teacher['teacher_gen_len']:.1f} | | |")

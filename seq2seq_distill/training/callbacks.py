@@ -16,7 +16,7 @@ from seq2seq_distill.models.sharding import whole_state
 from seq2seq_distill.modules.extensions import OnSaved
 from seq2seq_distill.modules.summarization import SummarizationModule
 from seq2seq_distill.training.model_card import model_card
-from seq2seq_distill.training.output_folder import OutputFolder, save_model
+from seq2seq_distill.training.output_folder import OutputFolder, best_step, save_model
 from seq2seq_distill.utils.constants import IGNORE_INDEX
 from seq2seq_distill.utils.files import write_jsonl
 from seq2seq_distill.utils.progress import Progress
@@ -48,6 +48,16 @@ class BestStudent(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best, self.best_step = state_dict["best"], state_dict["best_step"]
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the best student where best/ is another or missing, as after a resume from an older checkpoint."""
+        if not trainer.strategy.broadcast(self._has_best()):
+            self.best = self.best_step = None
+
+    def _has_best(self) -> bool:
+        lines = self._folder.read_metrics()
+        marked = any("best" in line for line in lines)  # runs of before version 0.2 marked none
+        return self._folder.best.is_dir() and (not marked or best_step(lines) == self.best_step)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking:
             return
@@ -65,7 +75,8 @@ class BestStudent(Callback):
     def _write(
         self, module: SummarizationModule, step: int, values: dict[str, float], best: dict[str, Tensor] | None
     ) -> None:
-        record = {"step": step, "data_epoch": round(self._plan.data_epoch(step), 4), **values}
+        place = {"step": step, "data_epoch": round(self._plan.data_epoch(step), 4), "best": best is not None}
+        record = {**place, **values}
         # After a resume, later lines of the interrupted run are not part of this one.
         earlier = [line for line in self._folder.read_metrics() if line["step"] < step]
         write_jsonl(self._folder.metrics, [*earlier, record])
@@ -76,7 +87,7 @@ class BestStudent(Callback):
             "step %d of %d, data epoch %.2f: %s%s",
             step,
             self._plan.total_steps,
-            record["data_epoch"],
+            place["data_epoch"],
             ", ".join(f"{name} {value:.4g}" for name, value in sorted(values.items())),
             " (best)" if best is not None else "",
         )

@@ -112,10 +112,13 @@ class ResumeCheckpoint(Checkpoint):
         return "ResumePoints"
 
     def state_dict(self) -> dict[str, Any]:
-        return {"validated": self._validated, "ended": self._ended, "processes": self._processes}
+        state = {"validated": self._validated, "ended": self._ended, "processes": self._processes}
+        return {**state, "total_steps": self._plan.total_steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._validated, self._ended = state_dict["validated"], state_dict["ended"]
+        total_steps = state_dict.get("total_steps", self._plan.total_steps)  # version 0.1 saved none
+        self._validated = state_dict["validated"]
+        self._ended = state_dict["ended"] and total_steps == self._plan.total_steps  # a longer training goes on
         self._processes = state_dict["processes"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -129,6 +132,9 @@ class ResumeCheckpoint(Checkpoint):
         self._processes = trainer.world_size
         self._written, self._written_step = time.monotonic(), trainer.global_step
         self._signals.wait()
+        if trainer.global_step < self._plan.total_steps:
+            # The last batch of a shorter training is not that of this one.
+            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
         if self._ended:
             trainer.should_stop = True
         elif trainer.global_step > self._validated and self._plan.validates_after(trainer.global_step):

@@ -8,7 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -161,6 +161,11 @@ class OutputFolder:
             if self.metrics.exists()
             else []
         )
+
+
+def best_step(lines: Sequence[Mapping[str, Any]]) -> int | None:
+    """The step of the student in best/, by the lines of metrics.jsonl; None where none is marked."""
+    return next((line["step"] for line in reversed(lines) if line.get("best")), None)
 
 
 def plain(config: RunConfig) -> dict[str, Any]:

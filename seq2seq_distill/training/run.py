@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +20,14 @@ from seq2seq_distill.modules.datamodule import Seq2SeqData
 from seq2seq_distill.modules.extensions import Extensions
 from seq2seq_distill.training.auto_targets import with_chosen_targets
 from seq2seq_distill.training.build import build_module, check_extensions
-from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole
+from seq2seq_distill.training.checkpoints import HashedCheckpointIO
 from seq2seq_distill.training.components import RunComponents, build_components, load_whole_teacher, of_task
 from seq2seq_distill.training.failures import LastBatch, translate_errors
 from seq2seq_distill.training.final_test import test_task
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model
 from seq2seq_distill.training.results import how_scored, merge_task_results, print_table
+from seq2seq_distill.training.resuming import begin_at_named, check_fits, find_start, has_ended
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
 from seq2seq_distill.training.trainer import build_trainer, check_trainer
@@ -80,14 +80,15 @@ def run_config(
     check_extensions(config, extensions)
     folder, last_batch = OutputFolder(config.folder), LastBatch()
     with SignalHandler() as signals, _locked(folder), translate_errors(config, last_batch):
-        config, checkpoint = _checkpoint_to_resume(config, folder)
-        if config.resume == "auto" and checkpoint and folder.results.exists():
+        config, checkpoint, begins_at_named = find_start(config, folder)
+        if has_ended(folder) and not begins_at_named:
             return _show_results_again(config, folder)
         processes = check_trainer(config)
         seed_everything(config.seed, workers=True, verbose=False)
         components = build_components(config, folder.student_init)
         config, components = with_chosen_targets(config, components, folder, processes)
-        _check_data(config, components, folder, checkpoint)
+        if checkpoint is not None and not begins_at_named:
+            _check_data(config, components, folder)
         if checkpoint is None:
             _check_monitor(config, components)
         config = with_losses_of_teacher(config, components)
@@ -96,6 +97,10 @@ def run_config(
             config, components.data, folder, signals, [last_batch, *callbacks], extensions.on_student_saved
         )
         datamodule = Seq2SeqData(components.data)
+        if begins_at_named:
+            check_fits(config, module)
+            if is_rank_zero():
+                begin_at_named(config, folder)
         _write_start(config, components, folder, resumed=checkpoint is not None)
         if checkpoint is None:
             trainer.validate(module, datamodule=datamodule, verbose=False)  # the untrained student is step 0
@@ -119,39 +124,11 @@ def _locked(folder: OutputFolder) -> Iterator[None]:
         yield
 
 
-def _checkpoint_to_resume(config: RunConfig, folder: OutputFolder) -> tuple[RunConfig, str | None]:
-    """The config with what an earlier start of this run has found, and the checkpoint to go on from, if any.
-
-    Raises:
-        ConfigError: `resume` names no file or refuses the folder, or the folder's run has other options.
-    """
-    if config.resume not in ("auto", "never"):
-        if not Path(config.resume).is_file():
-            raise ConfigError(f"`resume` {config.resume}: no such checkpoint; choose a file, or auto, or never")
-        origin = OutputFolder(Path(config.resume).resolve().parent.parent)
-        config = origin.with_findings(config)
-        for line in origin.differences(config):
-            logger.warning("%s: the run will not go on exactly as it would have", line)
-        return config, config.resume
-    # Process 0 may have begun to write by the time that others come here.
-    if config.resume == "never" and is_rank_zero() and folder.run_yaml.exists():
-        raise ConfigError(
-            f"`resume` never, but `output_dir` {folder.path} holds a run: choose another folder, or `resume` auto"
-        )
-    found, checkpoint = folder.with_findings(config), newest_whole(folder)
-    differences = folder.differences(found)
-    if checkpoint is None:
-        return config if differences else found, None
-    if differences:
-        raise ConfigError("\n".join(f"{line}: choose another `output_dir`, or the same value" for line in differences))
-    return found, str(checkpoint)
-
-
-def _check_data(config: RunConfig, components: RunComponents, folder: OutputFolder, checkpoint: str | None) -> None:
+def _check_data(config: RunConfig, components: RunComponents, folder: OutputFolder) -> None:
     """Raise DataError if a run would go on with other data than it began with."""
     fingerprint = components.data.fingerprint
     before = folder.read_run().get("provenance", {}).get("data_fingerprint")
-    if checkpoint is not None and config.resume == "auto" and before and not components.data.has_texts_of(before):
+    if before and not components.data.has_texts_of(before):
         raise DataError(
             f"`data` {' '.join(config.sources)} has changed since the run in {folder.path} began "
             f"(fingerprint {fingerprint}, then {before}): restore it, or choose another `output_dir`"

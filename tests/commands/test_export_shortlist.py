@@ -1,10 +1,13 @@
 """`distill export --shortlist true`, and the commands that use such a folder."""
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForSeq2SeqLM
 
 from seq2seq_distill import load_decoder
@@ -23,14 +26,15 @@ from tests.tiny_runs import save_teacher, write_data
 def things(tmp_path, monkeypatch):
     """A model that has learned nothing, but writes this and that, and data."""
     monkeypatch.setattr("seq2seq_distill.decoding.parity.LEAST_EQUAL", 0.0)
-    monkeypatch.setattr("seq2seq_distill.commands.export.shortlist.FREQUENT", (5, 10, 20, 80))
+    monkeypatch.setattr("seq2seq_distill.commands.export.shortlist.FREQUENT", (5, 10, 20, 40, 60, 80))
     monkeypatch.setattr("seq2seq_distill.commands.export.shortlist.BEST", (0, 1, 2))
     folder = save_teacher(tmp_path / "model")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder)
-    torch.manual_seed(0)
+    # PyTorch draws other numbers on a processor with other vector instructions.
+    random = np.random.default_rng(0)
     for parameter in model.parameters():
         if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter, std=0.3)
+            parameter.data = torch.from_numpy(random.normal(scale=0.3, size=parameter.shape)).float()
     model.get_decoder().embed_positions.weight.data.mul_(3)
     model.final_logits_bias[0, model.config.eos_token_id] = -100.0
     model.save_pretrained(folder)
@@ -149,6 +153,32 @@ def test_a_loss_above_the_limit_leaves_nothing(things, capsys):
     assert line.startswith("distill: --shortlist_max_loss 0.1: the shortlist costs ") and "points of BLEU (95% " in line
     assert line.endswith("raise --shortlist_coverage 0.01 or this limit; nothing was written")
     assert not (things[0].parent / "other").exists()
+
+
+def test_a_run_is_compared_on_val_and_learned_from_what_the_teacher_wrote(things, tmp_path):
+    """Of [labels, data], the sentences of the label set's train split once chose the shortlist that they had taught;
+    and the labels of a run with `targets: teacher` were passed over."""
+    model, data = things
+    explicit, of_run = tmp_path / "explicit", tmp_path / "run"
+    for run, labels in ((explicit, tmp_path / "labels"), (of_run, of_run / "labels")):
+        shutil.copytree(model, run / "best")
+        write_data(labels, 12, seed=1)
+        for split in ("val", "test"):
+            for side in ("source", "target"):
+                (labels / f"{split}.{side}").unlink()
+        (labels / "label.json").write_text("{}")
+    record = {"task": "translation", "tgt_lang": "de", "provenance": {}}
+    for run, targets, sources in (
+        (explicit, "reference", [str(tmp_path / "labels"), str(data)]),
+        (of_run, "teacher", [str(data)]),
+    ):
+        (run / "run.yaml").write_text(yaml.safe_dump({**record, "targets": targets, "data": sources}))
+        out = run / "out"
+        options = ("--max_target_length", "8", "--n", "4", "--beams", "1", "--shortlist_max_loss", "100")
+        assert main(["export", "--model", str(run), "--output_dir", str(out), "--shortlist", "true", *options]) == 0
+        report = json.loads((out / "export.json").read_text())
+        assert report["shortlist"]["pairs"] == 12 and report["shortlist"]["texts"] == 10
+        assert report["data"] == sources
 
 
 def test_pairs_are_those_of_label_sets_where_there_are_some(tmp_path):

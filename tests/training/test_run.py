@@ -2,6 +2,7 @@
 
 import json
 import pickletools
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -107,6 +108,16 @@ class FailAfterValidation(Callback):
     def on_validation_end(self, trainer: Any, *_: Any) -> None:
         if trainer.global_step == self._step:
             raise Fault
+
+
+class FirstStep(Callback):
+    """Keeps how many optimiser steps came before the first of a start."""
+
+    taken: int | None = None
+
+    def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+        if self.taken is None:
+            self.taken = trainer.global_step
 
 
 @pytest.fixture(scope="module")
@@ -469,8 +480,75 @@ class TestSecondStart:
         run_config(changed(own, eval={"save_top_k": -1}))
         earlier = next((tmp_path / "run" / "checkpoints").glob("step=4-*.ckpt"))
         run_config(changed(own, resume=str(earlier), output_dir=str(tmp_path / "other")))
-        assert [record["step"] for record in lines(tmp_path / "other" / "metrics.jsonl")] == [6]
+        assert lines(tmp_path / "other" / "metrics.jsonl") == lines(tmp_path / "run" / "metrics.jsonl")
         assert same(weights(tmp_path / "other" / "best"), weights(tmp_path / "run" / "best"))
+
+    def test_goes_on_elsewhere_with_the_best_student_before(self, own, tmp_path, monkeypatch):
+        """best/ stayed behind: unless a later student was better, the test then read a folder that was not there."""
+        monkeypatch.setattr("seq2seq_distill.training.callbacks.monitor_mode", lambda monitor: "max")  # of the loss
+        monkeypatch.setattr("seq2seq_distill.training.trainer.monitor_mode", lambda monitor: "max")
+        run_config(own)
+        marked = [line["best"] for line in lines(tmp_path / "run" / "metrics.jsonl")]
+        assert marked == [True, False, False, False]  # the untrained student has the highest loss
+        last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+        run_config(changed(own, resume=str(last), output_dir=str(tmp_path / "other")))
+        assert same(weights(tmp_path / "other" / "best"), weights(tmp_path / "run" / "best"))
+
+    def test_of_a_longer_training_goes_on_from_the_end(self, own, tmp_path):
+        """A checkpoint of the last validation once ended the longer training too, without a step."""
+        run_config(own)
+        last = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+        longer = changed(own, resume=last, output_dir=str(tmp_path / "other"), trainer={"max_steps": 8})
+        run_config(longer)
+        assert [record["step"] for record in lines(tmp_path / "other" / "metrics.jsonl")] == [0, 2, 4, 6, 8]
+
+    def test_of_a_named_checkpoint_goes_on_from_its_newest(self, own, tmp_path):
+        """A training that began at a named checkpoint once began there again each time that it was started."""
+        run_config(changed(own, eval={"save_top_k": -1}))
+        earlier = next((tmp_path / "run" / "checkpoints").glob("step=2-*.ckpt"))
+        named = changed(own, resume=str(earlier), eval={"save_top_k": -1})
+        with pytest.raises(Fault):
+            run_config(named, [FailAfterStep(3)])
+        assert not (tmp_path / "run" / "checkpoints" / "previous.ckpt").exists()  # that of the training before
+        with pytest.raises(Fault):
+            run_config(named, [FailAfterValidation(4)])
+        first = FirstStep()
+        run_config(named, [first])
+        assert first.taken == 4
+        assert [record["step"] for record in lines(tmp_path / "run" / "metrics.jsonl")] == [0, 2, 4, 6]
+        again = FirstStep()
+        run_config(named, [again])
+        assert again.taken is None  # its results again
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"decoder_layers": 2},
+                r"^`resume` .*step=2.* holds another student: .*layers\.1.* is missing",
+            ),
+            (
+                {"freeze_encoder": True},
+                r"^`resume` .*step=2.* trained \d+ weight tensors, this run trains",
+            ),
+        ],
+    )
+    def test_of_another_student_is_refused(self, own, tmp_path, changes, message):
+        run_config(changed(own, eval={"save_top_k": -1}, student={"freeze_encoder": False}))
+        earlier = next((tmp_path / "run" / "checkpoints").glob("step=2-*.ckpt"))
+        student = {"freeze_encoder": False, **changes}
+        with pytest.raises(ConfigError, match=message):
+            run_config(changed(own, resume=str(earlier), output_dir=str(tmp_path / "other"), student=student))
+
+    def test_whose_checkpoints_were_deleted_is_not_overwritten(self, own, tmp_path):
+        """It was trained again, and with other options too: best/ was gone with the first validation."""
+        results = run_config(own)
+        shutil.rmtree(tmp_path / "run" / "checkpoints")
+        before = tree(tmp_path / "run")
+        assert run_config(own) == results
+        with pytest.raises(ConfigError, match="^`seed` 1 differs from 42 of the run in"):
+            run_config(changed(own, seed=1))
+        assert tree(tmp_path / "run") == before
 
     def test_a_checkpoint_that_is_not_there(self, own, tmp_path):
         with pytest.raises(

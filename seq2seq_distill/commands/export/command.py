@@ -16,7 +16,14 @@ from seq2seq_distill.commands.evaluate.scores import corpus_scores
 from seq2seq_distill.commands.export.formats import FORMATS, NOT_IN_BROWSERS, Format
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.export.page import SERVE, write_page
-from seq2seq_distill.commands.export.shortlist import MAX_TEXTS, RESAMPLES, SEED, add_shortlist
+from seq2seq_distill.commands.export.shortlist import (
+    MAX_TEXTS,
+    RESAMPLES,
+    SEED,
+    add_shortlist,
+    labels_of_run,
+    training_pairs,
+)
 from seq2seq_distill.commands.inputs import with_run_defaults
 from seq2seq_distill.config.run_record import model_of_run, read_run_record
 from seq2seq_distill.config.tasks import TASKS
@@ -52,7 +59,9 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         UserError: in one line; nothing is written if the outputs differ.
     """
     form, wanted_by = FORMATS[config.format], f"`format` {config.format}"
+    has_data = bool(config.data)
     config = _with_defaults(config, form, wanted_by)
+    pair_sources = config.data if has_data else [*labels_of_run(config.model), *config.data]
     target, texts = check_free(config.folder), _texts(config)
     settings = GenerationSettings.of_command(config)
     loaded = load_model(config.model, "model", config, settings)
@@ -73,7 +82,8 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
         sources = islice(_sources(config), MAX_SOURCES)
         saved.update(form.save(folder, loaded, config.precision, sources, wanted_by, first))
         if config.shortlist:
-            saved["shortlist"] = add_shortlist(folder, config, _columns(config), loaded, first, texts)
+            pairs = training_pairs(pair_sources, _columns(config))
+            saved["shortlist"] = add_shortlist(folder, config, pairs, loaded, first, texts)
         if config.page:
             write_page(folder, config, loaded)
 
@@ -154,9 +164,10 @@ def _record(config: ExportConfig, loaded: LoadedModel) -> dict[str, Any]:
 
 
 def _texts(config: ExportConfig) -> Dataset:
-    """Texts of the first split that there is, to compare outputs on."""
-    source = demo.data_source(config.data[0])
-    split = next((name for name in SPLITS_BY_USE if has_split(source, name)), "val")
+    """Texts of the best split that a source has, to compare outputs on: val of the data before train of a label set."""
+    sources = [demo.data_source(name) for name in config.data]
+    found = ((source, split) for split in SPLITS_BY_USE for source in sources if has_split(source, split))
+    source, split = next(found, (sources[0], "val"))
     limit = MAX_TEXTS if config.shortlist else config.n
     return load_split(source, split, _columns(config), limit=max(limit, config.n))
 

@@ -15,6 +15,7 @@ from seq2seq_distill.commands.evaluate.options import EvaluateConfig
 from seq2seq_distill.commands.evaluate.scores import loss_of_main_score
 from seq2seq_distill.commands.export.options import ExportConfig
 from seq2seq_distill.commands.inputs import load_rows
+from seq2seq_distill.config.run_record import read_run_record
 from seq2seq_distill.config.tasks import TASKS, TITLES
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.sources import is_label_set
@@ -25,6 +26,7 @@ from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.decoding.shortlist.candidates import BEST, FREQUENT, CandidateRanks, choose, measure
 from seq2seq_distill.decoding.shortlist.model1 import learn_lexicon
 from seq2seq_distill.decoding.shortlist.vmap import write_vmap
+from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.errors import ModelError
 
 logger = logging.getLogger(__name__)
@@ -41,14 +43,14 @@ RESAMPLES, SEED = EvaluateConfig.resamples, EvaluateConfig.seed
 
 
 def add_shortlist(
-    folder: Path, config: ExportConfig, columns: Columns, loaded: LoadedModel, first: Sequence[int], texts: Dataset
+    folder: Path, config: ExportConfig, pairs: Dataset, loaded: LoadedModel, first: Sequence[int], texts: Dataset
 ) -> dict[str, Any]:
     """Write the shortlist of a converted model into its folder; what export.json says of it.
 
     Args:
         folder: as `save_converted` fills it.
         config: the options.
-        columns: of the training pairs.
+        pairs: sources and targets to learn from.
         loaded: the model.
         first: ids of the tokens that have the first rows.
         texts: sources with references; the first `MAX_TEXTS` are used.
@@ -57,7 +59,6 @@ def add_shortlist(
         ModelError: it costs more of the score than is allowed.
     """
     texts = texts.select(range(min(MAX_TEXTS, len(texts))))
-    pairs = training_pairs(config.data, columns)
     whole = CTranslate2Decoder(folder, loaded, shortlist=False)
     ranks = learn_ranks(loaded, pairs, config.target_limit, whole.vocabularies, first)
     sources = loaded.encode(texts["source"])
@@ -81,6 +82,14 @@ def add_shortlist(
         "vocabulary": ranks.vocabulary,
         **_compared(config, before, after, texts["target"]),
     }
+
+
+def labels_of_run(model: str) -> list[str]:
+    """The label set that the run of a model has written for its training; none for any other model."""
+    if read_run_record(model).get("targets") not in ("teacher", "both"):
+        return []
+    labels = str(OutputFolder(Path(model).expanduser().resolve().parent).labels)
+    return [labels] if is_label_set(labels) else []
 
 
 def training_pairs(data: Sequence[str], columns: Columns) -> Dataset:
