@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from seq2seq_distill.models import forward
+from torch import nn
+
+from seq2seq_distill.models import architectures, forward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,7 +26,11 @@ def drop_padding_rows(model: PreTrainedModel, rows: int, tokens: int, name: str)
         tokens: of the tokenizer.
         name: of the model, for the log.
     """
-    size = len(forward.output_head(model).weight)
+    head = forward.output_head(model).weight
+    size = len(head)
     if tokens <= rows < size:
+        separate = None if head is architectures.token_embeddings(model)[1] else head.detach()[:rows].clone()
         model.resize_token_embeddings(rows, mean_resizing=False)
+        if separate is not None:  # resizing ties the head of a T5 model that has one of its own
+            model.get_output_embeddings().weight = nn.Parameter(separate)
         logger.info("%s: %d rows of its embeddings have no token, and were cut off", name, size - rows)

@@ -42,6 +42,22 @@ def test_rows_without_a_token_go_and_the_others_stay(model_type, tmp_path):
     assert torch.equal(logits(load_pretrained(tmp_path), batch), before)
 
 
+def test_a_head_of_its_own_stays_so(tmp_path):
+    """Resizing tied it to the embedding: the model wrote something else then, before any check."""
+    model = tiny_model("mt5", vocab_size=ROWS + 8)
+    model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    model.all_tied_weights_keys.pop("lm_head.weight", None)
+    model.save_pretrained(tmp_path)
+    model = load_pretrained(tmp_path)
+    assert not torch.equal(model.lm_head.weight, model.shared.weight)
+    batch = tiny_batch(tiny_model("mt5", vocab_size=ROWS))
+    before = logits(model, batch)[..., :ROWS]
+    drop_padding_rows(model, ROWS, ROWS, "it")
+    assert torch.equal(logits(model, batch), before)
+    model.save_pretrained(tmp_path / "cut")
+    assert torch.equal(logits(load_pretrained(tmp_path / "cut"), batch), before)
+
+
 @pytest.mark.parametrize(("model_type", "kept"), [(kind, name) for kind, names in TIED.items() for name in names])
 def test_any_name_of_a_tied_weight_is_enough(model_type, kept, tmp_path):
     """Tools save tied embeddings under one name, and not all under the same."""
