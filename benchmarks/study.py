@@ -56,7 +56,9 @@ def main() -> None:
         wanted = [(setting, seed) for seed in arguments.seeds or study.seeds for setting in study.settings]
         with ThreadPoolExecutor(arguments.parallel) as pool:
             missing = [each for each in wanted if each not in done]
-            for record in pool.map(lambda each: execute(arguments.study, *each, arguments.precision), missing):
+            for record in pool.map(
+                lambda each: execute(arguments.study, each[0], each[1], arguments.precision), missing
+            ):
                 with RECORDS.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(record) + "\n")
     write_table(arguments.study)

@@ -5,6 +5,7 @@ Nothing imports torch before all options are in order.
 
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from seq2seq_distill.commands.trim.options import TrimOnlyConfig
 from seq2seq_distill.config import CacheCommandConfig, LabelConfig, RunConfig, validate
 from seq2seq_distill.config.validation import CommandConfig
 from seq2seq_distill.utils.errors import ConfigError, RunError, Stopped, UserError, format_value
+from seq2seq_distill.utils.failures import describe_failure
 from seq2seq_distill.utils.terminal import shows_bars
 
 DESCRIPTION = """Distil an encoder-decoder teacher into a small, fast student for summarization or translation.
@@ -59,6 +61,7 @@ class Command(NamedTuple):
     function: str
 
 
+MORE_MEMORY = "use smaller batches, or a machine with more memory"
 COMMANDS = {
     "run": Command(RunConfig, "seq2seq_distill.training.run", "run_config"),
     "cache": Command(CacheCommandConfig, "seq2seq_distill.commands.cache", "fill_cache"),
@@ -93,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"distill {seq2seq_distill.__version__}")
         return 0
     name = arguments.pop(0) if arguments and arguments[0] in COMMANDS else "run"
-    command = COMMANDS[name]
+    command, config = COMMANDS[name], None
     try:
         config = parse(name, arguments)
         if not shows_bars():  # nor do the libraries, which read this when they are imported
@@ -111,6 +114,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         _print_error(stop, command)
         return 128 + stop.signal
+    except KeyboardInterrupt:
+        print("distill: stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except Exception as error:
+        message = describe_failure(error, getattr(config, "folder", None), MORE_MEMORY)
+        if message is None:
+            raise
+        _print_error(RunError(message), command)
+        return 3
     return 0
 
 

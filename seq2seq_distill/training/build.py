@@ -75,6 +75,7 @@ def build(config: RunConfig, extensions: Extensions | None = None) -> tuple[Summ
     check_extensions(config, extensions)
     seed_everything(config.seed, workers=True, verbose=False)
     components = build_components(config)
+    preflight(components, config)
     components, module = build_module(with_losses_of_teacher(config, components), components, extensions)
     return module, Seq2SeqData(components.data)
 
@@ -91,8 +92,8 @@ def check_extensions(config: RunConfig, extensions: Extensions) -> None:
 def build_module(
     config: RunConfig, components: RunComponents, extensions: Extensions
 ) -> tuple[RunComponents, SummarizationModule]:
-    """The module of a run whose models and data fit each other; with a teacher cache, the teacher is released."""
-    preflight(components, config)
+    """The module of a run whose models and data are known to fit each other; with a teacher cache, the teacher is
+    released."""
     if config.teacher_cache:
         components = with_cache(config, components)
     module = make_module(config, components, extensions)

@@ -1,6 +1,7 @@
 """What happens around the steps: the best student is kept, throughput is logged, and progress is shown."""
 
 import logging
+import math
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -63,7 +64,8 @@ class BestStudent(Callback):
             return
         step = trainer.global_step
         values = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("val_")}
-        improved = self.best is None or self._sign * values[self.monitor] > self._sign * self.best
+        best = None if self.best is None or math.isnan(self.best) else self.best  # a NaN would never be beaten
+        improved = best is None or self._sign * values[self.monitor] > self._sign * best
         if improved:
             self.best, self.best_step = values[self.monitor], step
         assert isinstance(pl_module, SummarizationModule)

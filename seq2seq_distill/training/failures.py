@@ -1,6 +1,5 @@
-"""What can fail under a run: numbers, memory, disk, processes. Each is told in one line with its remedy."""
+"""What can fail under a run: its numbers, or the machine. Each is told in one line with its remedy."""
 
-import errno
 import logging
 import math
 from collections.abc import Iterator
@@ -15,15 +14,18 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.errors import RunError, Stopped, UserError
+from seq2seq_distill.utils.failures import describe_failure
 from seq2seq_distill.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
-AGAIN = "and run the same command again; what was written before is whole"
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-WORKER_DIED = ("dataloader worker",)
-PROCESS_DIED = ("connection closed by peer", "connection reset by peer", "timed out waiting", "nccl", "gloo")
+MORE_MEMORY = (
+    "lower `batch.max_tokens`, `batch.size` or `eval.batch_size`, or raise `trainer.accumulate_grad_batches`, in a new "
+    "`output_dir`"
+)
+SCALER_STEPS = 50
+"""Steps in a row that the gradient scaler of 16-mixed may leave out: it halves its scale each time, and 2^16 halved so
+often is below the smallest number of float16."""
 
 
 class NonFiniteGuard(Callback):
@@ -41,17 +43,20 @@ class NonFiniteGuard(Callback):
         self._skip = on_nonfinite == "skip"
         self._plan = plan
         self._folder = folder
+        self._in_a_row = 0
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        if trainer.precision == "16-mixed":
-            return  # its gradient scaler meets infinite gradients as a matter of course, and leaves the step out
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         if not gradients:
             return
         norms = torch.stack(torch._foreach_norm(gradients))
         local = norms.full_tensor() if hasattr(norms, "full_tensor") else norms
         if trainer.strategy.reduce_boolean_decision(bool(torch.isfinite(local).all())):
+            self._in_a_row = 0
             return
+        self._in_a_row += 1
+        if trainer.precision == "16-mixed" and self._in_a_row < SCALER_STEPS:
+            return  # its gradient scaler meets infinite gradients as a matter of course, and leaves the step out
         step = trainer.global_step + 1
         rows = self._plan.rows(trainer.global_step).tolist()
         if self._skip:
@@ -98,49 +103,7 @@ def translate_errors(config: RunConfig, last: LastBatch) -> Iterator[None]:
     except (UserError, RunError, Stopped):
         raise
     except Exception as error:
-        message = describe_failure(error, config, last.shape)
+        message = describe_failure(error, config.folder, MORE_MEMORY, last.shape)
         if message is None:
             raise
         raise RunError(message) from error
-
-
-def describe_failure(error: BaseException, config: RunConfig, shape: str = "") -> str | None:
-    """One line about a failure of machine or disk, with its remedy; `None` if the error is something else."""
-    chain = list(_chain(error))
-    for each in chain:
-        if isinstance(each, OSError) and each.errno in DISK_FULL:
-            return f"the disk is full{_place(each, config)}: free some space {AGAIN}"
-        if isinstance(each, OSError) and each.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO):
-            return f"{each.strerror}{_place(each, config)}: make it readable and writable {AGAIN}"
-    text = " ".join(" ".join(str(each).split()) for each in chain)
-    lower = text.lower()
-    if "no space left on device" in lower or "disk quota exceeded" in lower:
-        return f"the disk is full while writing into {config.folder}: free some space {AGAIN}"
-    if any(isinstance(each, MemoryError) for each in chain) or any(words in lower for words in OUT_OF_MEMORY):
-        return (
-            f"out of memory{shape}{_peak()}: lower `batch.max_tokens`, `batch.size` or `eval.batch_size`, "
-            "or raise `trainer.accumulate_grad_batches`, in a new `output_dir`"
-        )
-    if any(words in lower for words in WORKER_DIED):
-        return (
-            f"a data loader process died ({text[:120]}): check the machine's memory, or set `batch.workers` 0, {AGAIN}"
-        )
-    if any(words in lower for words in PROCESS_DIED):
-        return f"another process of the run ended ({text[:120]}): fix what its message says {AGAIN}"
-    return None
-
-
-def _place(error: OSError, config: RunConfig) -> str:
-    return f" while writing {error.filename}" if error.filename else f" while writing into {config.folder}"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _peak() -> str:
-    if not torch.cuda.is_available():
-        return ""
-    return f" (peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB on {torch.cuda.get_device_name()})"

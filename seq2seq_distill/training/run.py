@@ -26,6 +26,7 @@ from seq2seq_distill.training.failures import LastBatch, translate_errors
 from seq2seq_distill.training.final_test import test_task
 from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model
+from seq2seq_distill.training.preflight import preflight
 from seq2seq_distill.training.results import how_scored, merge_task_results, print_table
 from seq2seq_distill.training.resuming import begin_at_named, check_fits, find_start, has_ended
 from seq2seq_distill.training.signals import SignalHandler
@@ -85,12 +86,15 @@ def run_config(
             return _show_results_again(config, folder)
         processes = check_trainer(config)
         seed_everything(config.seed, workers=True, verbose=False)
-        components = build_components(config, folder.student_init)
-        config, components = with_chosen_targets(config, components, folder, processes)
+        components = of_data = build_components(config, folder.student_init)
+        preflight(of_data, config)
+        if checkpoint is None:
+            _check_monitor(config, of_data)
+        config, components = with_chosen_targets(config, of_data, folder, processes)
+        if components is not of_data:
+            preflight(components, config)
         if checkpoint is not None and not begins_at_named:
             _check_data(config, components, folder)
-        if checkpoint is None:
-            _check_monitor(config, components)
         config = with_losses_of_teacher(config, components)
         components, module = build_module(config, components, extensions)
         trainer = build_trainer(

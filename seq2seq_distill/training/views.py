@@ -107,12 +107,13 @@ def encode_texts(
         for own, tokenizer, limit in zip((config, theirs), tokenizers, sources, strict=True)
     ]
 
-    def encoded(config: RunConfig, view: _ViewSettings, model: PreTrainedModel) -> EncodedSplits:
-        collate = Collator(pad_id(view.tokenizer, first), architectures.extra_inputs(model.config))
+    def encoded(config: RunConfig, view: _ViewSettings, *readers: PreTrainedModel | None) -> EncodedSplits:
+        extras = {name for model in readers if model is not None for name in architectures.extra_inputs(model.config)}
+        collate = Collator(pad_id(view.tokenizer, first), tuple(extras))
         limits = (view.length, target)
         return EncodedSplits(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
 
-    data = encoded(config, views[0], student)
+    data = encoded(config, views[0], student, teacher if views[0] == views[1] else None)
     student_view = EncodedView(tokenizers[0], data)
     if teacher is None or (views[0] == views[1] and not config.noise.is_on):
         return student_view, student_view

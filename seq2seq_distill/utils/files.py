@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from seq2seq_distill.utils.constants import CACHE_VARIABLE
+from seq2seq_distill.utils.errors import ConfigError
 
 
 def cache_root() -> Path:
@@ -23,6 +24,22 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def writable_file(name: str, option: str) -> Path:
+    """Path of a file that an option names, in a folder that is there.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    path = Path(name).expanduser()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"`{option}` {name}: {error.strerror}; choose a file that can be written") from None
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(f"`{option}` {name} cannot be written: choose a file, in a folder that can be written")
+    return path
 
 
 @contextmanager

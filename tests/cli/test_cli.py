@@ -45,6 +45,26 @@ def mistakes(capsys: pytest.CaptureFixture, *arguments: object) -> list[str]:
     return [line.removeprefix("distill: ") for line in ours]
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (OSError(28, "No space left on device", "last"), 3, "the disk is full while writing last: free some space and"),
+        (RuntimeError("CUDA out of memory."), 3, "out of memory"),
+        (KeyboardInterrupt(), 130, "stopped"),
+    ],
+)
+def test_what_the_machine_does_to_any_command_is_one_line(monkeypatch, capsys, tmp_path, error, code, line):
+    """Of runs alone it was; others ended with a traceback."""
+
+    def fail(config: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("seq2seq_distill.commands.convert.command.convert", fail)
+    assert main(["convert", "--checkpoint", "last.ckpt", "--output_dir", str(tmp_path)]) == code
+    printed = capsys.readouterr().err.splitlines()
+    assert len(printed) == 1 and printed[0].startswith(f"distill: {line}")
+
+
 def options_of(kind: type, group: str = "") -> dict[str, Any]:
     """Every option of a config with its type."""
     hints, found = get_type_hints(kind), {}

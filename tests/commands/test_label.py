@@ -345,6 +345,8 @@ class TestEngines:
             "beams": 2,
         }
         export_model(ExportConfig(**exported, output_dir=str(tmp_path / "served"), task="translation", tgt_lang="de"))
+        with pytest.raises(UserError, match="^`dry_run` True is for language models, and `model` .*served is none$"):
+            label(replace(config, model=str(tmp_path / "served"), dry_run=True))  # once it labelled
         label(replace(config, model=str(tmp_path / "served"), engine="auto", task=None, data=[], beams=None))
         own = [row["target"] for row in rows(config, "raw")]
         label(replace(config, engine="ctranslate2", output_dir=str(tmp_path / "whole")))

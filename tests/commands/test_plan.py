@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from seq2seq_distill.cli import main as cli
-from seq2seq_distill.commands.plan.command import make_plan
+from seq2seq_distill.commands.plan.command import make_plan, write_config
 from seq2seq_distill.commands.plan.options import PlanConfig
 from seq2seq_distill.config import RunConfig, validate
 from seq2seq_distill.training.run import run_config
@@ -129,6 +129,19 @@ def test_the_beams_and_the_length_are_those_asked_for(tmp_path, monkeypatch):
 def test_what_is_too_fast_is_refused_with_what_there_is(tmp_path):
     with pytest.raises(ConfigError, match=r"`speedup` 900.*: no layout is as fast .* times the teacher's speed"):
         make_plan(planned(tmp_path, speedup=900.0, vocabulary=[1.0], ffn=[1.0]))
+
+
+def test_several_divergences_are_written(tmp_path):
+    """A default that is a text beside a value that is a mapping ended in a traceback, after all measuring."""
+    run = config(tmp_path, loss={"divergence": {"forward_kl": 1.0, "reverse_kl": 0.5}})
+    write_config(tmp_path / "plan.yaml", run)
+    assert cli.parse("run", ["--config", str(tmp_path / "plan.yaml")]) == run
+
+
+def test_a_plan_that_cannot_be_written_is_refused_before_the_measuring(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="^`write` .*: File exists; choose a file that can be written$"):
+        make_plan(planned(tmp_path, speedup=1.0, write=str(tmp_path / "file" / "plan.yaml")))
 
 
 @pytest.mark.parametrize(

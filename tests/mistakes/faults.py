@@ -5,7 +5,8 @@ import os
 
 from seq2seq_distill.cli.main import with_flags
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.training.failures import describe_failure
+from seq2seq_distill.training.failures import MORE_MEMORY
+from seq2seq_distill.utils.failures import describe_failure
 
 
 def no_space() -> OSError:
@@ -28,4 +29,5 @@ FAULTS: tuple[tuple[str, Exception], ...] = (
 def messages() -> list[tuple[str, str]]:
     """Each fault with its message on the command line, for a run in the folder `run`."""
     config = RunConfig(output_dir="run")
-    return [(title, with_flags(describe_failure(error, config) or "", RunConfig)) for title, error in FAULTS]
+    found = [(title, describe_failure(error, config.folder, MORE_MEMORY)) for title, error in FAULTS]
+    return [(title, with_flags(message or "", RunConfig)) for title, message in found]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +18,11 @@ from pytorch_lightning import Callback
 
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.checkpoints import newest_whole, read_checkpoint
-from seq2seq_distill.training.failures import describe_failure
+from seq2seq_distill.training.failures import MORE_MEMORY, SCALER_STEPS, NonFiniteGuard
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.training.run import run_config
 from seq2seq_distill.utils.errors import ConfigError, DataError, ModelError, RunError, Stopped
+from seq2seq_distill.utils.failures import describe_failure
 from tests.tiny_runs import config
 
 
@@ -78,6 +80,24 @@ class TestNumbersThatAreNotFinite:
         assert not all(torch.equal(a, b) for a, b in zip(seen[4], seen[5], strict=True))
         assert all(p.isfinite().all() for p in seen[6])
         assert "step 4 is skipped: a gradient is not finite" in caplog.text
+
+    def test_the_scaler_of_16_mixed_may_leave_out_only_so_many_in_a_row(self, run):
+        """It skipped every step of a run whose loss was NaN, and the run ended without a word."""
+        weight = torch.nn.Parameter(torch.zeros(2))
+        optimizer = torch.optim.SGD([weight], lr=0.1)
+        strategy = SimpleNamespace(reduce_boolean_decision=lambda decision: decision)
+        trainer: Any = SimpleNamespace(precision="16-mixed", strategy=strategy, global_step=0, is_global_zero=False)
+        plan: Any = SimpleNamespace(rows=lambda step: torch.arange(3))
+        guard = NonFiniteGuard("stop", plan, OutputFolder(run.folder))
+
+        def step(value: float) -> None:
+            weight.grad = torch.full((2,), value)
+            guard.on_before_optimizer_step(trainer, Any, optimizer)
+
+        for value in (*[float("inf")] * (SCALER_STEPS - 1), 1.0, *[float("nan")] * (SCALER_STEPS - 1)):
+            step(value)
+        with pytest.raises(RunError, match="^step 1: a loss or gradient is NaN or infinite"):
+            step(float("nan"))
 
 
 def test_out_of_memory_names_the_batch_and_what_to_lower(run):
@@ -220,9 +240,9 @@ def test_a_signal_before_the_training_ends_the_run_at_once(run):
     ],
 )
 def test_what_libraries_say_is_understood(run, error, words):
-    assert words in str(describe_failure(error, run))
+    assert words in str(describe_failure(error, run.folder, MORE_MEMORY))
 
 
 def test_other_errors_stay_what_they_are(run):
     """A traceback means a defect of ours; it must not be talked away."""
-    assert describe_failure(ValueError("shapes differ"), run) is None
+    assert describe_failure(ValueError("shapes differ"), run.folder, MORE_MEMORY) is None

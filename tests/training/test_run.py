@@ -591,6 +591,10 @@ class TestBestStudent:
         """H28: for a loss the worst won."""
         assert self.drive(tmp_path, "loss", [10.2, 9.8, 100.0, 9.7]) == [10.2, 9.8, 9.8, 9.7]
 
+    def test_any_beats_a_nan(self, tmp_path):
+        """A first validation without a number was never beaten."""
+        assert self.drive(tmp_path, "loss", [float("nan"), 3.0, float("nan"), 2.0])[1:] == [3.0, 3.0, 2.0]
+
     def test_the_first_of_equals_stays(self, tmp_path):
         folder = tmp_path / "a"
         folder.mkdir()

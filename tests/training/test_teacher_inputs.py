@@ -91,6 +91,26 @@ def ce(run: RunConfig, parts: RunComponents, batch: Any) -> float:
     return float(make_module(run, parts).eval().compute_loss(batch).terms["ce_loss"].sum)
 
 
+@torch.no_grad()
+def test_a_teacher_with_global_attention_has_it_beside_a_student_without(tmp_path):
+    """Batches of one tokenizer were made for the student alone."""
+    save_teacher(tmp_path / "student", "bart")
+    run = config(tmp_path, "led", student={"path": str(tmp_path / "student"), "decoder_layers": None})
+    parts = build_components(run)
+    batch = parts.data.collated("train", [0, 1, 2])
+    assert not teacher_reads_apart(parts)
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    labels, mask = batch["labels"], torch.zeros_like(batch["input_ids"])
+    mask[:, 0] = 1
+    logits = [
+        parts.teacher.model.eval()(**inputs, labels=labels, global_attention_mask=mask).logits,
+        parts.student.eval()(**inputs, labels=labels).logits,
+    ]
+    teacher, student = ((each / 2).log_softmax(-1) for each in logits)
+    expected = 4 * (teacher.exp() * (teacher - student)).sum(-1)[labels != -100].sum()
+    assert ce(run, parts, batch) == pytest.approx(float(expected), rel=1e-4)
+
+
 class TestLosses:
     @every_way
     def test_they_are_of_batches_that_are_tokenised_apart(self, tmp_path, model_type, own):

@@ -1,7 +1,6 @@
 """`distill evaluate`: compare models on one data set by scores, cost and the form of their outputs."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.distributed import destroy_process_group, init_process_group
 from seq2seq_distill.utils.errors import ConfigError
-from seq2seq_distill.utils.files import write_json, write_jsonl, write_text
+from seq2seq_distill.utils.files import writable_file, write_json, write_jsonl, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +43,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """
     config = with_decoding_of_run(config)
     rank, world = init_process_group(DECODING_TIMEOUT)
-    folder, html = _output_folder(config), _page(config)
+    folder = _output_folder(config)
+    html = None if config.html is None else writable_file(config.html, "html")  # an error comes before the decoding
     rows = _rows(config)
     has_references = "target" in rows.column_names
     whole = len(rows)
@@ -136,20 +136,6 @@ def _output_folder(config: EvaluateConfig) -> Path:
         raise ConfigError(f"`output_dir` {config.output_dir} holds a run, whose results.json it is: choose another")
     folder.create()
     return folder.path
-
-
-def _page(config: EvaluateConfig) -> Path | None:
-    """Path of the HTML report, if one is wanted; an error comes before hours of decoding."""
-    if config.html is None:
-        return None
-    path = Path(config.html).expanduser()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"`html` {config.html}: {error.strerror}; choose a file that can be written") from None
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"`html` {config.html} cannot be written: choose a file, in a folder that can be written")
-    return path
 
 
 def _opened(config: EvaluateConfig, name: str, model: str, whole: int, wanted: int) -> Candidate:

@@ -36,7 +36,7 @@ from seq2seq_distill.training.labels.teacher import (
 )
 from seq2seq_distill.training.runners.work import Fill
 from seq2seq_distill.utils.distributed import rank_and_world_size
-from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.errors import ConfigError, raise_config_error
 from seq2seq_distill.utils.terminal import console
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,10 @@ def _with_defaults(config: LabelConfig) -> tuple[LabelConfig, bool]:
     exported = {} if config.server else export_record(config.model)
     record = exported if exported or config.server else read_run_record(config.model)
     config = with_run_defaults(config, record, "name what to label")
-    if exported or not labels_with_language_model(config):
+    if exported:
+        raise_config_error([problem.message for problem in config.unused_by_encoder_decoder()])
+        return config, False
+    if not labels_with_language_model(config):
         return config, False
     return replace(config, drop_cut=True), True  # what it was stopped in the middle of is no target
 

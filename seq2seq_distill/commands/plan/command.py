@@ -31,7 +31,7 @@ from seq2seq_distill.training.components import build_components, teacher_and_vi
 from seq2seq_distill.training.output_folder import plain
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError
-from seq2seq_distill.utils.files import write_text
+from seq2seq_distill.utils.files import writable_file, write_text
 from seq2seq_distill.utils.terminal import program
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def make_plan(config: PlanConfig) -> dict[str, Any]:
     Raises:
         UserError: in one line; among others ConfigError if no layout is as fast and as small as asked.
     """
+    if config.write:
+        writable_file(config.write, "write")  # an error comes before the measuring
     inputs = _read(config.run)
     check_engine(config.engine, inputs.teacher.model)
     workload, device = _workload(config, inputs), local_device(config.trainer.accelerator)
@@ -106,7 +108,7 @@ def write_config(path: Path, run: RunConfig) -> None:
 
 def _different(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     inner = {
-        name: _different(value, defaults[name]) if isinstance(value, dict) and defaults.get(name) else value
+        name: _different(value, defaults[name]) if value and isinstance(defaults.get(name), dict) else value
         for name, value in values.items()
     }
     return {name: value for name, value in inner.items() if value != defaults.get(name) and value != {}}

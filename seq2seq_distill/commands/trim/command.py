@@ -49,7 +49,6 @@ def trim(config: TrimOnlyConfig) -> dict[str, Any]:
 
 
 def _texts(config: TrimOnlyConfig, split: str) -> ParallelTexts:
-    rows = load_rows(
-        config.data, split, Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang)
-    )
+    columns = Columns(config.source_column, config.target_column, config.src_lang, config.tgt_lang, group="")
+    rows = load_rows(config.data, split, columns)
     return ParallelTexts(rows["source"], rows["target"])
