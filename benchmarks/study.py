@@ -18,7 +18,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -54,11 +54,10 @@ def main() -> None:
         study.prepare(folder)
         done = {(record["setting"], record["seed"]) for record in records_of(arguments.study)}
         wanted = [(setting, seed) for seed in arguments.seeds or study.seeds for setting in study.settings]
+        missing = [each for each in wanted if each not in done]
+        run = partial(execute, arguments.study, precision=arguments.precision)
         with ThreadPoolExecutor(arguments.parallel) as pool:
-            missing = [each for each in wanted if each not in done]
-            for record in pool.map(
-                lambda each: execute(arguments.study, each[0], each[1], arguments.precision), missing
-            ):
+            for record in pool.map(lambda each: run(*each), missing):
                 with RECORDS.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(record) + "\n")
     write_table(arguments.study)

@@ -55,7 +55,7 @@ def find_budget(config: RunConfig) -> Budget:
     parts = build_components(replace(config, targets="reference"))  # whose lengths are about those of the teacher's
     if config.teacher_cache:
         parts = with_cache(config, parts)
-    found = propose(parts, config, memory_of(local_device(config.trainer.accelerator)))
+    found = propose(parts, config, memory_of(local_device(config.trainer.accelerator, config.trainer.devices)))
     print(json.dumps(asdict(found)))
     logger.info(
         "`batch.max_tokens` %d would take %.0f%% of %.1f GiB; with n processes or accumulated batches, n times that",

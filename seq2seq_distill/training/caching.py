@@ -17,6 +17,7 @@ from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
 from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.components import RunComponents, build_components
+from seq2seq_distill.training.precision import autocast_of
 from seq2seq_distill.training.runners.fill import fill_shards
 from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.constants import IGNORE_INDEX
@@ -113,7 +114,7 @@ class OpenCache:
 def _fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, shard: Shard) -> None:
     """Compute and write a shard."""
     assert parts.teacher is not None
-    parts.teacher.to(local_device(config.trainer.accelerator))
+    parts.teacher.to(local_device(config.trainer.accelerator, config.trainer.devices))
     cache.write(*shard, _outputs(cache, parts, parts.teacher, config, *shard))
 
 
@@ -139,12 +140,11 @@ def labelled_states(
     parts: RunComponents, teacher: Teacher, config: RunConfig, split: str, rows: list[int]
 ) -> tuple[torch.Tensor, list[int]]:
     """The teacher's last hidden states [N, H] at all positions of some rows that have a label, and their number in each
-    row; in mixed precision on a GPU, as in training."""
+    row; in the precision of the training."""
     device = next(teacher.model.parameters()).device
-    mixed = device.type == "cuda" and "bf16" in str(config.trainer.precision or "bf16")
     batch = to_device(parts.tasks[0].teacher_view.data.collated(split, rows), device)
     labelled = batch["labels"] != IGNORE_INDEX
-    with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+    with autocast_of(config.trainer, device):
         inputs = forward.decoder_inputs(teacher.model, batch["labels"])
         return teacher.decode(batch, teacher.encode(batch), inputs)[labelled], labelled.sum(1).tolist()
 

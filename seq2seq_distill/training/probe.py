@@ -5,7 +5,6 @@ from statistics import median
 from time import perf_counter
 from typing import Any
 
-import torch
 from torch.nn.utils import clip_grad_norm_
 
 from seq2seq_distill.config import RunConfig
@@ -15,6 +14,7 @@ from seq2seq_distill.modules.planned_training import seed_from
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import RunComponents
+from seq2seq_distill.training.precision import autocast_of
 from seq2seq_distill.utils.distributed import local_device
 
 WARM_UP = 3
@@ -25,7 +25,7 @@ class Probe:
     """The run's module and optimiser on the device of this process, without the Trainer around them."""
 
     def __init__(self, config: RunConfig, parts: RunComponents) -> None:
-        self.parts, self.device = parts, local_device(config.trainer.accelerator)
+        self.parts, self.device = parts, local_device(config.trainer.accelerator, config.trainer.devices)
         self.module = make_module(config, parts).to(self.device).train()
         self.teachers = parts.teachers
         for teacher in self.teachers:
@@ -46,9 +46,9 @@ class Probe:
             self._schedule.step()
 
     def step(self, batch: Mapping[str, Any], options: StepOptions | None = None) -> None:
-        """One optimiser step, by default with the weights as configured; mixed precision on a GPU, as in a run."""
+        """One optimiser step in the run's precision, by default with the weights as configured."""
         batch = to_device(batch, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+        with autocast_of(self._config.trainer, self.device):
             loss = self.module.compute_loss(batch, options).loss
         loss.backward()
         if self._config.trainer.gradient_clip_val is not None:

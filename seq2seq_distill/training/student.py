@@ -69,7 +69,7 @@ def narrow_student(config: RunConfig, teacher: Teacher, data: EncodedSplits, fol
         student = load_pretrained(folder)
         rebuild_settings(student)  # what a new model does not train, a loaded one would
         return student
-    teacher.to(local_device(config.trainer.accelerator))
+    teacher.to(local_device(config.trainer.accelerator, config.trainer.devices))
     student = cut_student(config.student, teacher.model, batches)
     torch.nn.Module.to(student, "cpu")
     teacher.to("cpu")

@@ -67,7 +67,7 @@ def _first_rows(components: RunComponents) -> range:
 @torch.no_grad()
 def _entropy(config: RunConfig, components: RunComponents, teacher: Teacher, rows: range) -> float:
     """Mean entropy of the teacher's distributions over the target tokens of these rows of val, in nats."""
-    teacher.to(local_device(config.trainer.accelerator))
+    teacher.to(local_device(config.trainer.accelerator, config.trainer.devices))
     total, count = 0.0, 0
     with attention_as_before([teacher.model]):
         for batch in batches_of_rows(components, "val", rows):

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
@@ -21,6 +20,7 @@ from seq2seq_distill.training.callbacks import BestStudent, ProgressReporter, Th
 from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumeCheckpoint
 from seq2seq_distill.training.failures import NonFiniteGuard
 from seq2seq_distill.training.output_folder import OutputFolder
+from seq2seq_distill.training.precision import precision_of
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.strategies import end_with_main, strategy_options
 from seq2seq_distill.utils.errors import ConfigError, RunError, UserError
@@ -76,7 +76,7 @@ def trainer_options(config: RunConfig) -> dict[str, Any]:
         "devices": options.devices,
         "num_nodes": options.num_nodes,
         **strategy_options(options.strategy),
-        "precision": options.precision or _default_precision(options.accelerator),
+        "precision": precision_of(options),
         "gradient_clip_val": options.gradient_clip_val,
         "accumulate_grad_batches": options.accumulate_grad_batches,
         "deterministic": options.deterministic,
@@ -178,8 +178,3 @@ def _logger(name: str, folder: OutputFolder) -> Logger:
                 return MLFlowLogger(tracking_uri=server or f"file:{folder.logs}")
     except Exception as error:  # of many types and libraries
         raise ConfigError(f"`logger` {name}: {' '.join(str(error).split())}") from None
-
-
-def _default_precision(accelerator: str) -> str:
-    cuda = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"

@@ -80,7 +80,7 @@ def trial_loss(config: RunConfig, val: ValidationRows, steps: int) -> float:
     if steps:
         Probe(with_losses_of_teacher(config, parts), parts).train()
     else:
-        nn.Module.to(parts.student, local_device(config.trainer.accelerator))
+        nn.Module.to(parts.student, local_device(config.trainer.accelerator, config.trainer.devices))
     return loss_per_token(parts.student, parts.tokenizer, parts.data, val)
 
 

@@ -144,7 +144,7 @@ def trim_teacher(
     """
     path = demo.model_source(str(config.teacher))
     model = load_pretrained(path, "auto", field="teacher")
-    model.to(local_device(config.trainer.accelerator))  # type: ignore[arg-type]
+    model.to(local_device(config.trainer.accelerator, config.trainer.devices))  # type: ignore[arg-type]
     tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang)
     trim = config.trim
     if trim.languages is not None and config.teacher_source.src_lang is not None:

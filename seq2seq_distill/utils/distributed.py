@@ -1,8 +1,8 @@
 """The place of this process among those of the run: rank, world size, device, share of the cores.
 
 All is read from the environment, so that it is known before `torch.distributed` is initialised: torchrun sets RANK,
-WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; SLURM sets SLURM_PROCID and SLURM_NTASKS; Lightning gives the processes
-that it starts their LOCAL_RANK.
+WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; srun sets SLURM_PROCID, SLURM_NTASKS and SLURM_STEP_ID; Lightning gives the
+processes that it starts their LOCAL_RANK.
 """
 
 import os
@@ -23,9 +23,11 @@ def rank_and_world_size() -> tuple[int, int]:
 
     Processes that Lightning starts are not counted: it starts them when the first one calls its Trainer.
     """
-    for rank, world_size in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_NTASKS")):
-        if rank in os.environ and world_size in os.environ:
-            return int(os.environ[rank]), int(os.environ[world_size])
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    # The script of sbatch has the number of tasks too, but only srun starts them.
+    if {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_ID"} <= os.environ.keys():
+        return int(os.environ["SLURM_PROCID"]), int(os.environ["SLURM_NTASKS"])
     return 0, 1
 
 
@@ -62,11 +64,19 @@ def destroy_process_group() -> None:
         dist.destroy_process_group()
 
 
-def local_device(accelerator: str = "auto") -> torch.device:
-    """This process's GPU, by LOCAL_RANK; the CPU where there is no GPU or `accelerator` is "cpu"."""
+def local_device(accelerator: str = "auto", devices: int | str = "auto") -> torch.device:
+    """This process's GPU; the CPU where there is no GPU or `accelerator` is "cpu".
+
+    The processes of a machine take its GPUs in order, or those whose ids `devices` lists ("0,2"). Under SLURM a task
+    may see the GPU that it was given alone.
+    """
     if accelerator == "cpu" or not torch.cuda.is_available():
         return CPU
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0)))
+    ids = [int(part) for part in str(devices).split(",") if part] if "," in str(devices) else []
+    if ids:
+        return torch.device("cuda", ids[local % len(ids)])
+    return torch.device("cuda", local if "LOCAL_RANK" in os.environ else local % torch.cuda.device_count())
 
 
 def device_of(name: str) -> torch.device:

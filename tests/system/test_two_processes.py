@@ -361,6 +361,7 @@ def test_the_command_starts_its_own_processes_or_takes_those_of_slurm(tmp_path: 
         "SLURM_JOB_ID": "4242",
         "SLURM_JOB_NAME": "distill",
         "SLURM_NTASKS": "2",
+        "SLURM_STEP_ID": "0",
         "SLURM_NTASKS_PER_NODE": "2",
         "SLURM_NNODES": "1",
         "SLURM_NODEID": "0",

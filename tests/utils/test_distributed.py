@@ -6,7 +6,8 @@ import torch
 from seq2seq_distill.utils import distributed
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}
-SLURM = {"SLURM_PROCID": "2", "SLURM_NTASKS": "8"}
+SLURM = {"SLURM_PROCID": "2", "SLURM_NTASKS": "8", "SLURM_STEP_ID": "0", "SLURM_LOCALID": "2"}
+SBATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8"}
 LIGHTNING = {"LOCAL_RANK": "1"}
 
 
@@ -32,6 +33,7 @@ def launched(monkeypatch):
         ({**TORCHRUN, "RANK": "0"}, (0, 4), True),
         (SLURM, (2, 8), False),
         ({**SLURM, "SLURM_PROCID": "0"}, (0, 8), True),
+        (SBATCH, (0, 1), True),  # without srun: it waited for seven others for ever
         (LIGHTNING, (0, 1), False),
     ],
 )
@@ -46,6 +48,12 @@ def test_the_device_is_the_local_rank_s_own_gpu(launched, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert distributed.local_device() == torch.device("cuda", 1)
     assert distributed.local_device("cpu") == torch.device("cpu")
+    assert distributed.local_device("gpu", "4,6") == torch.device("cuda", 6)
+    assert distributed.local_device("auto", "3,") == torch.device("cuda", 3)  # once GPU 0, which another uses
+    launched(SLURM)
+    for count, index in ((8, 2), (1, 0)):  # it was GPU 0 for all tasks of a machine; a task may see its own alone
+        monkeypatch.setattr(torch.cuda, "device_count", lambda count=count: count)
+        assert distributed.local_device() == torch.device("cuda", index)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert distributed.local_device() == torch.device("cpu")
 

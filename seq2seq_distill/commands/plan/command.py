@@ -56,7 +56,7 @@ def make_plan(config: PlanConfig) -> dict[str, Any]:
         writable_file(config.write, "write")  # an error comes before the measuring
     inputs = _read(config.run)
     check_engine(config.engine, inputs.teacher.model)
-    workload, device = _workload(config, inputs), local_device(config.trainer.accelerator)
+    workload, device = _workload(config, inputs), local_device(config.trainer.accelerator, config.trainer.devices)
     where = (
         f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
     )

@@ -66,7 +66,9 @@ class Planner:
         self._vocabularies: Mapping[int, Vocabulary] = {whole.tokens: whole, **vocabularies}
         engine: Engine = TransformersEngine(workload)
         if config.engine == "ctranslate2":
-            engine = CTranslate2Engine(workload, config.precision, local_device(config.trainer.accelerator))
+            engine = CTranslate2Engine(
+                workload, config.precision, local_device(config.trainer.accelerator, config.trainer.devices)
+            )
         tokens = workload.rows * workload.output_length
         self._meter = Meter(config.run, engine, inputs.teacher, self._vocabularies, tokens)
         check_layouts(self._axes, self._meter.layout)
