@@ -44,6 +44,7 @@ def weight_conflicts(loss: LossConfig, matches: Sequence[FeatureLossConfig]) -> 
 def teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
     """Everything that is learned from teachers, and what a cache of their outputs holds of it."""
     yield from _temperature_conflicts(config.loss)
+    yield from _missing_teacher_conflicts(config)
     yield from _ensemble_conflicts(config)
     yield from _teacher_source_conflicts(config)
     yield from _noise_conflicts(config)
@@ -193,6 +194,17 @@ def position_conflicts(config: RunConfig, options: tuple[str, ...] = OF_TEACHER_
         else:
             continue
         yield Problem(("matches", *options), f"`matches` entry {number}, {message}")
+
+
+def _missing_teacher_conflicts(config: RunConfig) -> Iterator[Problem]:
+    """What is to be learned from a teacher that there is not."""
+    if config.method != "kd" or config.teacher or config.tasks or config.teacher_cache or not config.data:
+        return
+    for name in ("alpha_hid", "on_policy"):
+        if value := getattr(config.loss, name):
+            yield Problem(
+                (f"loss.{name}", "teacher"), f"`loss.{name}` {value} needs a teacher: name one, or leave the option out"
+            )
 
 
 def _on_policy_conflicts(config: RunConfig) -> Iterator[Problem]:

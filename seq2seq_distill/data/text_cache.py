@@ -17,6 +17,7 @@ from seq2seq_distill.data.arrow_files import file_hash, is_intact, not_written, 
 from seq2seq_distill.data.columns import Columns
 from seq2seq_distill.data.readers.files import SIDES, read_batches
 from seq2seq_distill.data.readers.lines import format_of
+from seq2seq_distill.utils.errors import DataError
 from seq2seq_distill.utils.files import cache_root, write_json
 from seq2seq_distill.utils.locks import locked
 
@@ -55,7 +56,8 @@ def cached_texts(
         place.mkdir(parents=True, exist_ok=True)
         record = place / f"{_name(files, columns)}.json"
         with locked(record.with_suffix(".lock"), f"reading `data` {source}"):
-            key, is_new = _key(record, files, columns, verify)
+            states = _states(files)
+            key, is_new = _key(record, files, columns, verify, states)
             path = place / f"{key}.texts"
             check = verify or is_new or (path.is_file() and path.stat().st_size < LARGE)
             is_read = not (is_intact(path, *schemas) if check else path.is_file())
@@ -63,7 +65,10 @@ def cached_texts(
                 batches = read_batches(source, list(files), columns)
                 first = next(batches)  # tells whether there are targets
                 write_arrow(path, first.schema, chain([first], batches))
-            write_json(record, {"key": key, "written": time.time_ns(), "files": _states(files)})
+            if _states(files) != states:
+                path.unlink()  # it may hold other texts than those whose hash it is named by
+                raise DataError(f"`data` {source}: changed while it was read: repeat the command when it is complete")
+            write_json(record, {"key": key, "written": time.time_ns(), "files": states})
     except OSError as error:
         if error.filename and Path(error.filename) in files:
             raise
@@ -83,9 +88,10 @@ def _states(files: Sequence[Path]) -> list[list[int]]:
     return [[stat.st_size, stat.st_mtime_ns, stat.st_ino] for stat in stats]
 
 
-def _key(record: Path, files: Sequence[Path], columns: Columns, verify: bool) -> tuple[str, bool]:
+def _key(
+    record: Path, files: Sequence[Path], columns: Columns, verify: bool, states: list[list[int]]
+) -> tuple[str, bool]:
     """The hash of the files, from the record where they are untouched; and whether they were read for it."""
-    states = _states(files)
     try:
         known: dict[str, Any] = json.loads(record.read_text("utf-8"))
         is_old = all(changed < known["written"] - JUST_NOW for _, changed, _ in states)

@@ -219,6 +219,12 @@ class TestRanges:
         line = f"`loss.beta` {beta} is too {wrong}: choose more than 0 and less than 1"
         assert mistakes(run(**{"loss.beta": beta})) == [line]
 
+    @pytest.mark.parametrize("name", ["loss.alpha_hid", "loss.on_policy"])
+    def test_nothing_is_learned_from_a_teacher_that_there_is_not(self, name):
+        """They were passed over without a word."""
+        alone = {name: 0.5, "teacher": None, "student.path": "s"}
+        assert mistakes(run(**alone)) == [f"`{name}` 0.5 needs a teacher: name one, or leave the option out"]
+
     def test_divergences(self):
         assert mistakes(run(**{"loss.divergence": {"forward_kl": 1.0, "reverse_kl": 0.5}})) == []
         choices = ", ".join(get_args(DivergenceName))

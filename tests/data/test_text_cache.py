@@ -91,6 +91,22 @@ def test_a_change_within_the_clock_s_tick_is_noticed(file, reads):
     assert map_split(str(file), "train")[0]["source"][:] == ["a", "B", "c"]
 
 
+def test_a_file_that_grows_while_it_is_read_is_not_kept(file, monkeypatch):
+    """Its first texts were taken for all of it at every later start."""
+    read = text_cache.read_batches
+
+    def read_and_grow(*arguments):
+        batches = list(read(*arguments))
+        write(file, ["a", "b", "c", "d"], OLD + 10)
+        return iter(batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(text_cache, "read_batches", read_and_grow)
+        with pytest.raises(DataError, match="changed while it was read: repeat the command when it is complete$"):
+            map_split(str(file), "train")
+    assert map_split(str(file), "train")[0]["source"] == ["a", "b", "c", "d"]
+
+
 def test_verify_notices_what_nothing_else_shows(file):
     map_split(str(file), "train")
     write(file, ["a", "B", "c"])

@@ -80,6 +80,11 @@ CONFLICTS: tuple[tuple[str, list[str], str], ...] = (
         command("--loss.alpha_chunk", "10", "--loss.on_policy", "0.5"),
         "--loss.alpha_chunk",
     ),
+    (
+        "hidden states of no teacher",
+        command("--teacher", "null", "--student.path", "a", "--loss.alpha_hid", "1"),
+        "--loss.alpha_hid",
+    ),
     ("a cache that would not be used", command("--teacher_cache", "c", "--method", "sft"), "--teacher_cache"),
     (
         "feature losses with a cache",

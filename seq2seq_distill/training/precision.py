@@ -1,0 +1,20 @@
+"""The precision of a run, for its Trainer and for what is computed outside it."""
+
+import torch
+
+from seq2seq_distill.config import TrainerConfig
+
+DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
+
+
+def precision_of(trainer: TrainerConfig) -> str:
+    """The run's; by default bf16-mixed on a GPU that supports it, and 32-true elsewhere."""
+    cuda = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    fallback = "bf16-mixed" if cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return str(trainer.precision or fallback)
+
+
+def autocast_of(trainer: TrainerConfig, device: torch.device) -> torch.autocast:
+    """Autocast as in the run's training; off where that is in full precision."""
+    dtype = DTYPES.get(precision_of(trainer).partition("-")[0])
+    return torch.autocast(device.type, dtype, enabled=dtype is not None)
