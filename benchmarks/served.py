@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.marked import replace_marked
 from benchmarks.studies import MULTI30K, STUDIES
-from benchmarks.study import NAMES, PAGE, RUNS, folder_of
+from benchmarks.study import NAMES, PAGE, RUNS, finished_seeds, folder_of
 
 STUDY = "shrinking"
 PLAIN, INT8, SHORTLIST = "transformers", "int8", "int8, shortlist"
@@ -39,14 +39,15 @@ def main() -> None:
     if not parser.parse_args().page:
         evaluate(folder)
     models = json.loads((folder / "results.json").read_text("utf-8"))["models"]
-    PAGE.write_text(replace_marked(PAGE.read_text("utf-8"), "served", table(models)), "utf-8")
+    text = table(models, finished_seeds(STUDY))
+    PAGE.write_text(replace_marked(PAGE.read_text("utf-8"), "served", text), "utf-8")
 
 
 def evaluate(folder: Path) -> None:
     """Decode and time all students in all forms."""
     models = {TEACHER: Path("multi30k/teacher")}
     for index, setting in enumerate(STUDIES[STUDY].settings):
-        for seed in STUDIES[STUDY].seeds:
+        for seed in finished_seeds(STUDY):
             run = folder_of(STUDY, setting, seed)
             for form in (PLAIN, *EXPORTS):
                 models[name_of(index, seed, form)] = run / "best" if form == PLAIN else export(run, form, folder)
@@ -77,10 +78,11 @@ def name_of(setting: int, seed: int, form: str) -> str:
     return f"{setting}-{seed} {form}"
 
 
-def table(models: list[Model]) -> str:
-    """A row for each setting and form; sizes and times beside those of the first setting in the same form."""
+def table(models: list[Model], seeds: list[int]) -> str:
+    """A row for each setting and form, means over the seeds; sizes and times beside those of the first setting in the
+    same form."""
     by_name = {model["name"]: model for model in models}
-    teacher, seeds = by_name[TEACHER], STUDIES[STUDY].seeds
+    teacher = by_name[TEACHER]
     heads = [text for metric in METRICS for text in (NAMES[metric], "kept")]
     lines = [
         f"| student | form | {' | '.join(heads)} | MB | of the whole | ms a sentence | times as fast |",

@@ -1,4 +1,4 @@
-"""Scores on disturbed sources: students of the study `parts` with and without noise, and their teacher.
+"""Scores on noisy sources: students of the study `parts` with and without noise, and their teacher.
 
     python -m benchmarks.study parts
     python -m benchmarks.stress          # --page writes the table alone
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def evaluate(folder: Path) -> None:
-    """Decode the clean and the disturbed sources with all models."""
+    """Decode the clean and the noisy sources with all models."""
     runs = [(setting, seed) for setting in SETTINGS for seed in STUDIES["parts"].seeds]
     models = ["multi30k/teacher", *(str(folder_of("parts", *run) / "best") for run in runs)]
     names = [TEACHER, *(f"{setting}, {seed}" for setting, seed in runs)]
@@ -50,8 +50,8 @@ def table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
     lines = [f"| score | model | {' | '.join(kinds)} |", "|---|---|" + "---:|" * len(kinds)]
     for metric in ("bleu", "chrf"):
         for setting in (TEACHER, *SETTINGS):
-            clean, *disturbed = (over_seeds(scores[kind], setting, metric) for kind in kinds)
-            cells = [f"{clean:.2f}", *(f"{score:.2f} ({clean - score:.2f})" for score in disturbed)]
+            clean, *noisy = (over_seeds(scores[kind], setting, metric) for kind in kinds)
+            cells = [f"{clean:.2f}", *(f"{score:.2f} ({clean - score:.2f})" for score in noisy)]
             lines.append(f"| {NAMES[metric]} | {setting} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

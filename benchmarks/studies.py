@@ -156,7 +156,7 @@ OWN_VOCABULARY: Options = (
     *("--optim.lr", "0.001", "--optim.encoder_lr", "null", "--optim.warmup_steps", "200"),
     *("--loss.label_smoothing", "0.1"),
 )
-"""A student with fresh weights, which reads and writes other pieces than the teacher."""
+"""A randomly initialised student, which reads and writes other pieces than the teacher."""
 
 STUDIES = {
     "multi30k-en-de": recipe("multi30k-en-de-6-1", "translation"),

@@ -131,7 +131,7 @@ def write_table(name: str) -> None:
     study, records = STUDIES[name], records_of(name)
     settings = [setting for setting in study.settings if any(r["setting"] == setting for r in records)]
     metrics, first = METRICS[study.task], settings[0]
-    seeds = sorted(set.intersection(*({r["seed"] for r in records if r["setting"] == each} for each in settings)))
+    seeds = finished_seeds(name)
     outputs = TestOutputs(name, seeds)
     scores = {metric: PooledScores(metric, outputs.references) for metric in metrics}
     heads = [text for metric in metrics for text in (NAMES[metric], "kept")]
@@ -172,6 +172,14 @@ def records_of(study: str) -> list[dict[str, Any]]:
     """The finished runs of a study."""
     lines = RECORDS.read_text("utf-8").split("\n") if RECORDS.exists() else []
     return [record for record in map(json.loads, filter(None, lines)) if record["study"] == study]
+
+
+def finished_seeds(study: str) -> list[int]:
+    """The seeds that all settings with a finished run have."""
+    seeds: dict[str, set[int]] = {}
+    for record in records_of(study):
+        seeds.setdefault(record["setting"], set()).add(record["seed"])
+    return sorted(set.intersection(*seeds.values())) if seeds else []
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A run with extensions: a custom loss, a batch processor, a Lightning callback and a call at each saved student.
+"""A run with extensions: a custom loss, a batch processor, a Lightning callback and a callback for each saved student.
 
 python examples/extensions.py --output_dir runs/extensions --max_steps 200
 """

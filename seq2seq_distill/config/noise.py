@@ -1,4 +1,4 @@
-"""Options of noise: disturbed sources for the student."""
+"""Options of noise in the sources of the student."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CHANGES_TARGETS: Final[tuple[NoiseKind, ...]] = ("upper", "title", "no_stop", "e
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """Noise: the student's training sources are disturbed, while the teacher reads the clean ones.
+    """Noise: it is added to the training sources of the student, while the teacher reads the clean ones.
 
     Examples:
         >>> from seq2seq_distill import NoiseConfig
@@ -46,7 +46,7 @@ class NoiseConfig:
     lines: float | None = option(None, between(0, 1))
     """Share of training examples replaced by random characters, which the student learns to copy."""
     variants: int = option(4, between(1, 64))
-    """Number of disturbed forms in which each training example is encoded; every epoch draws one of them."""
+    """Number of noisy forms in which each training example is encoded; every epoch draws one of them."""
 
     @property
     def rates(self) -> dict[NoiseKind, float]:
@@ -59,7 +59,7 @@ class NoiseConfig:
 
     @property
     def is_on(self) -> bool:
-        """Whether the student's sources are disturbed at all."""
+        """Whether the sources of the student differ from those of the data."""
         return bool(self.subword_sampling or self.rates)
 
     @property

@@ -48,9 +48,9 @@ class MicroBatch:
     chunks: int = 0
     """Chunks of targets with a likelihood, likewise."""
     forms: tuple[int, ...] = ()
-    """Which disturbed form each row has, from 1 on; without any, the rows are as they are."""
+    """Which noisy form each row has, from 1 on; without any, the rows are as they are."""
     distilled: tuple[bool, ...] = ()
-    """Whether the teacher knows the target of each row, where there are disturbed forms."""
+    """Whether the teacher knows the target of each row, where there are noisy forms."""
     distill_tokens: int | None = None
     """Tokens of the targets that the teacher knows, of the whole optimiser step; None if it knows all."""
 
@@ -70,7 +70,7 @@ class BatchPlan:
             0.5 is half of the rows, drawn anew in each epoch. By default every row comes once.
         apart: an optimiser step has rows of one source alone.
         chunk_counts: [rows], the number of chunks of each target, where chunks have likelihoods.
-        forms: disturbed forms of the rows, one of which takes the place of each row in an epoch.
+        forms: noisy forms of the rows, one of which takes the place of each row in an epoch.
         drawn, distilled: [rows], of the plan of an epoch: which form each row has, and whether the teacher knows it.
     """
 
@@ -102,7 +102,7 @@ class BatchPlan:
         return digest.hexdigest()
 
     def in_epoch(self, epoch: int) -> "BatchPlan":
-        """The plan with the forms that the rows have in a data epoch; without disturbed forms, itself."""
+        """The plan with the forms that the rows have in a data epoch; without noisy forms, itself."""
         if self.forms is None:
             return self
         drawn = self.forms.draw(self.seed, epoch)

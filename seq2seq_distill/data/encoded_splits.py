@@ -81,7 +81,7 @@ class EncodedSplits:
         """Token ids of each split, in file order."""
         numbers = range(1, config.noise.variants + 1) if config.noise.is_on else ()
         self.forms = [encode("train", Variant(config.noise, config.seed, number, languages)) for number in numbers]
-        """Disturbed forms of the training rows, one of which takes the place of each row in an epoch."""
+        """Noisy forms of the training rows, one of which takes the place of each row in an epoch."""
         self.ends = {split: (len(encoded),) for split, encoded in self.encoded.items()}
         """Of each split, the row behind the last one of each task."""
         self.chunk_targets: dict[str, Dataset] = {}
@@ -130,7 +130,7 @@ class EncodedSplits:
         return self.batches("train")[self.plan.micro_batch(step)]
 
     def clean(self) -> "EncodedSplits":
-        """The same data without its disturbed forms, as the teacher reads it."""
+        """The same data without its noisy forms, as the teacher reads it."""
         data = copy.copy(self)
         data.forms = []
         return data
@@ -230,7 +230,7 @@ def concat_tasks(config: RunConfig, tasks: Sequence[EncodedSplits]) -> EncodedSp
 
 
 def _forms(encoded: Sequence[Dataset]) -> Forms:
-    """What a plan needs to know of disturbed forms."""
+    """What a plan needs to know of noisy forms."""
     source, target = (np.stack([lengths(form, side) for form in encoded]) for side in ("input_ids", "labels"))
     return Forms(source, target, np.stack([form.data.column("distilled").to_numpy() for form in encoded]))
 

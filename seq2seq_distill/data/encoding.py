@@ -53,14 +53,14 @@ def encode_split(
         languages: source and target language.
         key: stands for the texts; by default their hash.
         workers: number of processes that encode; by default one for each core of this process.
-        variant: a disturbed form of the texts, to be encoded in place of their own.
+        variant: a noisy form of the texts, to be encoded in place of their own.
 
     Returns:
         Row by row in the order of `dataset`: `input_ids` and `labels` (lists of ints without padding, in the narrowest
         type that holds the vocabulary), `source_truncated` and `target_truncated` (bool), `source_unknown` and
         `target_unknown` (numbers of unknown tokens), `source_lost` and `target_lost` (the characters without a token,
         each once), `source_literal` and `target_literal` (whether a special token's name was read as that token). Of
-        a disturbed form also `distilled` (whether the target is that of the data, as the teacher knows it).
+        a noisy form also `distilled` (whether the target is that of the data, as the teacher knows it).
 
     Raises:
         DataError: the cache cannot be written.

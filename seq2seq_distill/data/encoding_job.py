@@ -36,12 +36,12 @@ class Encoders:
     sampler: SubwordSampler | None = None
     """Of the source's subwords, where these are sampled."""
 
-    def disturbed(
+    def noisy(
         self, variant: Variant, first: int, sources: list[str], targets: list[str]
     ) -> tuple[list[EncodedTexts], list[bool]]:
-        """The rows from `first` on in a disturbed form, both sides, and whether each has the tokens of its own target.
+        """The rows from `first` on in a noisy form, both sides, and whether each has the tokens of its own target.
 
-        A row whose disturbed form has unknown tokens where its own text has none stays as it is.
+        A row whose noisy form has unknown tokens where its own text has none stays as it is.
         """
         forms = variant.texts(first, sources, targets)
         changed = [row for row, target in enumerate(forms[1]) if target != targets[row]]
@@ -71,7 +71,7 @@ class EncodingJob:
         prefix: put before each source.
         max_source_length, max_target_length: in tokens.
         workers: number of processes that encode; where all rows fit in a part, number of threads.
-        variant: the disturbed form of the rows to encode in place of their own texts.
+        variant: the noisy form of the rows to encode in place of their own texts.
     """
 
     dataset: Dataset
@@ -138,7 +138,7 @@ class EncodingJob:
                 sides = [encoders.source.encode(sources), encoders.target.encode(targets)]
                 extra = []
             else:
-                sides, distilled = encoders.disturbed(self.variant, start, sources, targets)
+                sides, distilled = encoders.noisy(self.variant, start, sources, targets)
                 extra = [distilled]
             names = ("truncated", "unknown", "lost", "literal")
             ids = [side.rows.to_arrow(schema.field("labels").type) for side in sides]

@@ -29,7 +29,7 @@ class EncodedBatches(Dataset[dict[str, Tensor]]):
     With cached teacher outputs, they are in it as `teacher_cache.FIELDS`, token by token of all rows; with `teachers`,
     the same rows as the teacher reads them, their sources as `teacher_sources.NAMES`. Of several tasks, which end
     before the rows `ends`, it says the batch's as `task`. With `chunk_targets` it has their fields and, as `chunks`,
-    the number of the step's. With `forms`, the rows are those of the disturbed forms that the micro-batch names; then
+    the number of the step's. With `forms`, the rows are those of the noisy forms that the micro-batch names; then
     `distill_mask` [B] says whose targets the teacher knows, `distill_tokens` how many tokens of the step these have,
     and cached outputs are those of these rows alone.
     """

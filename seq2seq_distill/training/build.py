@@ -185,8 +185,7 @@ def _origin(config: RunConfig, student: PreTrainedModel) -> str:
 def _log_noise(config: RunConfig, components: RunComponents) -> None:
     known = np.mean([form.data.column("distilled").to_numpy().mean() for form in components.data.forms])
     logger.info(
-        "noise: %d disturbed forms of each training example; %.1f%% of their targets are disturbed too, and have no "
-        "teacher",
+        "noise: %d noisy forms of each training example; %.1f%% of their targets are changed too, and have no teacher",
         len(components.data.forms),
         100 * (1 - known),
     )

@@ -42,7 +42,7 @@ def results(out: Path) -> dict[str, Any]:
     return json.loads((out / "results.json").read_text("utf-8"))
 
 
-def test_scores_on_disturbed_sources_stand_beside_each_other(
+def test_scores_on_noisy_sources_stand_beside_each_other(
     place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[list[str]] = []

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from seq2seq_distill.config.noise import CHANGES_TARGETS, NoiseConfig
 from seq2seq_distill.data import encoding_job
 from seq2seq_distill.data.encoding import encode_split
-from seq2seq_distill.data.noise.kinds import KINDS, disturbed
+from seq2seq_distill.data.noise.kinds import KINDS, with_noise
 from seq2seq_distill.data.noise.subwords import SubwordSampler, UnigramSegmenter
 from seq2seq_distill.data.noise.typos import with_typos
 from seq2seq_distill.data.noise.variants import Variant
@@ -57,7 +57,7 @@ class TestKinds:
     def test_rates_are_shares(self) -> None:
         rates = NoiseConfig(preset="firefox", typos=0.0, lines=0.1).rates
         assert rates == {"upper": 0.07, "title": 0.05, "no_stop": 0.2, "lines": 0.1}
-        found = [disturbed("a dog.", "ein hund.", rates, Random(n), LANGUAGES) for n in range(4000)]
+        found = [with_noise("a dog.", "ein hund.", rates, Random(n), LANGUAGES) for n in range(4000)]
         capitals = sum(source.isupper() and target.isupper() and "DOG" in source for source, target in found)
         assert capitals / 4000 == pytest.approx(0.07 * 0.9, abs=0.015)
         assert sum(source == target for source, target in found) / 4000 == pytest.approx(0.1, abs=0.02)

@@ -1,4 +1,4 @@
-"""Runs with noise: the student reads disturbed sources, the teacher the clean ones, and it knows the data's targets."""
+"""Runs with noise: the student reads noisy sources, the teacher the clean ones, and it knows the data's targets."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -145,7 +145,7 @@ def test_the_encoder_is_trained_unless_it_is_frozen(tmp_path: Path, caplog: pyte
         assert any(p.requires_grad for p in parts.student.get_encoder().layers.parameters()) is trained
         assert ("noise: the encoder is trained" in caplog.text) is trained
         assert module.shares_encoder is (not noise)
-    assert "noise: 2 disturbed forms of each training example" in caplog.text
+    assert "noise: 2 noisy forms of each training example" in caplog.text
 
 
 def test_the_encoder_has_its_rate_if_it_is_trained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

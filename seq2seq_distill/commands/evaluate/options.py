@@ -49,7 +49,7 @@ class EvaluateConfig(DecodingOptions):
     output_dir: str = option("evaluation", required=True)
     """Folder for results.json, results.md and outputs.jsonl."""
     stress: list[Literal["upper", "title", "typos", "no_stop", "emoji", "unicode"]] = option([], without_repeats)
-    """Also score all models on sources disturbed by these kinds of noise, each applied to every example in turn
+    """Also score all models on sources with these kinds of noise, each applied to every example in turn
     (default: none)."""
     html: str | None = None
     """Also write a self-contained HTML report to this path."""

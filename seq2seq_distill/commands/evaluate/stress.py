@@ -1,4 +1,4 @@
-"""Scores on disturbed sources: what the models still make of capitals, typing errors and the like."""
+"""Scores on noisy sources: what the models still make of capitals, typing errors and the like."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ def stress_scores(
 ) -> StressScores:
     """The models' scores on sources with each kind of noise, in every example.
 
-    References are disturbed as noise disturbs the targets of training examples. A kind that the vocabulary of a model
+    References are changed as noise changes the targets of training examples. A kind that the vocabulary of a model
     cannot write is left out, and the log names it. Files of outputs are left out.
 
     Args:
@@ -47,7 +47,7 @@ def stress_scores(
 
     found = {"clean": {model.name: scores(model.texts, references) for model in models}}
     for kind in config.stress:
-        inputs, targets = _disturbed(kind, sources, references, config)
+        inputs, targets = _with_noise(kind, sources, references, config)
         if model := next((model for model in models if not _can_write(kind, model, rows, inputs, targets)), None):
             logger.warning("stress %s is left out: the vocabulary of %s cannot write it", kind, model.name)
             continue
@@ -58,7 +58,7 @@ def stress_scores(
     return found
 
 
-def _disturbed(
+def _with_noise(
     kind: NoiseKind, sources: Sequence[str], targets: Sequence[str], config: EvaluateConfig
 ) -> tuple[list[str], list[str]]:
     languages = (config.src_lang, config.tgt_lang)
@@ -70,7 +70,7 @@ def _disturbed(
 
 
 def _can_write(kind: NoiseKind, candidate: Candidate, rows: Dataset, sources: list[str], targets: list[str]) -> bool:
-    """Whether the disturbed texts have tokens in a model's vocabulary, as far as the clean ones have them."""
+    """Whether the noisy texts have tokens in a model's vocabulary, as far as the clean ones have them."""
     if kind not in CHANGES_TARGETS or candidate.opened is None:
         return True
     worse = [False] * len(sources)

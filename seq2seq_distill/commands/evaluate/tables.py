@@ -79,14 +79,14 @@ def _quality_opening(results: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _stress(results: Mapping[str, Any]) -> Iterator[Table]:
-    """Scores on disturbed sources, a column for each kind of noise."""
+    """Scores on noisy sources, a column for each kind of noise."""
     stress = results.get("stress")
     if not stress:
         return
     metrics = [metric for metric in results["metrics"] if all(metric in own for own in stress["clean"].values())]
     yield Table(
         "Stress",
-        "Scores on disturbed sources, each example with one kind of noise; references as noise disturbs targets.",
+        "Scores on noisy sources, each example with one kind of noise; references with the noise of targets.",
         ("metric", "model", *stress),
         tuple(
             (TITLES.get(metric, metric), name, *(f"{by_name[name][metric]:.2f}" for by_name in stress.values()))

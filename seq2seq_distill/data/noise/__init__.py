@@ -1,1 +1,1 @@
-"""Disturbed texts, for students that stand what users type, and for tests of what they stand."""
+"""Noisy texts, for students that can read what users type, and for measuring how well they do."""

@@ -1,4 +1,4 @@
-"""The disturbed forms of encoded rows, and which of them a row has in an epoch."""
+"""The noisy forms of encoded rows, and which of them a row has in an epoch."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ STREAM = 1
 
 @dataclass(frozen=True, eq=False)
 class Forms:
-    """Disturbed forms of the rows, V of each; an epoch has one of them.
+    """Noisy forms of the rows, V of each; an epoch has one of them.
 
     Args:
         source_lengths, target_lengths: [V, rows], in tokens.

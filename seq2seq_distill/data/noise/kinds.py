@@ -1,4 +1,4 @@
-"""The kinds of noise: functions from a source and its target to disturbed ones.
+"""The kinds of noise: functions from a source and its target to noisy ones.
 
 Each draws what it needs from the generator that it is given and from nothing else. What a text has no place for (case
 in a script without it, a stop that is not there) leaves it as it is.
@@ -16,7 +16,7 @@ from seq2seq_distill.data.noise.typos import PROTECTED, with_typos
 
 Pair = tuple[str, str]
 Languages = tuple[str | None, str | None]
-Disturb = Callable[[Pair, Random, Languages], Pair]
+Noise = Callable[[Pair, Random, Languages], Pair]
 
 EMOJI = ("🙂", "😀", "😂", "😉", "😍", "😭", "🤔", "👍", "🙏", "🎉", "🔥", "✨", "✅", "❤️", "☀️")
 STOP = re.compile(r"\s*[.!?…。！？｡।؟۔]+\s*$")
@@ -73,7 +73,7 @@ def _line(pair: Pair, rng: Random, languages: Languages) -> Pair:
     return line, line
 
 
-KINDS: Final[Mapping[NoiseKind, Disturb]] = MappingProxyType(
+KINDS: Final[Mapping[NoiseKind, Noise]] = MappingProxyType(
     {
         "upper": _upper,
         "title": _title,
@@ -87,7 +87,7 @@ KINDS: Final[Mapping[NoiseKind, Disturb]] = MappingProxyType(
 """By name, a function of (source, target), a generator, and the languages of both."""
 
 
-def disturbed(source: str, target: str, rates: Mapping[NoiseKind, float], rng: Random, languages: Languages) -> Pair:
+def with_noise(source: str, target: str, rates: Mapping[NoiseKind, float], rng: Random, languages: Languages) -> Pair:
     """A source and target with noise of some kinds: each at its rate, of upper and title one at most, a noise line
     alone."""
     draws = {kind: rng.random() for kind in KINDS}

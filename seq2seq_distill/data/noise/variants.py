@@ -1,4 +1,4 @@
-"""A disturbed form of every row of a split: a function of the options, the seed and the row alone."""
+"""A noisy form of every row of a split: a function of the options, the seed and the row alone."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from seq2seq_distill.config.noise import NoiseConfig
-from seq2seq_distill.data.noise.kinds import Languages, disturbed
+from seq2seq_distill.data.noise.kinds import Languages, with_noise
 
 FORMAT = 1
 """Raised when the same options give other texts."""
@@ -14,10 +14,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Variant:
-    """One of the disturbed forms of a split.
+    """One of the noisy forms of a split.
 
     Args:
-        noise: what is disturbed.
+        noise: the kinds and their rates.
         seed: of the draws.
         number: of the form, from 1 on.
         languages: of source and target, for their case.
@@ -35,9 +35,9 @@ class Variant:
         return {"format": FORMAT, **options, **{k: v for k, v in asdict(self).items() if k != "noise"}}
 
     def texts(self, first: int, sources: Sequence[str], targets: Sequence[str]) -> tuple[list[str], list[str]]:
-        """Disturbed sources and targets of the rows from `first` on."""
+        """Noisy sources and targets of the rows from `first` on."""
         pairs = [
-            disturbed(source, target, self.noise.rates, self._rng("text", row), self.languages)
+            with_noise(source, target, self.noise.rates, self._rng("text", row), self.languages)
             for row, (source, target) in enumerate(zip(sources, targets, strict=True), start=first)
         ]
         return [source for source, _ in pairs], [target for _, target in pairs]
