@@ -99,6 +99,7 @@ def test_special_tokens_survive_saving_and_loading(name, tmp_path):
     loaded = AutoTokenizer.from_pretrained(folder)
     assert type(loaded) is type(tokenizer)
     assert len(loaded) == len(orders[0])
+    assert loaded.convert_tokens_to_ids(list(orders[0])) == list(range(len(orders[0])))
     for role in ("pad", "eos", "bos", "unk", "mask"):
         token = getattr(tokenizer, f"{role}_token", None)
         assert getattr(loaded, f"{role}_token", None) == token

@@ -54,7 +54,7 @@ def test_logits_and_greedy_outputs_are_those_of_the_kept_rows(model_type, tmp_pa
     trimmed.tokenizer.save_pretrained(tmp_path / "trimmed")
     loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "trimmed", dtype=torch.float64).eval()
     assert len(AutoTokenizer.from_pretrained(tmp_path / "trimmed")) == len(target)
-    new, old = inputs_of(trimmed)
+    new, old = inputs_of(trimmed, rows=64)
     expected = model(input_ids=old["source"], decoder_input_ids=old["target"], **extras(model, old["source"])).logits
     for each in (trimmed.model, loaded):
         logits = each(input_ids=new["source"], decoder_input_ids=new["target"], **extras(model, new["source"])).logits

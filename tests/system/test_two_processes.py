@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import AutoConfig
 
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.training.output_folder import plain
@@ -180,12 +181,13 @@ def test_two_processes_with_two_tasks_and_two_teachers_are_one(tmp_path: Path) -
 def test_two_processes_with_matches_are_one(tmp_path: Path) -> None:
     """Projections are trained alike, whole under ddp and sharded under fsdp2, by a clipped gradient.
 
-    The student is narrower than its teacher: process 0 cuts it, the other one reads it.
+    The student is narrower than its teacher, whose vocabulary is trimmed: process 0 cuts both, the other reads them.
     """
     write_data(tmp_path / "data", rows=28)
     groups: dict[str, Any] = {
         "student": {**CHANGES["student"], "encoder_ffn_dim": 0.5, "decoder_ffn_dim": 0.5},
         "batch": {"size": 3},
+        "trim": {"coverage": 0.9},
         "matches": [
             {"layers": "spread", "projection": "tanh"},
             {"side": "encoder", "layers": "last", "loss": "mmd"},
@@ -208,6 +210,9 @@ def test_two_processes_with_matches_are_one(tmp_path: Path) -> None:
         assert_same_run(tmp_path / name, tmp_path / "one")
         best = load_file(tmp_path / name / "best" / "model.safetensors")
         assert not any("projection" in key for key in best)
+        teacher = AutoConfig.from_pretrained(tmp_path / "teacher")
+        student = AutoConfig.from_pretrained(tmp_path / name / "best")
+        assert student.vocab_size < teacher.vocab_size and student.decoder_ffn_dim == teacher.decoder_ffn_dim // 2
 
 
 LONG = 20
