@@ -200,6 +200,8 @@ STUDIES = {
             "vocabulary of 3,000": HALF_OF_PIECES,
             "half of the feed-forward, vocabulary of 3,000": (*HALF, *HALF_OF_PIECES),
             "a quarter of the feed-forward, vocabulary of 2,000": (*feed_forward(0.25), *THIRD_OF_PIECES),
+            # The trimmed teacher has seldom seen words in so many pieces; the labels are those of the whole one.
+            "vocabulary of 3,000, cross-entropy alone": ("--method", "sft", "--trim.size", "3000"),
         },
     ),
     "monolingual": Study(
