@@ -1,7 +1,7 @@
 """Whether `distill plan` is right: its speed, sizes and losses beside those of trained students of the same layouts.
 
     python -m benchmarks.layouts --config configs/translation/multi30k-en-de-6-1.yaml --teacher multi30k/teacher \
-        --data multi30k/data --steps 1250 --output_dir runs/layouts
+        --labels LABELS --data multi30k/data --steps 600 --output_dir runs/layouts
 
 Trains a student of each of five layouts that differ in depth, feed-forward and vocabulary, unless its folder holds a
 trained one already. Prints one JSON line for each of the first three, with predicted speed and size beside those that
@@ -60,7 +60,8 @@ def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", required=True, help="of a run, but for teacher, data, student and steps")
     parser.add_argument("--teacher", required=True)
-    parser.add_argument("--data", nargs="+", required=True)
+    parser.add_argument("--data", required=True, help="folder of the val and test splits, and of train without labels")
+    parser.add_argument("--labels", help="label set to train on")
     parser.add_argument("--output_dir", required=True, help="folder for the runs")
     parser.add_argument("--steps", type=int, default=1250, help="of training")
     parser.add_argument("--trial_steps", nargs="*", type=int, default=[0, 100])
@@ -137,11 +138,11 @@ def evaluate(arguments: argparse.Namespace, engine: str, folders: dict[str, Path
         for name, model in models.items():
             models[name] = str(place / f"{name}-int8")
             if not Path(models[name]).exists():
-                data = ("--data", *arguments.data, "--task", run.task, *languages)
+                data = ("--data", arguments.data, "--task", run.task, *languages)
                 distill("export", "--model", model, "--quantization", "int8", *data, "--output_dir", models[name])
     out = place / f"evaluation-{engine}"
     named = ("--models", *models.values(), "--names", *models)
-    flags = ["--task", run.task, "--data", *arguments.data, *languages, "--n", 200, "--n_speed", arguments.n_speed]
+    flags = ["--task", run.task, "--data", arguments.data, *languages, "--n", 200, "--n_speed", arguments.n_speed]
     flags += ["--beams", run.eval.beams] if run.eval.beams else []
     distill("evaluate", *named, *flags, "--output_dir", out)
     return {each["name"]: each for each in json.loads((out / "results.json").read_text())["models"]}
@@ -201,8 +202,10 @@ def teacher_depths(arguments: argparse.Namespace) -> tuple[int, int]:
 
 def run_flags(arguments: argparse.Namespace) -> list[str]:
     """What all runs have in common."""
-    flags = ["--config", arguments.config, "--teacher", arguments.teacher, "--data", *arguments.data]
-    return [*flags, *arguments.extra]
+    flags = ["--config", arguments.config, "--teacher", arguments.teacher, "--targets", "reference", "--data"]
+    data = [arguments.data] if arguments.labels is None else [arguments.labels, arguments.data]
+    weights = [] if arguments.labels is None else ["--data_weights", "1", "0"]
+    return [*flags, *data, *weights, *arguments.extra]
 
 
 def distill(*words: object) -> str:

@@ -56,7 +56,7 @@ class BestStudent(Callback):
 
     def _has_best(self) -> bool:
         lines = self._folder.read_metrics()
-        marked = any("best" in line for line in lines)  # runs of before version 0.2 marked none
+        marked = all("best" in line for line in lines)  # versions up to 0.2.0 marked none
         return self._folder.best.is_dir() and (not marked or best_step(lines) == self.best_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

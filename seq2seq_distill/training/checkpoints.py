@@ -112,13 +112,10 @@ class ResumeCheckpoint(Checkpoint):
         return "ResumePoints"
 
     def state_dict(self) -> dict[str, Any]:
-        state = {"validated": self._validated, "ended": self._ended, "processes": self._processes}
-        return {**state, "total_steps": self._plan.total_steps}
+        return {"validated": self._validated, "ended": self._ended, "processes": self._processes}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        total_steps = state_dict.get("total_steps", self._plan.total_steps)  # version 0.1 saved none
-        self._validated = state_dict["validated"]
-        self._ended = state_dict["ended"] and total_steps == self._plan.total_steps  # a longer training goes on
+        self._validated, self._ended = state_dict["validated"], state_dict["ended"]
         self._processes = state_dict["processes"]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -132,9 +129,9 @@ class ResumeCheckpoint(Checkpoint):
         self._processes = trainer.world_size
         self._written, self._written_step = time.monotonic(), trainer.global_step
         self._signals.wait()
-        if trainer.global_step < self._plan.total_steps:
-            # The last batch of a shorter training is not that of this one.
-            trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = False
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        if progress.is_last_batch and trainer.global_step < self._plan.total_steps:
+            progress.is_last_batch = self._ended = False  # the end of a shorter training is not that of this one
         if self._ended:
             trainer.should_stop = True
         elif trainer.global_step > self._validated and self._plan.validates_after(trainer.global_step):

@@ -28,7 +28,7 @@ from seq2seq_distill.training.model_card import model_card
 from seq2seq_distill.training.output_folder import OutputFolder, provenance, save_model
 from seq2seq_distill.training.preflight import preflight
 from seq2seq_distill.training.results import how_scored, merge_task_results, print_table
-from seq2seq_distill.training.resuming import begin_at_named, check_fits, find_start, has_ended
+from seq2seq_distill.training.resuming import NewOptimizerSettings, begin_at_named, check_fits, find_start, has_ended
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
 from seq2seq_distill.training.trainer import build_trainer, check_trainer
@@ -97,14 +97,14 @@ def run_config(
             _check_data(config, components, folder)
         config = with_losses_of_teacher(config, components)
         components, module = build_module(config, components, extensions)
-        trainer = build_trainer(
-            config, components.data, folder, signals, [last_batch, *callbacks], extensions.on_student_saved
-        )
-        datamodule = Seq2SeqData(components.data)
+        callbacks = [last_batch, *callbacks]
         if begins_at_named:
             check_fits(config, module)
+            callbacks.append(NewOptimizerSettings())
             if is_rank_zero():
-                begin_at_named(config, folder)
+                begin_at_named(str(checkpoint), folder)
+        trainer = build_trainer(config, components.data, folder, signals, callbacks, extensions.on_student_saved)
+        datamodule = Seq2SeqData(components.data)
         _write_start(config, components, folder, resumed=checkpoint is not None)
         if checkpoint is None:
             trainer.validate(module, datamodule=datamodule, verbose=False)  # the untrained student is step 0
@@ -172,6 +172,8 @@ def _test_best_student(
     config: RunConfig, components: RunComponents, trainer: Trainer, folder: OutputFolder
 ) -> dict[str, Any]:
     """Test the best student and its teachers on all processes; process 0 writes, shows and returns the results."""
+    if not folder.best.is_dir():
+        raise ConfigError(f"`resume` {config.resume}: no step and no validation is left: raise `trainer.max_steps`")
     student = AutoModelForSeq2SeqLM.from_pretrained(folder.best, dtype=torch.float32)
     whole = load_whole_teacher(config)
     tested = {task.name: test_task(task, student, trainer, whole) for task in components.tasks}

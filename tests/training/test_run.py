@@ -498,9 +498,11 @@ class TestSecondStart:
         """A checkpoint of the last validation once ended the longer training too, without a step."""
         run_config(own)
         last = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
-        longer = changed(own, resume=last, output_dir=str(tmp_path / "other"), trainer={"max_steps": 8})
-        run_config(longer)
-        assert [record["step"] for record in lines(tmp_path / "other" / "metrics.jsonl")] == [0, 2, 4, 6, 8]
+        for steps, folder in ((8, "other"), (8, "run"), (10, "run")):
+            here = {"output_dir": str(tmp_path / folder), "trainer": {"max_steps": steps}}
+            run_config(changed(own, resume=last, **here))
+            written = [record["step"] for record in lines(tmp_path / folder / "metrics.jsonl")]
+            assert written == list(range(0, steps + 1, 2))
 
     def test_of_a_named_checkpoint_goes_on_from_its_newest(self, own, tmp_path):
         """A training that began at a named checkpoint once began there again each time that it was started."""
@@ -520,6 +522,41 @@ class TestSecondStart:
         run_config(named, [again])
         assert again.taken is None  # its results again
 
+    def test_takes_the_rates_of_this_run(self, own, tmp_path):
+        """The saved ones came back with the optimizer, and run.yaml named others."""
+        run_config(changed(own, eval={"save_top_k": -1}))
+        earlier = next((tmp_path / "run" / "checkpoints").glob("step=4-*.ckpt"))
+        seen = []
+
+        class Rates(Callback):
+            def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+                group = trainer.optimizers[0].param_groups[0]
+                seen.append((group["lr"], group["weight_decay"]))
+
+        optim = {"lr": 1e-5, "weight_decay": 0.5, "schedule": "constant", "warmup_steps": 0}
+        here = {"output_dir": str(tmp_path / "other"), "optim": optim}
+        run_config(changed(own, resume=str(earlier), **here), [Rates()])
+        assert seen == [(pytest.approx(1e-5), 0.5)] * 2
+
+    def test_into_the_folder_of_another_run_is_refused(self, own, tmp_path):
+        """Its results were overwritten, and after a kill its last checkpoint was taken for that of this run."""
+        run_config(own)
+        run_config(changed(own, seed=1, output_dir=str(tmp_path / "other")))
+        before, last = tree(tmp_path / "other"), str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+        with pytest.raises(
+            ConfigError, match="^`output_dir` .*other holds another run than `resume` .*: choose another"
+        ):
+            run_config(changed(own, resume=last, output_dir=str(tmp_path / "other")))
+        assert tree(tmp_path / "other") == before
+
+    def test_with_batches_in_other_parts_is_refused(self, own, tmp_path):
+        """The place in the data is counted in parts of steps: it went on at another."""
+        run_config(own)
+        last = str(tmp_path / "run" / "checkpoints" / "last.ckpt")
+        here = {"output_dir": str(tmp_path / "other"), "trainer": {"max_steps": 8, "accumulate_grad_batches": 2}}
+        with pytest.raises(ConfigError, match="counts 1 batches a step: set `trainer.accumulate_grad_batches` 1"):
+            run_config(changed(own, resume=last, **here))
+
     @pytest.mark.parametrize(
         ("changes", "message"),
         [
@@ -529,7 +566,7 @@ class TestSecondStart:
             ),
             (
                 {"freeze_encoder": True},
-                r"^`resume` .*step=2.* trained \d+ weight tensors, this run trains",
+                r"^`resume` .*step=2.* has trained other weights, or by another optimizer: choose `student.freeze_enc",
             ),
         ],
     )
