@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from seq2seq_distill.metrics.corpus import dropped_by_rouge as dropped_by_rouge
     from seq2seq_distill.metrics.corpus import rouge as rouge
     from seq2seq_distill.metrics.corpus import rouge_per_example as rouge_per_example
+    from seq2seq_distill.metrics.corpus import rouge_tokenizer_for as rouge_tokenizer_for
     from seq2seq_distill.metrics.corpus import score as score
     from seq2seq_distill.metrics.corpus import score_per_example as score_per_example
     from seq2seq_distill.metrics.corpus import signature as signature
@@ -30,7 +31,7 @@ else:  # a type checker that saw it would believe in every name
                 ("bleu", "bleu_language", "bleu_signature", "rouge", "rouge_per_example", "score"), "corpus"
             ),
             **dict.fromkeys(("score_per_example", "signature", "translation_metrics"), "corpus"),
-            **dict.fromkeys(("dropped_by_rouge", "warn_of_dropped_text"), "corpus"),
+            **dict.fromkeys(("dropped_by_rouge", "rouge_tokenizer_for", "warn_of_dropped_text"), "corpus"),
             "utilities": "consensus",
             **dict.fromkeys(("Loss", "Mean", "ScoreWithInterval", "compare_systems", "loss_of_score"), "significance"),
         },

@@ -13,7 +13,7 @@ from sacrebleu.metrics.base import Metric
 from seq2seq_distill.config.tasks import TASKS, RougeTokenizer
 from seq2seq_distill.data.languages import plain_code
 from seq2seq_distill.metrics.rouge import rouge_fmeasures
-from seq2seq_distill.metrics.scripts import NAMES, language_without_spaces
+from seq2seq_distill.metrics.scripts import MOSTLY_DROPPED, NAMES, language_without_spaces
 from seq2seq_distill.utils.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,11 @@ def rouge_per_example(
 def dropped_by_rouge(references: Sequence[str]) -> float:
     """Share (0 to 1) of references that ROUGE's default tokenizer drops most letters of: Cyrillic, Japanese, ..."""
     return sum(map(_is_mostly_dropped, references)) / len(references) if references else 0.0
+
+
+def rouge_tokenizer_for(references: Sequence[str]) -> RougeTokenizer:
+    """ROUGE's tokenizer where no option names one: unicode, if the default would drop most of the references."""
+    return "unicode" if dropped_by_rouge(references) > MOSTLY_DROPPED else "default"
 
 
 def bleu_language(tgt_lang: str | None, references: Sequence[str]) -> str | None:

@@ -14,6 +14,7 @@ from seq2seq_distill import load_decoder
 from seq2seq_distill.cli.main import main
 from seq2seq_distill.commands.evaluate.candidates import open_model
 from seq2seq_distill.commands.evaluate.options import EvaluateConfig
+from seq2seq_distill.commands.evaluate.scores import loss_of_main_score
 from seq2seq_distill.commands.export.shortlist import training_pairs
 from seq2seq_distill.data.sources import ANY_COLUMNS, load_split
 from seq2seq_distill.decoding.conversion import FIRST_IDS
@@ -179,6 +180,13 @@ def test_a_run_is_compared_on_val_and_learned_from_what_the_teacher_wrote(things
         report = json.loads((out / "export.json").read_text())
         assert report["shortlist"]["pairs"] == 12 and report["shortlist"]["texts"] == 10
         assert report["data"] == sources
+
+
+def test_the_loss_of_summaries_in_another_script_is_measured():
+    """ROUGE's default tokenizer drops Cyrillic letters: every shortlist passed."""
+    references = ["мама мыла раму", "кошка сидит дома"]
+    loss = loss_of_main_score("summarization", references, ["рама", "кошка сидит"], references, "ru", 100, 0)
+    assert loss.loss > 20
 
 
 def test_pairs_are_those_of_label_sets_where_there_are_some(tmp_path):

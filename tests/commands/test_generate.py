@@ -98,6 +98,7 @@ class TestJson:
             (b"{}\n", [], "in.txt:1: no text in the field source: name another --source_column"),
             (b'{"source": 1}\n', [], "no text in the field source"),
             (b'{"source": "a"}\nnone\n', [], "in.txt:2: not JSON"),
+            (b'{"source": "a", "id": "\\ud83d"}\n', [], "in.txt:1: half of a surrogate pair"),  # once a traceback
             (b"{}", ["--n_best", "2"], "--n_best 2 needs as many beams, and the model has 1: add --beams 2"),
         ],
     )
@@ -111,9 +112,18 @@ def test_options_that_do_not_go_together(capsys):
         (["--n_best", "2"], "--n_best 2 needs --format jsonl"),
         (["--n_best", "2", "--format", "jsonl", "--split_sentences", "true"], "does not go together with --split_sent"),
         (["--input", "a", "--output", "a"], "--output a is the --input too"),
+        (["--input", "./b/../a", "--output", "a"], "--output a is the --input too"),  # it was emptied
     ):
         assert main(["generate", "--model", "x", *more]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_outputs_of_before_stay_if_the_input_cannot_be_read(model, tmp_path, capfd):
+    """They were emptied before the input was looked for."""
+    out = tmp_path / "out.txt"
+    out.write_text("before")
+    assert main(["generate", "--model", str(model), "--input", str(tmp_path / "no.txt"), "--output", str(out)]) == 2
+    assert "no.txt: No such file or directory: give a file" in capfd.readouterr().err and out.read_text() == "before"
 
 
 def test_sentences_are_decoded_by_themselves(run, model):

@@ -165,6 +165,12 @@ class TestPage:
         assert "Validation BLEU" in report and "Training" not in alone
         assert Page(alone).open == []
 
+    def test_a_validation_without_a_number_is_left_out(self, run):
+        lines = [{"step": step, "val_bleu": value} for step, value in enumerate((float("nan"), 1.0, 2.0))]
+        (run / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+        own = render_html(results(model("a", run / "best", 30, 1.0)), {"a": rows()["target"][:]}, rows())
+        assert "Validation BLEU" in own
+
     def test_a_damaged_metrics_file_costs_the_curves_alone(self, run):
         (run / "metrics.jsonl").write_text('{"step": 0, "val_b')
         own = render_html(results(model("a", run / "best", 30, 1.0)), {"a": rows()["target"][:]}, rows())

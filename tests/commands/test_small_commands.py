@@ -86,6 +86,8 @@ class TestStudent:
         assert narrow.startswith(
             "--student.encoder_ffn_dim 0.5 is calibrated on training data, which `distill student`"
         )
+        frozen = fails(capsys, *start, out, "--student.freeze_encoder", "true")  # it was passed over
+        assert frozen == "--student.freeze_encoder True is an option of runs: leave it out"
         missing = fails(capsys, "student", "--teacher", tmp_path / "no", "--output_dir", out)
         assert missing.startswith(f"--teacher {tmp_path}/no: ")
         assert not out.exists()
@@ -203,6 +205,18 @@ class TestConvert:
         assert line.startswith(f"--checkpoint {path} cannot be read as a checkpoint of its run (")
         assert line.endswith("): choose another one")
         assert not (tmp_path / "out").exists()
+
+    def test_a_flipped_bit_is_noticed(self, finished, tmp_path, capsys):
+        """torch.load reads over it; the hash beside the checkpoint was not looked at."""
+        last, path = finished / "checkpoints" / "last.ckpt", finished / "checkpoints" / "flipped.ckpt"
+        content = bytearray(last.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        path.with_name("flipped.ckpt.sha256").write_text(last.with_name("last.ckpt.sha256").read_text())
+        line = fails(capsys, "convert", "--checkpoint", path, "--output_dir", tmp_path / "out")
+        path.unlink()
+        path.with_name("flipped.ckpt.sha256").unlink()
+        assert line == f"--checkpoint {path} is damaged (its SHA-256 differs): choose another one"
 
     def test_a_pickle_that_runs_code_is_refused(self, finished, tmp_path, capsys):
         """H30: nothing that a user points to is unpickled."""

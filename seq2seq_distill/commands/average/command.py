@@ -23,7 +23,7 @@ def average(config: AverageConfig) -> None:
         ModelError: a checkpoint cannot be read, or they are not of one architecture.
     """
     target = check_free(config.folder)
-    loaded = [load_checkpoint(Path(path), "checkpoints") for path in config.checkpoints]
+    loaded = [load_checkpoint(Path(path).expanduser(), "checkpoints") for path in config.checkpoints]
     model, folder = loaded[0]
     try:
         weights = mean_weights([other.state_dict() for other, _ in loaded])

@@ -13,6 +13,7 @@ from torch import Tensor
 from seq2seq_distill.commands.convert.options import ConvertConfig
 from seq2seq_distill.data.tokenization.tokenizers import tokenizer_of
 from seq2seq_distill.models.loading import load_pretrained
+from seq2seq_distill.training.checkpoints import hash_file, is_whole
 from seq2seq_distill.training.output_folder import check_free, save_model
 from seq2seq_distill.utils.errors import ModelError
 
@@ -32,7 +33,7 @@ def convert(config: ConvertConfig) -> None:
         ModelError: the checkpoint is missing, damaged, or not one of a run.
     """
     target = check_free(config.folder)
-    model, folder = load_checkpoint(Path(config.checkpoint), "checkpoint")
+    model, folder = load_checkpoint(Path(config.checkpoint).expanduser(), "checkpoint")
     model = model.to(getattr(torch, config.dtype))
     save_model(target, model, tokenizer_of(folder, "checkpoint"))
     logger.info("saved %s to %s", config.checkpoint, config.folder)
@@ -49,6 +50,8 @@ def load_checkpoint(path: Path, field: str) -> tuple[PreTrainedModel, Path]:
         raise ModelError(
             f"`{field}` {path}: {start}, which has the model's config, is missing: keep the run's folder whole"
         )
+    if hash_file(path).exists() and not is_whole(path):
+        raise ModelError(f"`{field}` {path} is damaged (its SHA-256 differs): choose another one")
     model = load_pretrained(str(start), field=field)
     try:
         model.load_state_dict(_student_weights(path), strict=True)

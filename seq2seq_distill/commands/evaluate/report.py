@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def _training(results: Mapping[str, Any]) -> list[tuple[str, charts.Curves]]:
             points = [
                 (line["step"], line[f"val_{key}"])
                 for line in _metrics(model["model"])
-                if isinstance(line.get(f"val_{key}"), int | float)
+                if isinstance(line.get(f"val_{key}"), int | float) and math.isfinite(line[f"val_{key}"])
             ]
             if len(points) > 1:
                 series.append((index, points))

@@ -49,7 +49,10 @@ def loss_of_main_score(
     if task == "translation":
         metric = metrics.translation_metrics(language)[main]
         return metrics.loss_of_score(metric, before, after, references, resamples, seed)
-    first, second = (metrics.rouge_per_example(texts, references)[main] for texts in (before, after))
+    tokenizer = metrics.rouge_tokenizer_for(references)
+    first, second = (
+        metrics.rouge_per_example(texts, references, tokenizer=tokenizer)[main] for texts in (before, after)
+    )
     return metrics.loss_of_score(metrics.Mean(), first, second, None, resamples, seed)
 
 

@@ -76,27 +76,24 @@ def export_model(config: ExportConfig) -> dict[str, Any]:
     remedy = "nothing was written; serve it with transformers"
     encoded = loaded.encode(sample["source"])
     parities = check_parity(loaded, searches, encoded, form.convert(wanted_by, first), wanted_by, remedy)
-    saved: dict[str, Any] = {}
+    report: dict[str, Any] = {}
 
     def fill(folder: Path) -> None:
         sources = islice(_sources(config), MAX_SOURCES)
-        saved.update(form.save(folder, loaded, config.precision, sources, wanted_by, first))
+        saved = form.save(folder, loaded, config.precision, sources, wanted_by, first)
         if config.shortlist:
             pairs = training_pairs(pair_sources, _columns(config))
             saved["shortlist"] = add_shortlist(folder, config, pairs, loaded, first, texts)
         if config.page:
             write_page(folder, config, loaded)
 
+        report.update(_record(config, loaded), **saved, settings_not_held=missing)
+        report["parity_in_float32"] = {name: asdict(parity) for name, parity in parities.items()}
+        if config.precision != "float32" and config.task:
+            report.update(_scores(config, loaded, open_exported(folder, loaded), sample))
+        write_json(folder / "export.json", report)
+
     write_folder(target, fill)
-    report = {
-        **_record(config, loaded),
-        **saved,
-        "settings_not_held": missing,
-        "parity_in_float32": {name: asdict(parity) for name, parity in parities.items()},
-    }
-    if config.precision != "float32" and config.task:
-        report |= _scores(config, loaded, open_exported(target, loaded), sample)
-    write_json(target / "export.json", report)
     print(json.dumps(report))
     logger.info("exported %s to %s", config.model, config.folder)
     folder = shlex.quote(str(config.folder))
@@ -189,9 +186,13 @@ def _scores(config: ExportConfig, loaded: LoadedModel, exported: Decoder, texts:
     decoders: dict[str, Decoder] = {"transformers": TransformersDecoder(loaded), "exported": exported}
     task = str(config.task)
     outputs = {name: _outputs(decoder, texts) for name, decoder in decoders.items()}
-    scores = {name: metrics.score(task, own, texts["target"], config.tgt_lang) for name, own in outputs.items()}
+    references, language = texts["target"], config.tgt_lang
+    rouge = metrics.rouge_tokenizer_for(references)
+    scores = {
+        name: metrics.score(task, own, references, language, rouge_tokenizer=rouge) for name, own in outputs.items()
+    }
     main = TASKS[task].main
-    intervals = corpus_scores(task, outputs, texts["target"], config.tgt_lang, "default", RESAMPLES, SEED)[main]
+    intervals = corpus_scores(task, outputs, references, language, rouge, RESAMPLES, SEED)[main]
     return {
         "scores": scores,
         "intervals": {main: {name: asdict(interval) for name, interval in intervals.items()}},

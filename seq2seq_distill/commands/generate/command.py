@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from seq2seq_distill.commands.generate.options import GenerateConfig
-from seq2seq_distill.commands.generate.records import Record, chunks, count_lines, line_of, opened_output
+from seq2seq_distill.commands.generate.records import Record, check_input, chunks, count_lines, line_of, opened_output
 from seq2seq_distill.commands.generate.sentences import generate_by_sentence
 from seq2seq_distill.decoding.text_generator import Outputs, TextGenerator, open_generator
 from seq2seq_distill.utils.progress import Progress
@@ -42,6 +42,7 @@ def generate_lines(generator: TextGenerator, config: GenerateConfig) -> None:
     cut = done = 0
     on_terminal = config.output is None and sys.stdout.isatty()  # a bar would stand between the outputs
     lines = None if on_terminal else count_lines(config)
+    check_input(config)  # before a file of outputs is emptied
     with opened_output(config) as output, Progress("decoding", lines, "lines", shown=not on_terminal) as progress:
         try:
             for records in chunks(config):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from seq2seq_distill.config.bounds import at_least, option
@@ -50,7 +51,8 @@ class GenerateConfig(DecodingOptions):
                 f"`n_best` {self.n_best} does not go together with `split_sentences`: the sentences of a text have "
                 "several outputs each; leave one of them out",
             )
-        if self.output is not None and self.output == self.input:
+        files = [Path(name).expanduser().resolve() for name in (self.output, self.input) if name is not None]
+        if len(files) == 2 and files[0] == files[1]:
             yield Problem(
                 ("output", "input"), f"`output` {self.output} is the `input` too: choose another file to write"
             )

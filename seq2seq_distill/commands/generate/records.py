@@ -32,6 +32,13 @@ class Record:
     """Of a line of JSON, all that it holds."""
 
 
+def check_input(config: GenerateConfig) -> None:
+    """Raise DataError if the input is a file that cannot be read."""
+    if config.input is not None:
+        with _opened(config, f"`input` {config.input}"):
+            pass
+
+
 def chunks(config: GenerateConfig) -> Iterator[list[Record]]:
     """The input, some lines at a time.
 
@@ -109,6 +116,8 @@ def _record(line: bytes, config: GenerateConfig, place: str) -> Record:
         raise DataError(
             f"{place}: no text in the field {format_value(config.source_column)}: name another `source_column`"
         )
+    if "\\u" in text and re.search("[\ud800-\udfff]", json.dumps(fields, ensure_ascii=False)):
+        raise DataError(f"{place}: half of a surrogate pair, which is not a character: remove it")
     return Record(source, fields)
 
 

@@ -8,6 +8,7 @@ from seq2seq_distill.config.bounds import option
 from seq2seq_distill.config.conflicts import layer_conflicts
 from seq2seq_distill.config.problems import Problem
 from seq2seq_distill.config.student import StudentConfig
+from seq2seq_distill.utils.errors import format_value
 
 
 @dataclass(frozen=True)
@@ -39,4 +40,9 @@ class StudentOnlyConfig:
                 f"`student.{name}` {value:g} is calibrated on training data, which `distill student` does not read: "
                 "leave it out, and set it in a run, which saves the student as student_init/",
             )
+        for name in ("freeze_encoder", "freeze_embeds", "repair", "calibration_rows"):
+            if (value := getattr(self.student, name)) != getattr(StudentConfig(), name):
+                yield Problem(
+                    (f"student.{name}",), f"`student.{name}` {format_value(value)} is an option of runs: leave it out"
+                )
         yield from layer_conflicts(replace(self.student, path=None, config=None))
