@@ -18,6 +18,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.length_batches import map_by_length
+from seq2seq_distill.data.tokenization.tokenizers import pad_id
 from seq2seq_distill.decoding.generation import decoding, generate_batch, generated_length, text_of, to_device
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS, token_log_probabilities
 from seq2seq_distill.models import architectures, forward
@@ -97,7 +98,8 @@ class TransformersDecoder:
         if device is not None:
             self.model.to(device)  # type: ignore[arg-type]
         self._limits = {"max_tokens": max_tokens} if batch_size is None else {"size": batch_size}
-        self._collate = Collator(int(loaded.tokenizer.pad_token_id), architectures.extra_inputs(self.model.config))
+        config = self.model.config
+        self._collate = Collator(pad_id(loaded.tokenizer, config), architectures.extra_inputs(config))
 
     @property
     def resources(self) -> str:

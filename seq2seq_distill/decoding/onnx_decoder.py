@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.length_batches import map_by_length
+from seq2seq_distill.data.tokenization.tokenizers import pad_id
 from seq2seq_distill.decoding.decoder import Hypothesis, hypothesis_of
 from seq2seq_distill.decoding.loading import LoadedModel, load_exported
 from seq2seq_distill.decoding.search import search
@@ -70,7 +71,7 @@ class OnnxDecoder:
         )
         limits = {"max_tokens": min(max_tokens, CPU_TOKENS)}
         self._limits = limits if batch_size is None else {"size": batch_size}
-        self._collate = Collator(int(self._loaded.tokenizer.pad_token_id))
+        self._collate = Collator(pad_id(self._loaded.tokenizer, self._loaded.generation))
 
     @property
     def resources(self) -> str:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.tokenization.offsets import Ends, TargetOffsets
 from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.tokenizers import pad_id
 from seq2seq_distill.decoding.likelihood import MAX_TOKENS, label_log_probabilities
 from seq2seq_distill.decoding.loading import LoadedModel
 from seq2seq_distill.models import architectures
@@ -55,7 +56,7 @@ def token_logprobs(
     limits = [length for length in (limit, architectures.max_positions(model.config)[1]) if length is not None]
     labels = list(TextEncoder(tokenizer, "text_target", min(limits, default=None)).encode(targets).ids)
     ends = TargetOffsets(tokenizer).ends(targets, labels)
-    collate = Collator(int(tokenizer.pad_token_id), architectures.extra_inputs(model.config))
+    collate = Collator(pad_id(tokenizer, model.config), architectures.extra_inputs(model.config))
     scores = label_log_probabilities(model, collate, sources, labels, max_tokens)
     return [_of_row(score.numpy(), own) for score, own in zip(scores, ends, strict=True)]
 

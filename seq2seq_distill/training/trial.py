@@ -13,12 +13,12 @@ from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.encoded_splits import EncodedSplits
 from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
+from seq2seq_distill.data.tokenization.tokenizers import pad_id
 from seq2seq_distill.decoding.likelihood import label_log_probabilities
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.components import build_components
 from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
-from seq2seq_distill.training.views import pad_id
 from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import DataError
 
@@ -96,7 +96,7 @@ def loss_per_token(
         val: the rows that count.
     """
     rows = data.encoded["val"].select(val.rows)
-    collate = Collator(pad_id(tokenizer, model), architectures.extra_inputs(model.config))
+    collate = Collator(pad_id(tokenizer, model.config), architectures.extra_inputs(model.config))
     found = label_log_probabilities(model, collate, rows["input_ids"][:], rows["labels"][:])
     return -sum(float(row.sum()) for row in found) / val.tokens
 

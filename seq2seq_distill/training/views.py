@@ -17,7 +17,7 @@ from seq2seq_distill.data.texts import Texts
 from seq2seq_distill.data.token_columns import list_column
 from seq2seq_distill.data.tokenization.prefixes import default_prefix
 from seq2seq_distill.data.tokenization.tokenizer_comparison import check_same_tokenizer, only_sources_differ
-from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer, pad_id
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.student import student_path
 from seq2seq_distill.utils.distributed import is_rank_zero
@@ -109,7 +109,7 @@ def encode_texts(
 
     def encoded(config: RunConfig, view: _ViewSettings, *readers: PreTrainedModel | None) -> EncodedSplits:
         extras = {name for model in readers if model is not None for name in architectures.extra_inputs(model.config)}
-        collate = Collator(pad_id(view.tokenizer, first), tuple(extras))
+        collate = Collator(pad_id(view.tokenizer, first.config), tuple(extras))
         limits = (view.length, target)
         return EncodedSplits(config, texts, view.tokenizer, collate, prefix=view.prefix, max_positions=limits)
 
@@ -127,14 +127,6 @@ def encode_texts(
     _check_targets(config, data, teacher_view.data)
     data.teachers = teacher_view.data if config.method == "kd" else None
     return student_view, teacher_view
-
-
-def pad_id(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> int:
-    """What fills sources up. Raises ModelError: neither tokenizer nor model has a pad token."""
-    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else model.config.pad_token_id
-    if pad is None:
-        raise ModelError("the tokenizer has no pad token: set pad_token_id in the model's config")
-    return int(pad)
 
 
 def _prefix(config: RunConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> str:

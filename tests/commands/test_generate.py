@@ -4,12 +4,14 @@ import gzip
 import io
 import json
 import os
+import shutil
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer
 
 from seq2seq_distill import load_decoder
 from seq2seq_distill.cli.main import main
@@ -116,6 +118,16 @@ def test_options_that_do_not_go_together(capsys):
     ):
         assert main(["generate", "--model", "x", *more]) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_tokenizer_without_a_pad_token(model, tmp_path):
+    """The model's config has one: training took it, decoding ended with a TypeError."""
+    shutil.copytree(model, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert AutoTokenizer.from_pretrained(tmp_path / "model").pad_token_id is None
+    assert expected(tmp_path / "model", SOURCES[:3]) == expected(model, SOURCES[:3])
 
 
 def test_outputs_of_before_stay_if_the_input_cannot_be_read(model, tmp_path, capfd):

@@ -18,6 +18,7 @@ from seq2seq_distill.commands.plan.layouts import Layout, Measured
 from seq2seq_distill.commands.plan.vocabularies import Vocabulary, number_of_tokens
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.data.collator import Collator
+from seq2seq_distill.data.tokenization.tokenizers import pad_id
 from seq2seq_distill.decoding.conversion import LOADERS, check_family, save_converted
 from seq2seq_distill.decoding.ctranslate2_decoder import TRIAL, CTranslate2Decoder
 from seq2seq_distill.decoding.exported import CTRANSLATE2_MODEL
@@ -33,7 +34,6 @@ from seq2seq_distill.metrics.cost import (
 from seq2seq_distill.models import architectures
 from seq2seq_distill.shrink.shape import model_of_shape
 from seq2seq_distill.shrink.width import Widths, widths_of
-from seq2seq_distill.training.views import pad_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -138,7 +138,7 @@ class TransformersEngine:
 
     def _collated(self, subject: Subject, count: int) -> list[Mapping[str, Any]]:
         model = subject.model
-        collate = Collator(pad_id(subject.tokenizer, model), architectures.extra_inputs(model.config))
+        collate = Collator(pad_id(subject.tokenizer, model.config), architectures.extra_inputs(model.config))
         batches = self._workload.batches(subject.tokenizer, count)
         return [collate([{"input_ids": ids, "row": 0} for ids in batch]) for batch in batches]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from seq2seq_distill.data.languages import language_codes, language_tokens, plain_code, some_languages
 from seq2seq_distill.utils.errors import ConfigError, ModelError, format_value
@@ -234,3 +234,11 @@ def code_refused(path: str | Path, field: str) -> ModelError:
         f"`{field}` {path}: its config requires custom Python code (auto_map), which is never run: "
         "choose a model that transformers itself defines, or remove auto_map from the folder's JSON files"
     )
+
+
+def pad_id(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | GenerationConfig) -> int:
+    """What fills sources up, by the tokenizer or else by the model's config; ModelError if neither says."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else config.pad_token_id
+    if pad is None:
+        raise ModelError("the tokenizer has no pad token: set pad_token_id in the model's config")
+    return int(pad)

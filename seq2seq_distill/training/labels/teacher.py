@@ -19,7 +19,7 @@ from seq2seq_distill.config.labels import LabelConfig
 from seq2seq_distill.data.collator import Collator
 from seq2seq_distill.data.tokenization.prefixes import default_prefix
 from seq2seq_distill.data.tokenization.text_encoder import TextEncoder
-from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
+from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer, pad_id
 from seq2seq_distill.decoding.conversion import not_held, save_converted, unknown_to_engines
 from seq2seq_distill.decoding.ctranslate2_decoder import CTranslate2Decoder
 from seq2seq_distill.decoding.decoder import Decoder, Hypothesis, TransformersDecoder
@@ -312,5 +312,5 @@ def _scores(
     model.to(local_device())  # type: ignore[arg-type]
     limits = [length for length in (limit, architectures.max_positions(model.config)[1]) if length is not None]
     labels = TextEncoder(loaded.tokenizer, "text_target", min(limits, default=None)).encode(targets).ids
-    collate = Collator(int(loaded.tokenizer.pad_token_id), architectures.extra_inputs(model.config))
+    collate = Collator(pad_id(loaded.tokenizer, model.config), architectures.extra_inputs(model.config))
     return mean_log_probabilities(model, collate, sources, labels, max_tokens)
