@@ -202,6 +202,7 @@ STUDIES = {
             "a quarter of the feed-forward, vocabulary of 2,000": (*feed_forward(0.25), *THIRD_OF_PIECES),
             # The trimmed teacher has seldom seen words in so many pieces; the labels are those of the whole one.
             "vocabulary of 3,000, cross-entropy alone": ("--method", "sft", "--trim.size", "3000"),
+            "a quarter of the feed-forward": (*feed_forward(0.25), *WHOLE),
         },
     ),
     "monolingual": Study(
