@@ -18,8 +18,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.marked import replace_marked
-from benchmarks.studies import MULTI30K, STUDIES
-from benchmarks.study import NAMES, PAGE, RUNS, finished_seeds, folder_of
+from benchmarks.studies import MULTI30K
+from benchmarks.study import NAMES, PAGE, RUNS, finished_seeds, folder_of, recorded_settings
 
 STUDY = "shrinking"
 PLAIN, INT8, SHORTLIST = "transformers", "int8", "int8, shortlist"
@@ -39,18 +39,18 @@ def main() -> None:
     if not parser.parse_args().page:
         evaluate(folder)
     models = json.loads((folder / "results.json").read_text("utf-8"))["models"]
-    text = table(models, finished_seeds(STUDY))
+    text = table(models, recorded_settings(STUDY), finished_seeds(STUDY))
     PAGE.write_text(replace_marked(PAGE.read_text("utf-8"), "served", text), "utf-8")
 
 
 def evaluate(folder: Path) -> None:
     """Decode and time all students in all forms."""
     models = {TEACHER: Path("multi30k/teacher")}
-    for index, setting in enumerate(STUDIES[STUDY].settings):
+    for setting in recorded_settings(STUDY):
         for seed in finished_seeds(STUDY):
             run = folder_of(STUDY, setting, seed)
             for form in (PLAIN, *EXPORTS):
-                models[name_of(index, seed, form)] = run / "best" if form == PLAIN else export(run, form, folder)
+                models[name_of(setting, seed, form)] = run / "best" if form == PLAIN else export(run, form, folder)
     command = ["evaluate", "--models", *map(str, models.values()), "--names", *models, "--data", MULTI30K]
     command += ["--task", "translation", "--src_lang", "en", "--tgt_lang", "de", "--max_target_length", "96"]
     distill(*command, "--beams", "1", "--n_speed", "100", "--output_dir", str(folder))
@@ -73,12 +73,12 @@ def distill(*command: str) -> None:
     subprocess.run([sys.executable, "-m", "seq2seq_distill", *command], check=True, env=environment)
 
 
-def name_of(setting: int, seed: int, form: str) -> str:
+def name_of(setting: str, seed: int, form: str) -> str:
     """Of a student, in the evaluation."""
-    return f"{setting}-{seed} {form}"
+    return f"{setting} ({seed}), {form}"
 
 
-def table(models: list[Model], seeds: list[int]) -> str:
+def table(models: list[Model], settings: list[str], seeds: list[int]) -> str:
     """A row for each setting and form, means over the seeds; sizes and times beside those of the first setting in the
     same form."""
     by_name = {model["name"]: model for model in models}
@@ -91,9 +91,9 @@ def table(models: list[Model], seeds: list[int]) -> str:
     scores = [text for metric in METRICS for text in (f"{score(teacher, metric):.2f}", "")]
     lines.append(f"| teacher | | {' | '.join(scores)} | {megabytes(teacher):.1f} | | {latency(teacher):.1f} | |")
     for form in (PLAIN, *EXPORTS):
-        whole = [by_name[name_of(0, seed, form)] for seed in seeds]
-        for index, setting in enumerate(STUDIES[STUDY].settings):
-            found = [by_name[name_of(index, seed, form)] for seed in seeds]
+        whole = [by_name[name_of(settings[0], seed, form)] for seed in seeds]
+        for setting in settings:
+            found = [by_name[name_of(setting, seed, form)] for seed in seeds]
             cells = []
             for metric in METRICS:
                 value = mean(score(model, metric) for model in found)

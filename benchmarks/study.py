@@ -129,7 +129,7 @@ class TestOutputs:
 def write_table(name: str) -> None:
     """Write the table of a study between its marks in docs/results.md."""
     study, records = STUDIES[name], records_of(name)
-    settings = [setting for setting in study.settings if any(r["setting"] == setting for r in records)]
+    settings = recorded_settings(name)
     metrics, first = METRICS[study.task], settings[0]
     seeds = finished_seeds(name)
     outputs = TestOutputs(name, seeds)
@@ -172,6 +172,12 @@ def records_of(study: str) -> list[dict[str, Any]]:
     """The finished runs of a study."""
     lines = RECORDS.read_text("utf-8").split("\n") if RECORDS.exists() else []
     return [record for record in map(json.loads, filter(None, lines)) if record["study"] == study]
+
+
+def recorded_settings(study: str) -> list[str]:
+    """The settings with a finished run, in order."""
+    recorded = {record["setting"] for record in records_of(study)}
+    return [setting for setting in STUDIES[study].settings if setting in recorded]
 
 
 def finished_seeds(study: str) -> list[int]:
