@@ -25,7 +25,7 @@ from seq2seq_distill.data.run_plan import RunPlan
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.utils.errors import ConfigError
-from seq2seq_distill.utils.files import file_sha256, replace_atomically, write_text
+from seq2seq_distill.utils.files import file_sha256, hash_file, is_whole, replace_atomically, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -219,12 +219,6 @@ def newest_whole(folder: OutputFolder) -> Path | None:
     return None
 
 
-def is_whole(path: Path) -> bool:
-    """Whether the file's hash is one of those written down in its folder."""
-    known = {line.split()[0] for file in path.parent.glob("*.sha256") if (line := _first_line(file)).strip()}
-    return file_sha256(path) in known
-
-
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """A checkpoint's content, its hash checked if there is one beside it.
 
@@ -245,12 +239,3 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict) or "state_dict" not in content:
         raise ConfigError(f"checkpoint {path} is no Lightning checkpoint: choose one of a run's checkpoints folder")
     return content
-
-
-def hash_file(path: Path) -> Path:
-    """Where a checkpoint's SHA-256 stands, in the form of the command sha256sum."""
-    return path.with_name(f"{path.name}.sha256")
-
-
-def _first_line(path: Path) -> str:
-    return path.read_text("utf-8", errors="replace").partition("\n")[0]

@@ -26,6 +26,21 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def is_whole(path: Path) -> bool:
+    """Whether the file's hash is one of those written down in its folder."""
+    known = {line.split()[0] for file in path.parent.glob("*.sha256") if (line := _first_line(file)).strip()}
+    return file_sha256(path) in known
+
+
+def hash_file(path: Path) -> Path:
+    """Where a checkpoint's SHA-256 stands, in the form of the command sha256sum."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _first_line(path: Path) -> str:
+    return path.read_text("utf-8", errors="replace").partition("\n")[0]
+
+
 def writable_file(name: str, option: str) -> Path:
     """Path of a file that an option names, in a folder that is there.
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from seq2seq_distill.training import checkpoints
-from seq2seq_distill.training.checkpoints import HashedCheckpointIO, hash_file, is_whole, newest_whole, read_checkpoint
+from seq2seq_distill.training.checkpoints import HashedCheckpointIO, newest_whole, read_checkpoint
 from seq2seq_distill.training.output_folder import OutputFolder
 from seq2seq_distill.utils.errors import ConfigError
+from seq2seq_distill.utils.files import hash_file, is_whole
 
 CONTENT = {"state_dict": {"w": torch.arange(500.0)}, "global_step": 1, "loops": {"a": [1, 2.0, "x"]}}
 

@@ -160,7 +160,7 @@ class TestRuns:
         assert len(seen) == 4 and len(seen[0]) == 8
         assert same.count(True) == 4 and same.count(False) == 3  # one batch for each validation
         lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-        assert {name.removeprefix("val_") for line in lines for name in line} <= {*TAKEN, "source", "step"}
+        assert {name.removeprefix("val_") for line in lines for name in line} <= {*TAKEN, "source", "step", "best"}
         best, expected = float("inf"), []
         for line in lines:
             if line["val_loss"] < best:

@@ -256,7 +256,7 @@ class TestOutputFolder:
         expected |= {"val_empty", "val_repetition", "val_length_ratio"}
         if entry == "kd":
             expected |= {"val_ce_loss", "val_hid_loss_enc", "val_hid_loss_dec", "val_teacher_entropy"}
-        assert all(record.keys() == {"step", "data_epoch"} | expected for record in records)
+        assert all(record.keys() == {"step", "data_epoch", "best"} | expected for record in records)
 
     def test_best_is_the_best_by_the_monitored_value(self, runs, configs, entry):
         """H28: the exported "best" model was the last saved."""

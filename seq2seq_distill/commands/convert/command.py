@@ -13,9 +13,9 @@ from torch import Tensor
 from seq2seq_distill.commands.convert.options import ConvertConfig
 from seq2seq_distill.data.tokenization.tokenizers import tokenizer_of
 from seq2seq_distill.models.loading import load_pretrained
-from seq2seq_distill.training.checkpoints import hash_file, is_whole
 from seq2seq_distill.training.output_folder import check_free, save_model
 from seq2seq_distill.utils.errors import ModelError
+from seq2seq_distill.utils.files import hash_file, is_whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
