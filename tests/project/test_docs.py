@@ -49,7 +49,7 @@ model_name input_path --model_name --save_dir --reference_path --score_path --ty
 FOREIGN_FLAGS = set(
     "--nnodes --nproc_per_node --rdzv_backend --rdzv_endpoint --rdzv_id --nodes --ntasks --gpus --signal --requeue "
     "--time --kill --max_length --vocab --target --rounds --divergence --only --seeds --head --address --train_on "
-    "--ignore --no --bind --app --local --merged --single --vocabulary --length --precision --steps --engines "
+    "--ignore --no --labels --bind --app --local --merged --single --vocabulary --length --precision --steps --engines "
     "--extra".split()
 )
 
