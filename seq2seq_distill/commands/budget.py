@@ -13,8 +13,8 @@ import torch
 from seq2seq_distill.config import RunConfig
 from seq2seq_distill.training.caching import with_cache
 from seq2seq_distill.training.components import RunComponents, build_components
+from seq2seq_distill.training.device import device_of_run
 from seq2seq_distill.training.probe import Probe
-from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def find_budget(config: RunConfig) -> Budget:
     parts = build_components(replace(config, targets="reference"))  # whose lengths are about those of the teacher's
     if config.teacher_cache:
         parts = with_cache(config, parts)
-    found = propose(parts, config, memory_of(local_device(config.trainer.accelerator, config.trainer.devices)))
+    found = propose(parts, config, memory_of(device_of_run(config.trainer)))
     print(json.dumps(asdict(found)))
     logger.info(
         "`batch.max_tokens` %d would take %.0f%% of %.1f GiB; with n processes or accumulated batches, n times that",

@@ -17,11 +17,11 @@ from seq2seq_distill.losses.sparse import drawn_tokens, top_tokens
 from seq2seq_distill.models import forward
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.components import RunComponents, build_components
-from seq2seq_distill.training.precision import autocast_of
+from seq2seq_distill.training.device import autocast_of, device_of_run
 from seq2seq_distill.training.runners.fill import fill_shards
 from seq2seq_distill.training.runners.work import Fill, Work
 from seq2seq_distill.utils.constants import IGNORE_INDEX
-from seq2seq_distill.utils.distributed import local_device, rank_and_world_size
+from seq2seq_distill.utils.distributed import rank_and_world_size
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.locks import wait_until
 from seq2seq_distill.utils.progress import Progress
@@ -114,7 +114,7 @@ class OpenCache:
 def _fill(cache: TeacherCache, parts: RunComponents, config: RunConfig, shard: Shard) -> None:
     """Compute and write a shard."""
     assert parts.teacher is not None
-    parts.teacher.to(local_device(config.trainer.accelerator, config.trainer.devices))
+    parts.teacher.to(device_of_run(config.trainer))
     cache.write(*shard, _outputs(cache, parts, parts.teacher, config, *shard))
 
 

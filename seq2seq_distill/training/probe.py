@@ -14,8 +14,7 @@ from seq2seq_distill.modules.planned_training import seed_from
 from seq2seq_distill.modules.step_options import StepOptions
 from seq2seq_distill.training.build import make_module
 from seq2seq_distill.training.components import RunComponents
-from seq2seq_distill.training.precision import autocast_of
-from seq2seq_distill.utils.distributed import local_device
+from seq2seq_distill.training.device import autocast_of, device_of_run
 
 WARM_UP = 3
 """Steps that are not timed."""
@@ -25,7 +24,7 @@ class Probe:
     """The run's module and optimiser on the device of this process, without the Trainer around them."""
 
     def __init__(self, config: RunConfig, parts: RunComponents) -> None:
-        self.parts, self.device = parts, local_device(config.trainer.accelerator, config.trainer.devices)
+        self.parts, self.device = parts, device_of_run(config.trainer)
         self.module = make_module(config, parts).to(self.device).train()
         self.teachers = parts.teachers
         for teacher in self.teachers:

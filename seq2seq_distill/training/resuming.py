@@ -95,7 +95,7 @@ def _start_at_named(config: RunConfig, folder: OutputFolder) -> Start:
     return Start(config, str(path), begins_at_named=True)
 
 
-def begin_at_named(checkpoint: str, folder: OutputFolder) -> None:
+def begin_at_named(checkpoint: str, step: int, folder: OutputFolder) -> None:
     """Bring the folder to where the named checkpoint is: with the validations before, and the best student if it is
     still there. A training of this folder that went on from there is given up."""
     path = Path(checkpoint)
@@ -104,7 +104,6 @@ def begin_at_named(checkpoint: str, folder: OutputFolder) -> None:
         if newer.resolve() != path:
             HashedCheckpointIO(folder).remove_checkpoint(newer)
     if folder.path.resolve() != origin.path and origin.run_yaml.exists():
-        step = int(read_checkpoint(path)["global_step"])
         lines = origin.read_metrics()
         before = [line for line in lines if line["step"] <= step]
         write_jsonl(folder.metrics, before)
@@ -117,8 +116,12 @@ def begin_at_named(checkpoint: str, folder: OutputFolder) -> None:
             write_folder(folder.best, fill)
 
 
-def check_fits(config: RunConfig, module: LightningModule) -> None:
-    """Raise ConfigError if the named checkpoint is not one of this student, trained in this way."""
+def check_fits(config: RunConfig, module: LightningModule) -> int:
+    """The optimiser steps that the named checkpoint has behind it.
+
+    Raises:
+        ConfigError: it is not one of this student, trained in this way.
+    """
     path = _named(config.resume)
     content, opening = read_checkpoint(path), f"`resume` {config.resume}"
     weights, saved = (_shapes(state) for state in (module.state_dict(), content["state_dict"]))
@@ -141,6 +144,7 @@ def check_fits(config: RunConfig, module: LightningModule) -> None:
         raise ConfigError(
             f"{opening} counts {parts} batches a step: set `trainer.accumulate_grad_batches` {parts}, or start anew"
         )
+    return int(content["global_step"])
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:

@@ -99,10 +99,10 @@ def run_config(
         components, module = build_module(config, components, extensions)
         callbacks = [last_batch, *callbacks]
         if begins_at_named:
-            check_fits(config, module)
+            step = check_fits(config, module)
             callbacks.append(NewOptimizerSettings())
             if is_rank_zero():
-                begin_at_named(str(checkpoint), folder)
+                begin_at_named(str(checkpoint), step, folder)
         trainer = build_trainer(config, components.data, folder, signals, callbacks, extensions.on_student_saved)
         datamodule = Seq2SeqData(components.data)
         _write_start(config, components, folder, resumed=checkpoint is not None)

@@ -22,7 +22,8 @@ from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.shrink.depth import rebuild_settings
 from seq2seq_distill.shrink.student import cut_student
-from seq2seq_distill.utils.distributed import is_rank_zero, local_device
+from seq2seq_distill.training.device import device_of_run
+from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.locks import wait_until
 
 CALIBRATION_TOKENS = 4096
@@ -69,7 +70,7 @@ def narrow_student(config: RunConfig, teacher: Teacher, data: EncodedSplits, fol
         student = load_pretrained(folder)
         rebuild_settings(student)  # what a new model does not train, a loaded one would
         return student
-    teacher.to(local_device(config.trainer.accelerator, config.trainer.devices))
+    teacher.to(device_of_run(config.trainer))
     student = cut_student(config.student, teacher.model, batches)
     torch.nn.Module.to(student, "cpu")
     teacher.to("cpu")

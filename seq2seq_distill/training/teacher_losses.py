@@ -12,8 +12,8 @@ from seq2seq_distill.data.length_batches import lengths
 from seq2seq_distill.models.teacher import Teacher
 from seq2seq_distill.training.caching import batches_of_rows, labelled_states, logit_chunks
 from seq2seq_distill.training.components import RunComponents
+from seq2seq_distill.training.device import device_of_run
 from seq2seq_distill.training.preflight import attention_as_before
-from seq2seq_distill.utils.distributed import local_device
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ def _first_rows(components: RunComponents) -> range:
 @torch.no_grad()
 def _entropy(config: RunConfig, components: RunComponents, teacher: Teacher, rows: range) -> float:
     """Mean entropy of the teacher's distributions over the target tokens of these rows of val, in nats."""
-    teacher.to(local_device(config.trainer.accelerator, config.trainer.devices))
+    teacher.to(device_of_run(config.trainer))
     total, count = 0.0, 0
     with attention_as_before([teacher.model]):
         for batch in batches_of_rows(components, "val", rows):

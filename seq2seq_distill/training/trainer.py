@@ -18,9 +18,9 @@ from seq2seq_distill.modules.planned_training import PlannedTraining, SeedByBatc
 from seq2seq_distill.modules.weight_average import weight_average
 from seq2seq_distill.training.callbacks import BestStudent, ProgressReporter, ThroughputLogger
 from seq2seq_distill.training.checkpoints import BestCheckpoints, HashedCheckpointIO, ResumeCheckpoint
+from seq2seq_distill.training.device import precision_of
 from seq2seq_distill.training.failures import NonFiniteGuard
 from seq2seq_distill.training.output_folder import OutputFolder
-from seq2seq_distill.training.precision import precision_of
 from seq2seq_distill.training.signals import SignalHandler
 from seq2seq_distill.training.strategies import end_with_main, strategy_options
 from seq2seq_distill.utils.errors import ConfigError, RunError, UserError

@@ -17,9 +17,9 @@ from seq2seq_distill.data.tokenization.tokenizers import pad_id
 from seq2seq_distill.decoding.likelihood import label_log_probabilities
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.components import build_components
+from seq2seq_distill.training.device import device_of_run
 from seq2seq_distill.training.probe import Probe
 from seq2seq_distill.training.teacher_losses import with_losses_of_teacher
-from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import DataError
 
 LONGEST = 512
@@ -80,7 +80,7 @@ def trial_loss(config: RunConfig, val: ValidationRows, steps: int) -> float:
     if steps:
         Probe(with_losses_of_teacher(config, parts), parts).train()
     else:
-        nn.Module.to(parts.student, local_device(config.trainer.accelerator, config.trainer.devices))
+        nn.Module.to(parts.student, device_of_run(config.trainer))
     return loss_per_token(parts.student, parts.tokenizer, parts.data, val)
 
 

@@ -20,8 +20,9 @@ from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.metrics.cost import count_parameters, model_bytes
 from seq2seq_distill.models.loading import load_pretrained
 from seq2seq_distill.shrink.trimming import SIDES, ParallelTexts, log_report, trim_vocabulary
+from seq2seq_distill.training.device import device_of_run
 from seq2seq_distill.training.output_folder import OutputFolder, save_model
-from seq2seq_distill.utils.distributed import is_rank_zero, local_device
+from seq2seq_distill.utils.distributed import is_rank_zero
 from seq2seq_distill.utils.errors import ModelError
 from seq2seq_distill.utils.files import write_json
 from seq2seq_distill.utils.locks import wait_until
@@ -144,7 +145,7 @@ def trim_teacher(
     """
     path = demo.model_source(str(config.teacher))
     model = load_pretrained(path, "auto", field="teacher")
-    model.to(local_device(config.trainer.accelerator, config.trainer.devices))  # type: ignore[arg-type]
+    model.to(device_of_run(config.trainer))  # type: ignore[arg-type]
     tokenizer = load_tokenizer(path, config.src_lang, config.tgt_lang)
     trim = config.trim
     if trim.languages is not None and config.teacher_source.src_lang is not None:

@@ -28,8 +28,8 @@ from seq2seq_distill.data.tokenization.tokenizers import load_tokenizer
 from seq2seq_distill.decoding.generation import GenerationSettings
 from seq2seq_distill.models import architectures
 from seq2seq_distill.training.components import build_components, teacher_and_views, teacher_of, teacher_path
+from seq2seq_distill.training.device import device_of_run
 from seq2seq_distill.training.output_folder import plain
-from seq2seq_distill.utils.distributed import local_device
 from seq2seq_distill.utils.errors import ConfigError
 from seq2seq_distill.utils.files import writable_file, write_text
 from seq2seq_distill.utils.terminal import program
@@ -56,7 +56,7 @@ def make_plan(config: PlanConfig) -> dict[str, Any]:
         writable_file(config.write, "write")  # an error comes before the measuring
     inputs = _read(config.run)
     check_engine(config.engine, inputs.teacher.model)
-    workload, device = _workload(config, inputs), local_device(config.trainer.accelerator, config.trainer.devices)
+    workload, device = _workload(config, inputs), device_of_run(config.trainer)
     where = (
         f"{device.type}, {torch.get_num_threads()} threads" if device.type == "cpu" else torch.cuda.get_device_name()
     )

@@ -24,7 +24,7 @@ from seq2seq_distill.commands.plan.report import Findings
 from seq2seq_distill.commands.plan.selection import find_contenders
 from seq2seq_distill.commands.plan.vocabularies import Vocabulary, make_vocabularies, whole_vocabulary
 from seq2seq_distill.config import RunConfig
-from seq2seq_distill.utils.distributed import local_device
+from seq2seq_distill.training.device import device_of_run
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +66,7 @@ class Planner:
         self._vocabularies: Mapping[int, Vocabulary] = {whole.tokens: whole, **vocabularies}
         engine: Engine = TransformersEngine(workload)
         if config.engine == "ctranslate2":
-            engine = CTranslate2Engine(
-                workload, config.precision, local_device(config.trainer.accelerator, config.trainer.devices)
-            )
+            engine = CTranslate2Engine(workload, config.precision, device_of_run(config.trainer))
         tokens = workload.rows * workload.output_length
         self._meter = Meter(config.run, engine, inputs.teacher, self._vocabularies, tokens)
         check_layouts(self._axes, self._meter.layout)

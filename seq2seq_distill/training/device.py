@@ -1,10 +1,16 @@
-"""The precision of a run, for its Trainer and for what is computed outside it."""
+"""Device and precision of what a run computes outside its Trainer."""
 
 import torch
 
 from seq2seq_distill.config import TrainerConfig
+from seq2seq_distill.utils.distributed import local_device
 
 DTYPES = {"bf16": torch.bfloat16, "16": torch.float16}
+
+
+def device_of_run(trainer: TrainerConfig) -> torch.device:
+    """The device of this process, as the run's options say."""
+    return local_device(trainer.accelerator, trainer.devices)
 
 
 def precision_of(trainer: TrainerConfig) -> str:
